@@ -1,0 +1,125 @@
+"""What is accepted from outside: each function gives back the value as the kernels take it, or names what is wrong."""
+
+import math
+import operator
+
+import numpy as np
+
+
+def whole_number(name, value, *, least=1):
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be a whole number, got {_describe(value)}")
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
+    return number
+
+
+def positive_number(name, value):
+    if isinstance(value, bool | np.bool_ | str | bytes | complex | np.complexfloating):
+        raise TypeError(f"{name} must be a number, got {_describe(value)}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"{name} must be a number, got {_describe(value)}") from None
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"{name} must be positive and finite, got {number}")
+    return number
+
+
+def choice(name, value, choices):
+    if not (isinstance(value, str) and value in choices):
+        raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, got {_describe(value)}")
+    return value
+
+
+def float_dtype(name, value):
+    try:
+        dtype = np.dtype(value)
+    except TypeError:
+        dtype = None
+    if value is None or dtype not in (np.float32, np.float64):
+        raise TypeError(f"{name} must be float32 or float64, got {_describe(value)}")
+    return dtype
+
+
+def layer_sizes(sizes):
+    if isinstance(sizes, str | bytes) or not hasattr(sizes, "__iter__"):
+        raise TypeError(f"sizes must be a sequence of layer widths, got {_describe(sizes)}")
+    sizes = tuple(whole_number(f"sizes[{i}]", size) for i, size in enumerate(sizes))
+    if len(sizes) < 2:
+        raise ValueError(f"sizes must name at least an input and an output width, got {list(sizes)}")
+    return sizes
+
+
+def generator(seed):
+    if isinstance(seed, bool | np.bool_ | float | str):
+        raise TypeError(f"seed must be a whole number or a numpy.random.Generator, got {_describe(seed)}")
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"seed must be a whole number >= 0 or a numpy.random.Generator: {error}") from None
+
+
+def samples(name, value, width, dtype):
+    """`value` as a finite (samples, width) array of `dtype`: itself where it already is one, else a copy."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be an ordinary array, got a masked array: fill it first, as by {name}.filled(0)")
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be an array of shape (samples, {width}): {error}") from None
+    if array.dtype.kind not in "buif":
+        raise TypeError(f"{name} must hold real numbers, got {array.dtype if array.ndim else _describe(value)}")
+    if array.ndim != 2 or array.shape[1] != width:
+        raise ValueError(f"{name} must have shape (samples, {width}), got {array.shape}")
+    if array.shape[0] == 0:
+        raise ValueError(f"{name} must have at least one sample, got shape {array.shape}")
+    with np.errstate(over="ignore"):
+        converted = array.astype(dtype, copy=False)
+    if not converted.flags.aligned or any(stride % dtype.itemsize for stride in converted.strides):
+        converted = np.array(converted)
+    if not all_finite(converted):
+        i, j = np.argwhere(~np.isfinite(converted))[0]
+        what = array[i, j] if not np.isfinite(array[i, j]) else f"{array[i, j]}, too large for {dtype}"
+        raise ValueError(f"{name} must be finite, got {what} at [{i}, {j}]")
+    return converted
+
+
+def sample_pairs(X, Y, sizes, dtype, names=("X", "Y")):
+    """X and Y as `samples`, of the same number."""
+    X = samples(names[0], X, sizes[0], dtype)
+    Y = samples(names[1], Y, sizes[-1], dtype)
+    if len(X) != len(Y):
+        raise ValueError(f"{names[0]} and {names[1]} must have as many samples, got {len(X)} and {len(Y)}")
+    return X, Y
+
+
+def pair(name, value):
+    try:
+        X, Y = value
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a pair (X, Y), got {_describe(value)}") from None
+    return X, Y
+
+
+def callables(name, value):
+    """A sequence of callables; one alone may stand for itself."""
+    values = (value,) if callable(value) else value
+    if not hasattr(values, "__iter__") or not all(map(callable, values := tuple(values))):
+        raise TypeError(f"{name} must be a callable or a sequence of callables, got {_describe(value)}")
+    return values
+
+
+def all_finite(array):
+    """No copy of a large array: blocks of rows."""
+    rows = max(1, 2**20 // max(1, array.shape[-1]))
+    return all(np.isfinite(array[i : i + rows]).all() for i in range(0, len(array), rows))
+
+
+def _describe(value):
+    text = repr(value)
+    return f"{text if len(text) < 60 else text[:57] + '...'} ({type(value).__name__})"

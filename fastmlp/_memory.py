@@ -1,0 +1,31 @@
+"""Memory of a network: its flat vectors, and the views of each layer in them."""
+
+import itertools
+
+import numpy as np
+
+CACHE_LINE = 64  # bytes; a vector load that crosses two lines takes twice as long
+
+
+def aligned_empty(length, dtype):
+    """Vector whose first element begins a cache line."""
+    dtype = np.dtype(dtype)
+    memory = np.empty(length * dtype.itemsize + CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % CACHE_LINE
+    return memory[start : start + length * dtype.itemsize].view(dtype)
+
+
+def count_parameters(sizes):
+    return sum((n_in + 1) * n_out for n_in, n_out in itertools.pairwise(sizes))
+
+
+def layer_views(parameters, sizes):
+    """Views (W of each layer), (b of each layer) of a flat vector: Wᵀ row-major, then b, layer after layer."""
+    weights, biases = [], []
+    offset = 0
+    for n_in, n_out in itertools.pairwise(sizes):
+        end = offset + n_in * n_out
+        weights.append(parameters[offset:end].reshape(n_in, n_out).T)
+        biases.append(parameters[end : end + n_out])
+        offset = end + n_out
+    return tuple(weights), tuple(biases)

@@ -1,0 +1,288 @@
+"""`Network`, the person's side of the kernels: it checks, owns memory and orchestrates; they do the arithmetic."""
+
+import contextlib
+import copy
+import functools
+import itertools
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import _checks
+from ._history import History
+from ._memory import aligned_empty, count_parameters, layer_views
+from ._progress import Progress
+from ._threads import team
+from ._training import IN_ORDER, Trainer
+from .kernels import entry, workspace_size
+from .kernels.blocking import PREDICT_ROWS
+
+ACTIVATIONS = ("sigmoid",)
+LOSSES = ("mse",)
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """The loss of a batch and its derivatives, as `Network.gradients` returns them.
+
+    Attributes
+    ----------
+    loss : float
+        𝓛 of the batch.
+    parameters : ndarray, (n_parameters,)
+        ∂𝓛/∂parameters, laid out as `Network.parameters`.
+    weights, biases : tuple of ndarray
+        Views of `parameters`: ∇W of shape (N_l, N_{l-1}) and ∇b of shape (N_l,) of each layer.
+    inputs : ndarray, (batch, N_0), or None
+        ∂𝓛/∂X, where it was asked for.
+    """
+
+    loss: float
+    parameters: np.ndarray
+    weights: tuple[np.ndarray, ...]
+    biases: tuple[np.ndarray, ...]
+    inputs: np.ndarray | None = None
+
+
+class Network:
+    """A multilayer perceptron: g⁽ℓ⁾ = σ(g⁽ℓ⁻¹⁾ W⁽ℓ⁾ᵀ + b⁽ℓ⁾) for ℓ = 1 ... L, with g⁽⁰⁾ = x and σ(t) = 1/(1 + e⁻ᵗ).
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Widths N_0 ... N_L of the input, the hidden layers and the output.
+    activation : {"sigmoid"}
+        Activation of every layer.
+    loss : {"mse"}
+        "mse" is 𝓛 = 1/(B N_L) Σ (g⁽ᴸ⁾ - y)²: the mean over the outputs, then over the batch.
+    dtype : {numpy.float32, numpy.float64}
+        Of the parameters and of all arithmetic.
+    seed : int, numpy.random.Generator or None
+        Source of the initial weights and of the order of samples in `fit`. The same int gives the same network and,
+        after the same calls, the same parameters bit for bit, on any number of threads. None draws a new one.
+
+    Attributes
+    ----------
+    parameters : ndarray, (n_parameters,)
+        All weights and biases in one contiguous vector, writable. Of each layer in turn it holds Wᵀ, shape
+        (N_{l-1}, N_l), row-major, then b.
+    weights, biases : tuple of ndarray
+        Writable views of `parameters`: W of shape (N_l, N_{l-1}) and b of shape (N_l,) of each layer.
+    sizes : tuple of int
+    dtype : numpy.dtype
+    n_parameters : int
+
+    Notes
+    -----
+    Biases begin at 0, weights uniform in ±4 √(6/(N_{l-1} + N_l)): the initialisation of Glorot and Bengio,
+    "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010, times 4, because the
+    logistic function is a tanh of slope 1/4 at 0.
+
+    In every method X is (samples, N_0) and Y is (samples, N_L), array-likes of real, finite numbers in any order,
+    strides and real dtype; they are copied only where their dtype is not the network's. What does not fit is refused
+    with a `ValueError` or `TypeError` that names the argument, and the network stays as it was.
+    """
+
+    def __init__(self, sizes, *, activation="sigmoid", loss="mse", dtype=np.float32, seed=None):
+        sizes = _checks.layer_sizes(sizes)
+        activation = _checks.choice("activation", activation, ACTIVATIONS)
+        loss = _checks.choice("loss", loss, LOSSES)
+        dtype = _checks.float_dtype("dtype", dtype)
+        self._rng = _checks.generator(seed)
+        self._build(sizes, activation, loss, aligned_empty(count_parameters(sizes), dtype))
+        for W, b, n_in, n_out in zip(self.weights, self.biases, sizes, sizes[1:], strict=False):
+            bound = 4 * math.sqrt(6 / (n_in + n_out))
+            W[:] = self._rng.uniform(-bound, bound, (n_out, n_in))
+            b[:] = 0
+
+    def _build(self, sizes, activation, loss, parameters):
+        self._sizes, self._activation, self._loss = sizes, activation, loss
+        self._parameters = parameters
+        self._weights, self._biases = layer_views(parameters, sizes)
+        self._widths = np.array(sizes, np.int64)
+        self._largest_layer = max(n_in * n_out for n_in, n_out in itertools.pairwise(sizes))
+        self._workspaces = []
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return self._sizes
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._parameters.dtype
+
+    @property
+    def n_parameters(self) -> int:
+        return self._parameters.size
+
+    @property
+    def parameters(self) -> np.ndarray:
+        return self._parameters
+
+    @property
+    def weights(self) -> tuple[np.ndarray, ...]:
+        return self._weights
+
+    @property
+    def biases(self) -> tuple[np.ndarray, ...]:
+        return self._biases
+
+    def fit(
+        self,
+        X,
+        Y,
+        *,
+        epochs: int = 10,
+        batch_size: int = 32,
+        learning_rate: float = 1.0,
+        shuffle: bool = True,
+        validation_data=None,
+        callbacks=(),
+        progress: bool = False,
+    ) -> History:
+        """Train by minibatch gradient descent, parameters -= learning_rate * ∇𝓛(minibatch); called again, go on.
+
+        Parameters
+        ----------
+        X, Y : array-like, (samples, N_0) and (samples, N_L)
+        epochs : int
+            Passes over all samples.
+        batch_size : int
+            Samples in a minibatch. The last one of an epoch may be smaller; more than there are means all of them.
+        learning_rate : float
+        shuffle : bool
+            Draw a new order of the samples for every epoch.
+        validation_data : (X, Y), optional
+            Held-out samples whose loss is measured after every epoch.
+        callbacks : callable or sequence of callables
+            Called after every epoch as callback(network, history); training stops where one returns True.
+        progress : bool
+            Show a bar with epoch, loss and samples/s. Needs tqdm: ``pip install "fastmlp[cli]"``.
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        ValueError, TypeError
+            An argument does not fit.
+        FloatingPointError
+            The loss or a parameter turned NaN or infinite. The last finite parameters are kept.
+        KeyboardInterrupt
+            On Ctrl-C, within about 0.1 s; the parameters of the last completed step are kept.
+        """
+        X, Y = _checks.sample_pairs(X, Y, self.sizes, self.dtype)
+        epochs = _checks.whole_number("epochs", epochs, least=0)
+        batch_size = min(_checks.whole_number("batch_size", batch_size), len(X))
+        learning_rate = _checks.positive_number("learning_rate", learning_rate)
+        callbacks = _checks.callables("callbacks", callbacks)
+        validate = None
+        if validation_data is not None:
+            names = "validation_data[0]", "validation_data[1]"
+            pair = _checks.pair("validation_data", validation_data)
+            X_held, Y_held = _checks.sample_pairs(*pair, self.sizes, self.dtype, names=names)
+            validate = functools.partial(self._mean_loss, X_held, Y_held)
+        history = History()
+        with self._working(batch_size) as (workspace, team), Progress(progress, epochs, len(X)) as bar:
+            trainer = Trainer(self._parameters, self._widths, X, Y, batch_size, learning_rate, workspace, team)
+            for _ in range(epochs):
+                # The order within a batch of everything would change nothing but rounding.
+                order = self._rng.permutation(len(X)) if shuffle and batch_size < len(X) else IN_ORDER
+                start = time.perf_counter()
+                history.loss.append(trainer.epoch(order, bar))
+                history.seconds.append(time.perf_counter() - start)
+                if validate:
+                    history.validation_loss.append(validate())
+                bar.epoch_done(history)
+                stops = [callback(self, history) is True for callback in callbacks]
+                if any(stops):
+                    break
+        return history
+
+    def train_step(self, x, y, *, learning_rate: float = 1.0) -> float:
+        """Take one step of gradient descent on the minibatch x, y and return its loss before the step.
+
+        Raises FloatingPointError, with the parameters as they were, where the loss or a new parameter is not finite.
+        """
+        x, y = _checks.sample_pairs(x, y, self.sizes, self.dtype, names=("x", "y"))
+        learning_rate = _checks.positive_number("learning_rate", learning_rate)
+        with self._working(len(x)) as (workspace, team):
+            trainer = Trainer(self._parameters, self._widths, x, y, len(x), learning_rate, workspace, team)
+            return trainer.run(0, len(x)) / len(x)
+
+    def predict(self, X) -> np.ndarray:
+        """The network's output for X: (samples, N_L), of the network's dtype. Row i depends on row i of X alone."""
+        X = _checks.samples("X", X, self.sizes[0], self.dtype)
+        g = np.empty((len(X), self.sizes[-1]), self.dtype)
+        rows = min(PREDICT_ROWS, len(X))
+        with self._working(rows) as (workspace, team):
+            entry.predict(entry.place(g), self._parameters, entry.place(X), rows, self._widths, workspace, *team)
+        return g
+
+    def loss(self, X, Y) -> float:
+        """𝓛 of the network's output for X against Y."""
+        X, Y = _checks.sample_pairs(X, Y, self.sizes, self.dtype)
+        return self._mean_loss(X, Y)
+
+    def gradients(self, X, Y, *, inputs: bool = False) -> Gradients:
+        """𝓛 of the batch X, Y and its gradient with respect to all parameters and, with `inputs`, to X."""
+        X, Y = _checks.sample_pairs(X, Y, self.sizes, self.dtype)
+        gradient = np.empty_like(self._parameters)
+        grad_x = np.empty(X.shape, self.dtype) if inputs else X
+        with self._working(len(X)) as (workspace, team):
+            loss = entry.gradients(
+                gradient,
+                entry.place(grad_x),
+                bool(inputs),
+                self._parameters,
+                entry.place(X),
+                entry.place(Y),
+                self._widths,
+                workspace,
+                *team,
+            )
+        return Gradients(loss, gradient, *layer_views(gradient, self.sizes), grad_x if inputs else None)
+
+    def copy(self) -> "Network":
+        """An independent network with the same parameters and the same state of its random generator."""
+        return copy.deepcopy(self)
+
+    def __repr__(self):
+        return (
+            f"Network({list(self.sizes)}, activation={self._activation!r}, loss={self._loss!r}, "
+            f"dtype={self.dtype.name!r}, n_parameters={self.n_parameters})"
+        )
+
+    def __getstate__(self):
+        return self._sizes, self._activation, self._loss, self._parameters, self._rng
+
+    def __setstate__(self, state):
+        *names, parameters, self._rng = state
+        self._build(*names, aligned_empty(parameters.size, parameters.dtype))
+        self._parameters[:] = parameters
+
+    def _mean_loss(self, X, Y):
+        rows = min(PREDICT_ROWS, len(X))
+        with self._working(rows) as (workspace, team):
+            return entry.mean_loss(
+                self._parameters, entry.place(X), entry.place(Y), rows, self._widths, workspace, *team
+            )
+
+    @contextlib.contextmanager
+    def _working(self, batch):
+        """(workspace, team) for batches of so many samples. Calls in several threads at once get one each."""
+        with team(batch * self._largest_layer) as crew:
+            size = workspace_size(self.sizes, batch, self.dtype.itemsize, crew.threads)
+            try:
+                workspace = self._workspaces.pop()
+            except IndexError:
+                workspace = None
+            if workspace is None or workspace.size < size:
+                workspace = aligned_empty(size, self.dtype)
+            try:
+                yield workspace, crew
+            finally:
+                self._workspaces.append(workspace)

@@ -1,0 +1,85 @@
+"""`Trainer`: minibatches run in compiled calls short enough to interrupt, and kept from leaving finite numbers."""
+
+import time
+
+import numpy as np
+
+from ._checks import all_finite
+from .kernels import entry
+
+IN_ORDER = np.empty(0, np.int64)
+"""The order of samples that takes them as they come."""
+
+CALL_SECONDS = 0.05  # Ctrl-C and the progress bar wait for the end of a compiled call
+FIRST_CALL_WORK = 2e7  # multiply-adds: a few ms on any machine, to measure the pace of
+
+
+class Trainer:
+    """Runs minibatches of X, Y through the network of `parameters`, in place."""
+
+    def __init__(self, parameters, widths, X, Y, batch_size, learning_rate, workspace, team):
+        self.parameters, self.widths = parameters, widths
+        self.X, self.Y = X, Y
+        self.batch_size, self.learning_rate = batch_size, learning_rate
+        self.workspace, self.team = workspace, team
+        self.before = np.empty_like(parameters)
+        self.minibatches = max(1, int(FIRST_CALL_WORK / (3 * batch_size * parameters.size)))
+
+    def epoch(self, order, bar):
+        """Train on all samples in `order`; their mean loss."""
+        total, first = 0.0, 0
+        while first < len(self.X):
+            last = min(len(self.X), first + self.minibatches * self.batch_size)
+            start = time.perf_counter()
+            total += self.run(first, last, order)
+            self._adjust(time.perf_counter() - start, last - first)
+            bar.advance(last - first)
+            first = last
+        return total / len(self.X)
+
+    def _adjust(self, seconds, samples):
+        per_minibatch = seconds / -(-samples // self.batch_size)
+        self.minibatches = max(1, min(10 * self.minibatches, int(CALL_SECONDS / per_minibatch)))
+
+    def run(self, first, last, order=IN_ORDER):
+        """Train on the samples first ... last-1 of `order`; the sum of their losses.
+
+        Raises FloatingPointError with the last finite parameters in place.
+        """
+        self.before[:] = self.parameters
+        total, stopped = self._call(first, last, order)
+        if stopped < last or not all_finite(self.parameters):
+            self._repeat_until_not_finite(first, order)
+        return total
+
+    def _repeat_until_not_finite(self, first, order):
+        """The same minibatches give the same bits again, one by one, up to the one that went wrong."""
+        self.parameters[:] = self.before
+        while True:
+            last = min(len(self.X), first + self.batch_size)
+            self.before[:] = self.parameters
+            _, stopped = self._call(first, last, order)
+            if stopped < last or not all_finite(self.parameters):
+                break
+            first = last
+        what = "loss" if stopped < last else "parameters"
+        self.parameters[:] = self.before
+        raise FloatingPointError(
+            f"the {what} turned NaN or infinite at samples {first} to {last - 1}; the last finite parameters are kept: "
+            "lower learning_rate, or scale X and Y"
+        )
+
+    def _call(self, first, last, order):
+        return entry.train_minibatches(
+            self.parameters,
+            entry.place(self.X),
+            entry.place(self.Y),
+            order,
+            first,
+            last,
+            self.batch_size,
+            self.learning_rate,
+            self.widths,
+            self.workspace,
+            *self.team,
+        )

@@ -1,0 +1,101 @@
+"""The options that every kernel is compiled with, and an on-disk cache that never runs stale code.
+
+Numba's own cache looks only at the file that defines a function: edit the micro-kernel, and every cached
+function that inlined it goes on running the old one. It also numbers its files, so that two processes that
+compile different signatures at the same moment can swap them. `KernelCache` keeps one file for each
+function, signature and target, with a digest of all that the machine code was made of inside it: the sources of
+this package, Numba, llvmlite and the vector width. Where no directory can be written, kernels are not cached.
+"""
+
+import contextlib
+import hashlib
+import os
+import pickle
+import uuid
+from functools import cache
+from pathlib import Path
+from types import FunctionType
+
+import llvmlite
+import numba
+from numba.core.caching import FunctionCache
+
+from .blocking import HOST
+
+
+@cache
+def digest():
+    """Digest of everything that any kernel is compiled from."""
+    sha = hashlib.sha256(repr((numba.__version__, llvmlite.__version__, HOST)).encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        sha.update(source.name.encode())
+        sha.update(source.read_bytes())
+    return sha.digest()
+
+
+class _File:
+    """One compiled signature a file; an unreadable, damaged or outdated one counts as missing."""
+
+    def __init__(self, directory, name):
+        self.directory = Path(directory)
+        self.name = name
+
+    def path(self, key):
+        return self.directory / f"{self.name}.{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.nbc"
+
+    def load(self, key):
+        try:
+            content = self.path(key).read_bytes()
+        except OSError:
+            return None
+        if not content.startswith(digest()):
+            return None
+        content = content[len(digest()) :]
+        checksum, content = content[:32], content[32:]
+        if hashlib.sha256(content).digest() != checksum:
+            return None
+        return pickle.loads(content)
+
+    def save(self, key, data):
+        content = pickle.dumps(data, protocol=-1)
+        path = self.path(key)
+        temporary = path.with_suffix(f".{uuid.uuid4().hex}")
+        try:
+            temporary.write_bytes(digest() + hashlib.sha256(content).digest() + content)
+            os.replace(temporary, path)  # atomic: a reader sees a whole file, of this process or another
+        except OSError:
+            temporary.unlink(missing_ok=True)
+
+    def flush(self):
+        for path in self.directory.glob(f"{self.name}.*.nbc"):
+            path.unlink(missing_ok=True)
+
+
+class KernelCache(FunctionCache):
+    """Numba's cache of a function's compiled signatures, over `_File` in place of Numba's index."""
+
+    def __init__(self, function):
+        super().__init__(function)
+        self._cache_file = _File(self.cache_path, self._impl.filename_base)
+
+    def _index_key(self, signature, codegen):
+        # The digest stands for the code and its closure.
+        return signature, codegen.magic_tuple()
+
+
+def jit(function=None, *, name=None, parallel=False, inline=False):
+    """Compile `function` on first use: cached, without the GIL, with IEEE arithmetic as written.
+
+    `name` tells apart the cached forms of one Python function, such as a serial and a parallel one. `inline`
+    puts the body into every compiled caller, which spares a thin layer's compilation of what it calls.
+    """
+    if function is None:
+        return lambda function: jit(function, name=name, parallel=parallel, inline=inline)
+    if name is not None:
+        function = FunctionType(function.__code__, function.__globals__, name)
+        function.__qualname__ = name
+    options = {"inline": "always"} if inline else {"parallel": parallel}
+    dispatcher = numba.njit(nogil=True, error_model="numpy", **options)(function)
+    with contextlib.suppress(RuntimeError):  # Numba found no directory that it may write to
+        dispatcher._cache = KernelCache(function)
+    return dispatcher

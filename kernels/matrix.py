@@ -1,0 +1,152 @@
+"""`Matrix`: where a matrix lies in memory, so that one compiled kernel serves every layout.
+
+A transpose is a swap of strides, a block is a moved pointer; neither counts references nor allocates. The
+array that a Matrix was made of must outlive it: kernels make them of their arguments, which do.
+"""
+
+from collections import namedtuple
+
+from numba import types
+from numba.core.errors import TypingError
+from numba.extending import intrinsic, overload, register_jitable
+
+Matrix = namedtuple("Matrix", "data rows columns row_stride column_stride")
+"""Element [i, j] is at data + i*row_stride + j*column_stride, in elements; strides may be 0 or negative."""
+
+
+@intrinsic
+def pointer(typingctx, array):
+    """Pointer to the first element of an array; a pointer is given back as it is."""
+    if isinstance(array, types.CPointer):
+        return array(array), lambda context, builder, signature, args: args[0]
+
+    def codegen(context, builder, signature, args):
+        return context.make_array(signature.args[0])(context, builder, args[0]).data
+
+    return types.CPointer(array.dtype)(array), codegen
+
+
+@intrinsic
+def advance(typingctx, pointer, elements):
+    """pointer + elements."""
+
+    def codegen(context, builder, signature, args):
+        start, elements = args
+        typed = builder.bitcast(start, context.get_data_type(pointer.dtype).as_pointer())
+        return builder.bitcast(builder.gep(typed, [elements]), start.type)
+
+    return pointer(pointer, types.intp), codegen
+
+
+@intrinsic
+def pointer_at(typingctx, address, like):
+    """The integer `address` as a pointer to the dtype of the vector `like`."""
+    result = types.CPointer(like.dtype)
+
+    def codegen(context, builder, signature, args):
+        return builder.inttoptr(args[0], context.get_value_type(result))
+
+    return result(types.intp, like), codegen
+
+
+def matrix(array):
+    """Matrix of a 2-D array, in compiled code; a Matrix is given back as it is."""
+    raise NotImplementedError("for compiled code")
+
+
+@overload(matrix)
+def _matrix(array):
+    if isinstance(array, types.Array) and array.ndim == 2 and array.aligned:
+
+        def from_array(array):
+            return Matrix(
+                pointer(array),
+                array.shape[0],
+                array.shape[1],
+                array.strides[0] // array.itemsize,
+                array.strides[1] // array.itemsize,
+            )
+
+        return from_array
+    if isinstance(array, types.NamedTuple) and array.instance_class is Matrix:
+        return lambda array: array
+    raise TypingError(f"expected an aligned two-dimensional array or a Matrix, got {array}")
+
+
+def row(vector):
+    """Matrix of one row of a 1-D array, in compiled code; a Matrix is given back as it is."""
+    raise NotImplementedError("for compiled code")
+
+
+@overload(row)
+def _row(vector):
+    if isinstance(vector, types.Array) and vector.ndim == 1 and vector.aligned:
+
+        def from_array(vector):
+            return Matrix(pointer(vector), 1, vector.shape[0], 0, vector.strides[0] // vector.itemsize)
+
+        return from_array
+    if isinstance(vector, types.NamedTuple) and vector.instance_class is Matrix:
+        return lambda vector: vector
+    raise TypingError(f"expected an aligned one-dimensional array or a Matrix, got {vector}")
+
+
+def scalar(value, m):
+    """value in the dtype of Matrix m, in compiled code."""
+    raise NotImplementedError("for compiled code")
+
+
+@overload(scalar)
+def _scalar(value, m):
+    dtype = m[0].dtype
+    return lambda value, m: dtype(value)
+
+
+@register_jitable
+def get(m, i, j):
+    return m.data[i * m.row_stride + j * m.column_stride]
+
+
+@register_jitable
+def put(m, i, j, value):
+    m.data[i * m.row_stride + j * m.column_stride] = value
+
+
+@register_jitable
+def row_major(data, rows, columns):
+    """Matrix of rows * columns consecutive elements at the pointer `data`."""
+    return Matrix(data, rows, columns, columns, 1)
+
+
+@register_jitable
+def transposed(m):
+    return Matrix(m.data, m.columns, m.rows, m.column_stride, m.row_stride)
+
+
+@register_jitable
+def block(m, i, j, rows, columns):
+    """m[i : i+rows, j : j+columns]."""
+    start = advance(m.data, i * m.row_stride + j * m.column_stride)
+    return Matrix(start, rows, columns, m.row_stride, m.column_stride)
+
+
+@register_jitable
+def rows(m, first, count):
+    """m[first : first+count]."""
+    return block(m, first, 0, count, m.columns)
+
+
+@register_jitable
+def broadcast_rows(m, rows):
+    """The one row of m, `rows` times."""
+    return Matrix(m.data, rows, m.columns, 0, m.column_stride)
+
+
+@register_jitable
+def copy(target, source):
+    """target = source, Matrices of the same shape."""
+    for i in range(source.rows):
+        to = advance(target.data, i * target.row_stride)
+        of = advance(source.data, i * source.row_stride)
+        for j in range(source.columns):
+            to[j * target.column_stride] = of[j * source.column_stride]

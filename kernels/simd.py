@@ -1,0 +1,186 @@
+"""Vectors of the host's width, as values in the code that an ``@intrinsic`` emits; the only llvmlite import.
+
+`Simd` fixes an element type and a number of lanes for one function being generated, `Vector` is a value in
+it. Arithmetic is written as in NumPy (``z = -abs(x)``, ``fma(a, b, c)``) and emits one instruction per
+operator and nothing else: no reassociation, no contraction, no assumption about NaN. LLVM splits a vector
+that is wider than the target's registers, so any number of lanes is correct everywhere.
+"""
+
+from llvmlite import ir
+from numba.core import cgutils, types
+
+from .blocking import HOST
+
+INDEX = ir.IntType(64)
+INT32 = ir.IntType(32)
+
+
+class Simd:
+    """Emits vectors of `lanes` elements of the Numba float type `dtype` through an LLVM `builder`."""
+
+    def __init__(self, builder, dtype, lanes):
+        self.builder = builder
+        self.lanes = lanes
+        self.bits = dtype.bitwidth
+        self.scalar = ir.FloatType() if dtype == types.float32 else ir.DoubleType()
+        self.vector = ir.VectorType(self.scalar, lanes)
+        self.integer = ir.IntType(self.bits)
+        self.integers = ir.VectorType(self.integer, lanes)
+        self.booleans = ir.VectorType(ir.IntType(1), lanes)
+        self.suffix = f"v{lanes}f{self.bits}"
+
+    def call(self, name, result, *args):
+        """Call an LLVM intrinsic by its full name: llvmlite cannot spell the suffix of a vector overload."""
+        function = ir.FunctionType(result, [arg.type for arg in args])
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, function, name), args)
+
+    def constant(self, value):
+        return Vector(self, ir.Constant(self.vector, [float(value)] * self.lanes))
+
+    def splat(self, scalar):
+        """All lanes equal to the LLVM value `scalar`."""
+        return Vector(self, self._splat(scalar, self.vector))
+
+    def _splat(self, scalar, vector):
+        undefined = ir.Constant(vector, ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, ir.Constant(INT32, 0))
+        return self.builder.shuffle_vector(
+            first, undefined, ir.Constant(ir.VectorType(INT32, self.lanes), [0] * self.lanes)
+        )
+
+    def first(self, count, offset=0):
+        """Mask of the lanes t with offset + t < count, `count` an LLVM 64-bit integer."""
+        lanes = ir.VectorType(INT32, self.lanes)
+        numbers = ir.Constant(lanes, [offset + t for t in range(self.lanes)])
+        return self.builder.icmp_signed("<", numbers, self._splat(self.builder.trunc(count, INT32), lanes))
+
+    def load(self, pointer, mask=None):
+        """Load unaligned; lanes outside `mask` are not read and give 0."""
+        pointer = self.builder.bitcast(pointer, self.vector.as_pointer())
+        align = self.bits // 8
+        if mask is None:
+            value = self.builder.load(pointer)
+            value.align = align  # LLVM would assume a whole vector's alignment, and fault
+        else:
+            value = self.call(
+                f"llvm.masked.load.{self.suffix}.p0",
+                self.vector,
+                pointer,
+                ir.Constant(INT32, align),
+                mask,
+                ir.Constant(self.vector, [0.0] * self.lanes),
+            )
+        return Vector(self, value)
+
+    def store(self, value, pointer, mask=None):
+        """Store unaligned; lanes outside `mask` are not written."""
+        pointer = self.builder.bitcast(pointer, self.vector.as_pointer())
+        align = self.bits // 8
+        if mask is None:
+            self.builder.store(value.llvm, pointer).align = align
+        else:
+            self.call(
+                f"llvm.masked.store.{self.suffix}.p0",
+                ir.VoidType(),
+                value.llvm,
+                pointer,
+                ir.Constant(INT32, align),
+                mask,
+            )
+
+    def variable(self):
+        """A `Variable`: a vector that a loop of the generated code changes."""
+        return Variable(self)
+
+
+class Variable:
+    """A mutable vector; LLVM promotes it from the stack to a register."""
+
+    def __init__(self, simd):
+        self.simd = simd
+        self.slot = cgutils.alloca_once(simd.builder, simd.vector)
+
+    def get(self):
+        return Vector(self.simd, self.simd.builder.load(self.slot))
+
+    def set(self, value):
+        self.simd.builder.store(value.llvm, self.slot)
+
+
+class Vector:
+    """A vector value; the other operand of an operator is a Vector or a Python number."""
+
+    def __init__(self, simd, llvm):
+        self.simd = simd
+        self.llvm = llvm
+
+    def _operand(self, other):
+        return other if isinstance(other, Vector) else self.simd.constant(other)
+
+    def _emit(self, instruction, *others):
+        operands = [self._operand(other).llvm for other in others]
+        return Vector(self.simd, getattr(self.simd.builder, instruction)(self.llvm, *operands))
+
+    def __neg__(self):
+        return self._emit("fneg")
+
+    def __abs__(self):
+        return Vector(self.simd, self.simd.call(f"llvm.fabs.{self.simd.suffix}", self.simd.vector, self.llvm))
+
+    def __add__(self, other):
+        return self._emit("fadd", other)
+
+    def __radd__(self, other):
+        return self._operand(other) + self
+
+    def __sub__(self, other):
+        return self._emit("fsub", other)
+
+    def __rsub__(self, other):
+        return self._operand(other) - self
+
+    def __mul__(self, other):
+        return self._emit("fmul", other)
+
+    def __rmul__(self, other):
+        return self._operand(other) * self
+
+    def __truediv__(self, other):
+        return self._emit("fdiv", other)
+
+    def __rtruediv__(self, other):
+        return self._operand(other) / self
+
+    def __lt__(self, other):
+        """Mask of the lanes where self < other; false for NaN."""
+        return self.simd.builder.fcmp_ordered("<", self.llvm, self._operand(other).llvm)
+
+    def __gt__(self, other):
+        """Mask of the lanes where self > other; false for NaN."""
+        return self.simd.builder.fcmp_ordered(">", self.llvm, self._operand(other).llvm)
+
+
+def fma(x, y, z):
+    """x * y + z rounded once (twice on a host without fused multiply-add, where one would be a slow call)."""
+    vector = next(v for v in (x, y, z) if isinstance(v, Vector))
+    x, y, z = (vector._operand(v) for v in (x, y, z))
+    if not HOST.has_fma:
+        return x * y + z
+    simd = vector.simd
+    return Vector(simd, simd.call(f"llvm.fma.{simd.suffix}", simd.vector, x.llvm, y.llvm, z.llvm))
+
+
+def where(mask, x, y):
+    """x in the lanes of `mask`, y in the others."""
+    vector = x if isinstance(x, Vector) else y
+    return Vector(vector.simd, vector.simd.builder.select(mask, vector._operand(x).llvm, vector._operand(y).llvm))
+
+
+def two_to_the(t, mantissa_bits, bias):
+    """2**n where t = 1.5 * 2**mantissa_bits + n, n a whole number: n, in the low bits of t, becomes an exponent."""
+    simd = t.simd
+    builder = simd.builder
+    shift = ir.Constant(simd.integers, [mantissa_bits] * simd.lanes)
+    one = ir.Constant(simd.integers, [bias << mantissa_bits] * simd.lanes)
+    bits = builder.add(builder.shl(builder.bitcast(t.llvm, simd.integers), shift), one)
+    return Vector(simd, builder.bitcast(bits, simd.vector))

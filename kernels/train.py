@@ -1,0 +1,51 @@
+"""Training: one minibatch step, and a run of consecutive minibatches as one call.
+
+Arguments as in `network`.
+"""
+
+import numpy as np
+
+from .compiling import jit
+from .loss import mse
+from .matrix import copy, matrix, row_major, rows
+from .microkernel import SGD
+from .network import backward, divide, forward
+
+
+@jit
+def train_step(parameters, x, y, learning_rate, sizes, workspace, team):
+    """One step of gradient descent on the minibatch x, y; returns its loss before the step.
+
+    Where that loss is not finite, the parameters are left as they were.
+    """
+    x = matrix(x)
+    loss = mse(forward(parameters, x, sizes, workspace, team), y)
+    if np.isfinite(loss):
+        backward(SGD, parameters, learning_rate, x, False, parameters, x, y, sizes, workspace, team)
+    return loss
+
+
+@jit
+def train_minibatches(parameters, X, Y, order, first, last, batch_size, learning_rate, sizes, workspace, team):
+    """Steps on consecutive minibatches: samples first, first+1, ... last-1, the last batch perhaps smaller.
+
+    Sample i is row order[i] of X and Y, gathered into the workspace; or row i, where `order` is empty. Returns the sum
+    of the losses of the samples, and the sample at which it stopped: before `last` where a loss was not finite.
+    """
+    X, Y = matrix(X), matrix(Y)
+    total = 0.0
+    while first < last:
+        batch = min(batch_size, last - first)
+        x, y = rows(X, first, batch), rows(Y, first, batch)
+        if order.size > 0:
+            _, _, batch_x, batch_y, _ = divide(workspace, sizes, batch)
+            x, y = row_major(batch_x, batch, X.columns), row_major(batch_y, batch, Y.columns)
+            for i in range(batch):
+                copy(rows(x, i, 1), rows(X, order[first + i], 1))
+                copy(rows(y, i, 1), rows(Y, order[first + i], 1))
+        loss = train_step(parameters, x, y, learning_rate, sizes, workspace, team)
+        if not np.isfinite(loss):
+            break
+        total += batch * loss
+        first += batch
+    return total, first
