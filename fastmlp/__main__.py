@@ -148,7 +148,7 @@ def _has_tqdm():
 def _load(path):
     """X_train, Y_train, X_test, Y_test of an .npz file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             X, Y = file["X"], file["Y"]
     except OSError as error:
         raise OptionError(f"argument --data: cannot read {path}: {error.strerror or error}") from None

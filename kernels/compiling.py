@@ -26,7 +26,7 @@ from .blocking import HOST
 @cache
 def digest():
     """Digest of everything that any kernel is compiled from."""
-    sha = hashlib.sha256(repr((numba.__version__, llvmlite.__version__, HOST)).encode())
+    sha = hashlib.sha256(repr((numba.__version__, llvmlite.__version__)).encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
         sha.update(source.name.encode())
         sha.update(source.read_bytes())
@@ -78,9 +78,17 @@ class KernelCache(FunctionCache):
         super().__init__(function)
         self._cache_file = _File(self.cache_path, self._impl.filename_base)
 
+    def load_overload(self, signature, target_context):
+        compiled = super().load_overload(signature, target_context)
+        if compiled is not None:
+            # What loads the threading layer. Numba hands it on to callers of a function that it compiled, and forgets
+            # it for one that it loaded: the callers' own cached code would then end the process that loads it.
+            compiled.library._reload_init.update(compiled.reload_init)
+        return compiled
+
     def _index_key(self, signature, codegen):
-        # The digest stands for the code and its closure.
-        return signature, codegen.magic_tuple()
+        # The digest stands for the code.
+        return signature, codegen.magic_tuple(), HOST
 
 
 def jit(function=None, *, name=None, parallel=False, inline=False):

@@ -4,6 +4,8 @@ g and y are arrays (batch, N) with any strides. The 1/batch of the mean over the
 gradient, so every sum over the batch further down is a mean.
 """
 
+import numpy as np
+
 from .compiling import jit
 from .matrix import get, matrix, put, scalar
 
@@ -16,7 +18,7 @@ def mse(g, y):
     for i in range(g.rows):
         sample = 0.0
         for j in range(g.columns):
-            difference = float(get(g, i, j)) - float(get(y, i, j))
+            difference = np.float64(get(g, i, j)) - np.float64(get(y, i, j))
             sample += difference * difference
         total += sample
     return total / (g.rows * g.columns)

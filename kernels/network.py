@@ -112,7 +112,7 @@ def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, y, siz
         finish_gradient(epilogue, target_W, target_b, delta, below, scale, panels, team)
 
 
-@jit
+@jit(inline=True)
 def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team):
     """The loss, and its gradient, laid out as `parameters`; ∇x too if `with_grad_x`, else grad_x is not touched."""
     x, grad_x = matrix(x), matrix(grad_x)
@@ -121,7 +121,7 @@ def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace,
     return loss
 
 
-@jit
+@jit(inline=True)
 def predict(g, parameters, x, batch_size, sizes, workspace, team):
     """g = the network's output for x, `batch_size` rows at a time."""
     g, x = matrix(g), matrix(x)
@@ -131,7 +131,7 @@ def predict(g, parameters, x, batch_size, sizes, workspace, team):
         copy(rows(g, first, batch), output)
 
 
-@jit
+@jit(inline=True)
 def mean_loss(parameters, x, y, batch_size, sizes, workspace, team):
     """𝓛 over all of x, y, `batch_size` rows at a time."""
     x, y = matrix(x), matrix(y)

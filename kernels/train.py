@@ -11,8 +11,10 @@ from .matrix import copy, matrix, row_major, rows
 from .microkernel import SGD
 from .network import backward, divide, forward
 
+NO = np.bool_(False)  # Numba would compile `backward` once more for a Python False
 
-@jit
+
+@jit(inline=True)
 def train_step(parameters, x, y, learning_rate, sizes, workspace, team):
     """One step of gradient descent on the minibatch x, y; returns its loss before the step.
 
@@ -21,11 +23,11 @@ def train_step(parameters, x, y, learning_rate, sizes, workspace, team):
     x = matrix(x)
     loss = mse(forward(parameters, x, sizes, workspace, team), y)
     if np.isfinite(loss):
-        backward(SGD, parameters, learning_rate, x, False, parameters, x, y, sizes, workspace, team)
+        backward(SGD, parameters, learning_rate, x, NO, parameters, x, y, sizes, workspace, team)
     return loss
 
 
-@jit
+@jit(inline=True)
 def train_minibatches(parameters, X, Y, order, first, last, batch_size, learning_rate, sizes, workspace, team):
     """Steps on consecutive minibatches: samples first, first+1, ... last-1, the last batch perhaps smaller.
 

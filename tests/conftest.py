@@ -1,0 +1,35 @@
+"""Hard shapes and forms of operands, shared by all tests."""
+
+import numpy as np
+import pytest
+
+from fastmlp.kernels.blocking import HOST, NV
+
+
+@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
+def dtype(request):
+    return np.dtype(request.param)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20240607)
+
+
+def hard_extents(dtype):
+    """0, 1, 2, and around the tile's MR rows and NR columns."""
+    mr, nr = HOST.rows, NV * HOST.lanes(np.dtype(dtype).itemsize)
+    return sorted({0, 1, 2, mr - 1, mr + 1, nr - 1, nr + 1, 2 * nr + 1, 33})
+
+
+def _strided(array):
+    return np.repeat(np.repeat(array, 2, 0), 3, 1)[::2, ::3]
+
+
+FORMS = {
+    "row-major": np.ascontiguousarray,
+    "column-major": np.asfortranarray,
+    "strided": _strided,
+    "negative": lambda array: np.ascontiguousarray(array[::-1, ::-1])[::-1, ::-1],
+}
+"""Ways in which the same matrix can lie in memory."""

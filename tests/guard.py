@@ -1,0 +1,70 @@
+"""Arrays against unreadable pages: a script that ends by a signal if a kernel touches memory outside its arrays."""
+
+import ctypes
+import itertools
+import mmap
+import sys
+
+import numpy as np
+from conftest import hard_extents
+from harness import EAGER, SERIAL, layer_delta, layer_forward, layer_update, panels_for, product
+
+PAGE = mmap.PAGESIZE
+PROT_NONE = 0
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class Guarded:
+    """A stretch of memory between two pages that can't be touched."""
+
+    def __init__(self, size):
+        self.pages = -(-size // PAGE)
+        self.memory = mmap.mmap(-1, (self.pages + 2) * PAGE)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+        for page in (0, self.pages + 1):
+            address = ctypes.c_void_p(start + page * PAGE)
+            if LIBC.mprotect(address, ctypes.c_size_t(PAGE), PROT_NONE) != 0:
+                raise OSError(ctypes.get_errno(), "mprotect")
+
+    def array(self, values, at_end):
+        """A copy of `values`, in its order in memory, that begins behind the first page or ends before the last."""
+        offset = (self.pages + 1) * PAGE - values.nbytes if at_end else PAGE
+        order = "F" if values.flags.f_contiguous and not values.flags.c_contiguous else "C"
+        flat = np.frombuffer(self.memory, values.dtype, values.size, offset)
+        array = flat.reshape(values.shape, order=order)
+        array[...] = values
+        return array
+
+
+def main(dtype):
+    rng = np.random.default_rng(0)
+    extents = hard_extents(dtype)
+    largest = max(extents)
+    stretches = [Guarded(largest * largest * dtype.itemsize) for _ in range(4)]
+    panels_stretch = Guarded(panels_for(EAGER, np.empty((largest, largest), dtype)).nbytes)
+
+    def matrix(rows, columns):
+        return rng.standard_normal((rows, columns)).astype(dtype)
+
+    for m, n, k, at_end, order in itertools.product(extents, extents, extents, (False, True), "CF"):
+        team = EAGER if k == 33 else SERIAL
+        panels = panels_stretch.array(panels_for(team, np.empty((m, n), dtype), np.empty((n, k), dtype)), at_end)
+
+        def place(*arrays, at_end=at_end, order=order):
+            pairs = zip(stretches, arrays, strict=False)
+            return [stretch.array(np.asarray(array, order=order), at_end) for stretch, array in pairs]
+
+        c, a, b = place(matrix(m, n), matrix(m, k), matrix(k, n))
+        product(c, a, b, team, panels)
+        g, x, W, bias = place(matrix(m, n), matrix(m, k), matrix(n, k), matrix(1, n))
+        layer_forward(g, x, W, bias[0], team, panels)
+        delta_below, delta, g_below, W = place(matrix(m, k), matrix(m, n), matrix(m, k), matrix(n, k))
+        layer_delta(delta_below, delta, g_below, W, team, panels)
+        W, bias, delta, x = place(matrix(n, k), matrix(1, n), matrix(m, n), matrix(m, k))
+        layer_update(W, bias[0], delta, x, 0.1, team, panels)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "touch":  # the pages do guard
+        Guarded(8).array(np.zeros(1), at_end=True).ctypes.data_as(ctypes.POINTER(ctypes.c_double))[1] = 1
+    main(np.dtype(sys.argv[1]))

@@ -1,0 +1,139 @@
+"""Compiled kernels on disk: found by the next process, never stale, never needed, safe among processes.
+
+Each test works on a copy of the package in an empty directory, with a cache of its own.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastmlp
+from fastmlp import kernels
+
+PRODUCT = """
+import sys
+import numpy as np
+from numba.core import event
+compiled = event.install_recorder("numba:compile")
+with compiled as recorder:
+    from fastmlp import kernels
+    dtype = np.dtype(sys.argv[1])
+    x = np.array([[0.25, 1.0], [2.0, -3.0]], dtype)
+    g = np.empty((2, 2), dtype)
+    panels = np.empty(kernels.panels_size(2, dtype.itemsize), dtype)
+    kernels.layer_forward(g, x, x, np.zeros(2, dtype), panels, kernels.SERIAL)
+    kernels.layer_delta(g, x, g, x, panels, kernels.SERIAL)
+print(g.tolist(), len(recorder.buffer) // 2)
+"""
+
+CALLER = """
+import numpy as np
+from numba import njit
+from fastmlp import kernels
+
+@njit(cache=True)
+def double(c, a, b, panels):
+    kernels.product(c, a, b, panels, kernels.SERIAL)
+    c *= 2
+
+a = np.eye(3)
+c = np.empty((3, 3))
+double(c, a, a, np.empty(kernels.panels_size(3, 8)))
+print(c.sum())
+"""
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A directory with an installed copy of the package."""
+    package = tmp_path / "site" / "fastmlp"
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(Path(fastmlp.__file__).parent, package, ignore=ignore)
+    shutil.copytree(Path(kernels.__file__).parent, package / "kernels", ignore=ignore)
+    return package.parent
+
+
+def start(site, script, *arguments, **environment):
+    """Start `script` with the copy first on the path, at the front of any editable installation."""
+    settings = {"PYTHONPATH": str(site), "NUMBA_CACHE_DIR": str(site / "cache"), **environment}
+    settings = {name: value for name, value in {**os.environ, **settings}.items() if value is not None}
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.Popen(command, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=site)
+
+
+def finish(process):
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    return out
+
+
+def run(site, *arguments, **environment):
+    """(result, number of functions compiled) of PRODUCT."""
+    result, _, compiled = finish(start(site, PRODUCT, *arguments, **environment)).rpartition(" ")
+    return result, int(compiled)
+
+
+def test_the_next_process_compiles_nothing_and_gives_the_same(site):
+    first, compiled = run(site, "f4")
+    assert compiled > 0
+    assert run(site, "f4") == (first, 0)
+
+
+def test_an_edited_kernel_is_not_run_stale_through_the_files_that_import_it(site):
+    before, _ = run(site, "f4")
+    source = site / "fastmlp" / "kernels" / "activation.py"
+    stat, text = source.stat(), source.read_text()
+    assert "return g * (1 - g)" in text
+    source.write_text(text.replace("return g * (1 - g)", "return g * (2 - g)"))
+    os.utime(source, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # same size, same time: only the content tells
+    after, compiled = run(site, "f4")
+    assert compiled > 0
+    assert after != before
+    source.write_text(text)
+    assert run(site, "f4")[0] == before
+
+
+def test_damaged_files_are_compiled_again(site):
+    before, _ = run(site, "f4")
+    files = list((site / "cache").rglob("*.nbc"))
+    assert files
+    for number, file in enumerate(files):
+        content = file.read_bytes()
+        file.write_bytes((content[: len(content) // 2], b"", content[:-1] + b"?")[number % 3])
+    after, compiled = run(site, "f4")
+    assert after == before
+    assert compiled > 0
+    assert run(site, "f4") == (before, 0)
+
+
+def test_processes_that_compile_at_the_same_time(site):
+    together = [start(site, PRODUCT, dtype) for dtype in ("f4", "f8", "f4", "f8")]
+    results = [finish(process).rpartition(" ")[0] for process in together]
+    assert results[0] == results[2]
+    assert results[1] == results[3]
+    assert [run(site, "f4"), run(site, "f8")] == [(results[0], 0), (results[1], 0)]
+
+
+def test_a_read_only_installation_without_a_home_trains_uncached(site):
+    for folder in ("fastmlp", "fastmlp/kernels"):
+        (site / folder / "__pycache__").write_text("a file here makes the folder impossible, for root too")
+    nowhere = {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null/cache", "NUMBA_CACHE_DIR": None}
+    script = """
+from fastmlp import Network
+history = Network([2, 3, 1], seed=0).fit([[0, 1], [1, 0]], [[0], [1]], epochs=2)
+print(len(history.loss))
+"""
+    assert finish(start(site, script, PYTHONDONTWRITEBYTECODE="1", **nowhere)) == "2\n"
+    assert not list(site.rglob("*.nb[ci]"))
+
+
+def test_a_cached_caller_of_cached_kernels(site):
+    """Its code reaches the threading layer without having compiled what does: whoever loads it must load the layer."""
+    run(site, "f8")
+    (site / "caller.py").write_text(CALLER)
+    for _ in range(3):
+        assert finish(start(site, "import caller")) == "6.0\n"

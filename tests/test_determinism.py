@@ -1,0 +1,87 @@
+"""The same bits on any number of threads, in the serial and the parallel build, and on any width of vector."""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import numba
+import numpy as np
+import pytest
+
+from fastmlp import Network
+from fastmlp.kernels import blocking
+
+TRAIN = """
+import hashlib, sys
+import numba
+import numpy as np
+from fastmlp import Network
+
+threads, dtype = int(sys.argv[1]), sys.argv[2]
+numba.set_num_threads(threads)
+rng = np.random.default_rng(0)
+sha = hashlib.sha256()
+for sizes, batch in (([7, 5, 3], 4), ([150, 301, 200, 10], 65)):
+    X, Y = rng.random((200, sizes[0])), rng.random((200, sizes[-1]))
+    net = Network(sizes, dtype=dtype, seed=1)
+    history = net.fit(X, Y, epochs=3, batch_size=batch, learning_rate=2.0, validation_data=(X, Y))
+    grad = net.gradients(X, Y, inputs=True)
+    for part in (net.parameters, net.predict(X), grad.parameters, grad.inputs, history.loss, history.validation_loss):
+        sha.update(np.asarray(part).tobytes())
+print(sha.hexdigest())
+"""
+
+
+def train(threads, dtype, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", TRAIN, str(threads), dtype.name],
+        env={**os.environ, "NUMBA_NUM_THREADS": str(max(threads, 2)), **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_same_bits_on_1_2_3_and_8_threads(dtype):
+    assert len({train(threads, dtype) for threads in (1, 2, 3, 8)}) == 1
+
+
+def test_same_bits_under_the_workqueue_layer(dtype):
+    assert train(2, dtype, NUMBA_THREADING_LAYER="workqueue") == train(1, dtype)
+
+
+@pytest.mark.skipif(not blocking.HOST.has_fma, reason="a fused multiply-add of one width only")
+@pytest.mark.parametrize("vector_bytes", [16, 32, 64])
+def test_same_bits_on_any_width_of_vector(vector_bytes):
+    assert train(2, np.dtype(np.float32), FASTMLP_VECTOR_BYTES=str(vector_bytes)) == train(2, np.dtype(np.float32))
+
+
+def test_products_of_a_large_network_are_shared():
+    """What the tests above compare is not the serial build with itself."""
+    largest_product = 65 * 301 * 200
+    assert largest_product >= 2 * blocking.GRAIN["omp"]
+
+
+def test_a_prediction_depends_on_its_own_sample_alone(dtype, rng):
+    net = Network([30, 64, 33, 3], dtype=dtype, seed=0)
+    X = rng.normal(0, 1, (300, 30)).astype(dtype)
+    g = net.predict(X)
+    for i in (0, 1, 11, 12, 255, 256, 299):
+        np.testing.assert_array_equal(net.predict(X[i : i + 1])[0], g[i])
+    np.testing.assert_array_equal(net.predict(X[::-3]), g[::-3])
+
+
+def test_the_threads_of_numba_are_left_as_they_were(rng):
+    before = numba.get_num_threads()
+    Network([100, 300, 300], seed=0).fit(rng.random((100, 100)), rng.random((100, 300)), epochs=1)
+    assert numba.get_num_threads() == before
+
+
+def test_the_digest_is_of_real_bits():
+    """A different seed gives a different digest: the comparison above can fail."""
+    digests = set()
+    for seed in (0, 1):
+        digests.add(hashlib.sha256(Network([3, 2], seed=seed).parameters.tobytes()).hexdigest())
+    assert len(digests) == 2

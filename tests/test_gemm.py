@@ -1,0 +1,75 @@
+"""The product, against float64 and longdouble, on every hard shape and form of operand."""
+
+import itertools
+
+import numpy as np
+import pytest
+from conftest import FORMS, hard_extents
+from harness import EAGER, SERIAL, product
+from reference import gamma
+
+from fastmlp import kernels
+
+HIGHER = {"float32": np.float64, "float64": np.longdouble}
+
+
+def operands(rng, dtype, m, n, k):
+    return rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
+
+
+@pytest.mark.parametrize("form_a", FORMS)
+@pytest.mark.parametrize("form_b", FORMS)
+def test_products_of_all_extents_are_within_the_rounding_bound(form_a, form_b, dtype, rng):
+    """|C - A B| <= γ_k |A| |B| elementwise (Higham 3.5): k fused multiply-adds, in any order."""
+    higher = HIGHER[dtype.name]
+    extents = hard_extents(dtype)
+    for m, n, k in itertools.product(extents, extents, extents):
+        a, b = operands(rng, dtype, m, n, k)
+        c = product(np.full((m, n), np.nan, dtype), FORMS[form_a](a), FORMS[form_b](b))
+        exact = a.astype(higher) @ b.astype(higher)
+        bound = gamma(k, dtype) * (np.abs(a).astype(higher) @ np.abs(b).astype(higher))
+        assert (np.abs(c - exact) <= bound).all(), (m, n, k)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_form_of_the_output_changes_no_bit_and_nothing_around_it(form, dtype, rng):
+    for m, n, k in itertools.product(hard_extents(dtype), hard_extents(dtype), (0, 1, 33)):
+        a, b = operands(rng, dtype, m, n, k)
+        plain = product(np.empty((m, n), dtype), a, b)
+        frame = FORMS[form](np.full((m + 2, n + 2), -1, dtype))
+        product(frame[1:-1, 1:-1], a, b)
+        np.testing.assert_array_equal(frame[1:-1, 1:-1], plain)
+        frame[1:-1, 1:-1] = -1
+        assert (frame == -1).all()
+
+
+def test_the_parallel_and_the_serial_build_give_the_same_bits(dtype, rng):
+    extents = hard_extents(dtype)
+    for m, n, k in itertools.product(extents, extents, extents):
+        a, b = operands(rng, dtype, m, n, k)
+        b = np.asfortranarray(b)  # goes through each thread's panel
+        serial = product(np.empty((m, n), dtype), a, b, SERIAL)
+        np.testing.assert_array_equal(product(np.empty((m, n), dtype), a, b, EAGER), serial)
+
+
+def test_an_element_depends_on_its_row_and_column_alone(dtype, rng):
+    a, b = operands(rng, dtype, 40, 70, 33)
+    whole = product(np.empty((40, 70), dtype), a, b)
+    for i, j in ((0, 0), (11, 31), (12, 32), (39, 69)):
+        alone = product(np.empty((1, 1), dtype), a[i : i + 1], b[:, j : j + 1])
+        assert alone[0, 0] == whole[i, j]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_product_takes_arrays_of_any_layout_from_python(form, dtype, rng):
+    a, b = operands(rng, dtype, 13, 5, 7)
+    c = FORMS[form](np.empty((13, 5), dtype))
+    panels = np.empty(kernels.panels_size(7, dtype.itemsize), dtype)
+    kernels.product(c, FORMS[form](a), FORMS[form](b), panels, SERIAL)
+    np.testing.assert_array_equal(c, product(np.empty((13, 5), dtype), a, b))
+
+
+def test_infinity_and_nan_go_through(dtype):
+    a = np.array([[np.inf, 1], [np.nan, 1], [0, 1]], dtype)
+    b = np.array([[2], [3]], dtype)
+    np.testing.assert_array_equal(product(np.empty((3, 1), dtype), a, b)[:, 0], [np.inf, np.nan, 3])
