@@ -115,8 +115,8 @@ def callables(name, value):
 
 
 def all_finite(array):
-    """No copy of a large array: blocks of rows."""
-    rows = max(1, 2**20 // max(1, array.shape[-1]))
+    """Whether no element is NaN or infinite; by blocks of rows, to need no memory as large as the array."""
+    rows = max(1, 2**20 * len(array) // array.size)
     return all(np.isfinite(array[i : i + rows]).all() for i in range(0, len(array), rows))
 
 

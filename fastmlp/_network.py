@@ -6,9 +6,11 @@ import functools
 import itertools
 import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from . import _checks
 from ._history import History
@@ -21,6 +23,7 @@ from .kernels.blocking import PREDICT_ROWS
 
 ACTIVATIONS = ("sigmoid",)
 LOSSES = ("mse",)
+Callback = Callable[["Network", History], object]
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,15 @@ class Network:
     with a `ValueError` or `TypeError` that names the argument, and the network stays as it was.
     """
 
-    def __init__(self, sizes, *, activation="sigmoid", loss="mse", dtype=np.float32, seed=None):
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        activation: str = "sigmoid",
+        loss: str = "mse",
+        dtype: DTypeLike = np.float32,
+        seed: int | np.random.Generator | None = None,
+    ):
         sizes = _checks.layer_sizes(sizes)
         activation = _checks.choice("activation", activation, ACTIVATIONS)
         loss = _checks.choice("loss", loss, LOSSES)
@@ -131,15 +142,15 @@ class Network:
 
     def fit(
         self,
-        X,
-        Y,
+        X: ArrayLike,
+        Y: ArrayLike,
         *,
         epochs: int = 10,
         batch_size: int = 32,
         learning_rate: float = 1.0,
         shuffle: bool = True,
-        validation_data=None,
-        callbacks=(),
+        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        callbacks: Callback | Sequence[Callback] = (),
         progress: bool = False,
     ) -> History:
         """Train by minibatch gradient descent, parameters -= learning_rate * ∇𝓛(minibatch); called again, go on.
@@ -202,7 +213,7 @@ class Network:
                     break
         return history
 
-    def train_step(self, x, y, *, learning_rate: float = 1.0) -> float:
+    def train_step(self, x: ArrayLike, y: ArrayLike, *, learning_rate: float = 1.0) -> float:
         """Take one step of gradient descent on the minibatch x, y and return its loss before the step.
 
         Raises FloatingPointError, with the parameters as they were, where the loss or a new parameter is not finite.
@@ -213,7 +224,7 @@ class Network:
             trainer = Trainer(self._parameters, self._widths, x, y, len(x), learning_rate, workspace, team)
             return trainer.run(0, len(x)) / len(x)
 
-    def predict(self, X) -> np.ndarray:
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """The network's output for X: (samples, N_L), of the network's dtype. Row i depends on row i of X alone."""
         X = _checks.samples("X", X, self.sizes[0], self.dtype)
         g = np.empty((len(X), self.sizes[-1]), self.dtype)
@@ -222,12 +233,12 @@ class Network:
             entry.predict(entry.place(g), self._parameters, entry.place(X), rows, self._widths, workspace, *team)
         return g
 
-    def loss(self, X, Y) -> float:
+    def loss(self, X: ArrayLike, Y: ArrayLike) -> float:
         """𝓛 of the network's output for X against Y."""
         X, Y = _checks.sample_pairs(X, Y, self.sizes, self.dtype)
         return self._mean_loss(X, Y)
 
-    def gradients(self, X, Y, *, inputs: bool = False) -> Gradients:
+    def gradients(self, X: ArrayLike, Y: ArrayLike, *, inputs: bool = False) -> Gradients:
         """𝓛 of the batch X, Y and its gradient with respect to all parameters and, with `inputs`, to X."""
         X, Y = _checks.sample_pairs(X, Y, self.sizes, self.dtype)
         gradient = np.empty_like(self._parameters)

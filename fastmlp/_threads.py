@@ -12,7 +12,6 @@ import numba
 
 from .kernels import SERIAL, Team
 from .kernels.blocking import GRAIN
-from .kernels.parallel import run_tasks_parallel
 
 _in_parallel = threading.RLock()
 _forked = False
@@ -20,27 +19,13 @@ _forked = False
 
 def _after_fork():
     global _forked, _in_parallel
-    _forked = _started()
+    with contextlib.suppress(ValueError):  # no threading layer has been started, here or in the parent
+        _forked = numba.threading_layer() == "omp"
     _in_parallel = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-def _started():
-    try:
-        return numba.threading_layer() == "omp"
-    except ValueError:  # no parallel function has run yet
-        return False
-
-
-def _layer():
-    try:
-        return numba.threading_layer()
-    except ValueError:
-        run_tasks_parallel(0, 0, 0)
-        return numba.threading_layer()
 
 
 @contextlib.contextmanager
@@ -49,11 +34,12 @@ def team(largest_product):
 
     Only one thread of Python at a time gets a team of more than one.
     """
-    threads = numba.get_num_threads()
-    if threads == 1 or _forked or largest_product < 2 * min(GRAIN.values()) or not _in_parallel.acquire(blocking=False):
+    threads = numba.get_num_threads()  # starts the threading layer
+    grain = GRAIN[numba.threading_layer()]
+    if threads == 1 or _forked or largest_product < 2 * grain or not _in_parallel.acquire(blocking=False):
         yield SERIAL
         return
     try:
-        yield Team(threads, GRAIN[_layer()])
+        yield Team(threads, grain)
     finally:
         _in_parallel.release()

@@ -19,7 +19,9 @@ class Trainer:
 
     def __init__(self, parameters, widths, X, Y, batch_size, learning_rate, workspace, team):
         self.parameters, self.widths = parameters, widths
-        self.X, self.Y = X, Y
+        self.samples = len(X)
+        self.arrays = X, Y  # kept while their places are used
+        self.places = entry.place(X), entry.place(Y)
         self.batch_size, self.learning_rate = batch_size, learning_rate
         self.workspace, self.team = workspace, team
         self.before = np.empty_like(parameters)
@@ -28,26 +30,26 @@ class Trainer:
     def epoch(self, order, bar):
         """Train on all samples in `order`; their mean loss."""
         total, first = 0.0, 0
-        while first < len(self.X):
-            last = min(len(self.X), first + self.minibatches * self.batch_size)
+        while first < self.samples:
+            last = min(self.samples, first + self.minibatches * self.batch_size)
             start = time.perf_counter()
-            total += self.run(first, last, order)
+            total = self.run(first, last, order, total)
             self._adjust(time.perf_counter() - start, last - first)
             bar.advance(last - first)
             first = last
-        return total / len(self.X)
+        return total / self.samples
 
     def _adjust(self, seconds, samples):
         per_minibatch = seconds / -(-samples // self.batch_size)
         self.minibatches = max(1, min(10 * self.minibatches, int(CALL_SECONDS / per_minibatch)))
 
-    def run(self, first, last, order=IN_ORDER):
-        """Train on the samples first ... last-1 of `order`; the sum of their losses.
+    def run(self, first, last, order=IN_ORDER, total=0.0):
+        """Train on the samples first ... last-1 of `order`; `total` plus their losses, added one by one.
 
         Raises FloatingPointError with the last finite parameters in place.
         """
         self.before[:] = self.parameters
-        total, stopped = self._call(first, last, order)
+        total, stopped = self._call(first, last, order, total)
         if stopped < last or not all_finite(self.parameters):
             self._repeat_until_not_finite(first, order)
         return total
@@ -56,9 +58,9 @@ class Trainer:
         """The same minibatches give the same bits again, one by one, up to the one that went wrong."""
         self.parameters[:] = self.before
         while True:
-            last = min(len(self.X), first + self.batch_size)
+            last = min(self.samples, first + self.batch_size)
             self.before[:] = self.parameters
-            _, stopped = self._call(first, last, order)
+            _, stopped = self._call(first, last, order, 0.0)
             if stopped < last or not all_finite(self.parameters):
                 break
             first = last
@@ -69,14 +71,14 @@ class Trainer:
             "lower learning_rate, or scale X and Y"
         )
 
-    def _call(self, first, last, order):
+    def _call(self, first, last, order, total):
         return entry.train_minibatches(
             self.parameters,
-            entry.place(self.X),
-            entry.place(self.Y),
+            *self.places,
             order,
             first,
             last,
+            total,
             self.batch_size,
             self.learning_rate,
             self.widths,

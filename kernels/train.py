@@ -28,14 +28,14 @@ def train_step(parameters, x, y, learning_rate, sizes, workspace, team):
 
 
 @jit(inline=True)
-def train_minibatches(parameters, X, Y, order, first, last, batch_size, learning_rate, sizes, workspace, team):
+def train_minibatches(parameters, X, Y, order, first, last, total, batch_size, learning_rate, sizes, workspace, team):
     """Steps on consecutive minibatches: samples first, first+1, ... last-1, the last batch perhaps smaller.
 
-    Sample i is row order[i] of X and Y, gathered into the workspace; or row i, where `order` is empty. Returns the sum
-    of the losses of the samples, and the sample at which it stopped: before `last` where a loss was not finite.
+    Sample i is row order[i] of X and Y, gathered into the workspace; or row i, where `order` is empty. Returns
+    `total` plus the losses of the samples, and the sample at which it stopped: before `last` where a loss was not
+    finite.
     """
     X, Y = matrix(X), matrix(Y)
-    total = 0.0
     while first < last:
         batch = min(batch_size, last - first)
         x, y = rows(X, first, batch), rows(Y, first, batch)
