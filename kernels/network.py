@@ -2,7 +2,8 @@
 
 `parameters` is a vector: of each layer in turn, Wᵀ (N_in, N_out) row-major, then b (N_out,). `sizes` is an integer
 vector of the widths N⁽⁰⁾ ... N⁽ᴸ⁾; x and y are arrays of (batch, N⁽⁰⁾) and (batch, N⁽ᴸ⁾) with any strides; `workspace`
-is a vector of `workspace_size` elements that a function may overwrite. All floats are of one dtype.
+is a vector of `workspace_size` elements that a function may overwrite; `team` is a `Team`. All floats are of one
+dtype, float32 or float64.
 """
 
 from collections import namedtuple
@@ -114,7 +115,11 @@ def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, y, siz
 
 @jit(inline=True)
 def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team):
-    """The loss, and its gradient, laid out as `parameters`; ∇x too if `with_grad_x`, else grad_x is not touched."""
+    """∂𝓛/∂parameters of the batch x, y, and its loss, which is returned.
+
+    `gradient` is laid out as `parameters`. ∇x is stored in grad_x (batch, N⁽⁰⁾) if `with_grad_x`; else any array of two
+    dimensions will do for it.
+    """
     x, grad_x = matrix(x), matrix(grad_x)
     loss = mse(forward(parameters, x, sizes, workspace, team), y)
     backward(STORE, gradient, 0.0, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team)
@@ -123,7 +128,10 @@ def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace,
 
 @jit(inline=True)
 def predict(g, parameters, x, batch_size, sizes, workspace, team):
-    """g = the network's output for x, `batch_size` rows at a time."""
+    """g = g⁽ᴸ⁾ for x, with workspace for `batch_size` samples at a time.
+
+    g (samples, N⁽ᴸ⁾) and x (samples, N⁽⁰⁾) may have any number of rows; row i of g depends on row i of x alone.
+    """
     g, x = matrix(g), matrix(x)
     for first in range(0, x.rows, batch_size):
         batch = min(batch_size, x.rows - first)
@@ -133,7 +141,7 @@ def predict(g, parameters, x, batch_size, sizes, workspace, team):
 
 @jit(inline=True)
 def mean_loss(parameters, x, y, batch_size, sizes, workspace, team):
-    """𝓛 over all of x, y, `batch_size` rows at a time."""
+    """𝓛 over all of x (samples, N⁽⁰⁾) and y (samples, N⁽ᴸ⁾), with workspace for `batch_size` samples at a time."""
     x, y = matrix(x), matrix(y)
     total = 0.0
     for first in range(0, x.rows, batch_size):

@@ -14,7 +14,7 @@ from .blocking import GRAIN
 from .compiling import jit
 
 Team = namedtuple("Team", "threads grain")
-"""At most `threads` threads share a product, and each of them gets `grain` multiply-adds or more."""
+"""Who computes: at most `threads` threads share a product, and each of them gets `grain` multiply-adds or more."""
 
 SERIAL = Team(1, GRAIN["omp"])
 """The team that never starts a thread: safe in a forked process, a signal handler, another thread or a prange."""

@@ -18,7 +18,7 @@ def steps(count, parameters, x, y, sizes, workspace, gradient, g, order, team):
         loss += kernels.train_step(parameters, x, y, 0.1, sizes, workspace, team)
         loss += kernels.gradients(gradient, x, False, parameters, x, y, sizes, workspace, team)
         kernels.predict(g, parameters, x, 5, sizes, workspace, team)
-        loss += kernels.train_minibatches(parameters, x, y, order, 0, 20, 6, 0.1, sizes, workspace, team)[0]
+        loss += kernels.train_minibatches(parameters, x, y, order, 0, 20, 0.0, 6, 0.1, sizes, workspace, team)[0]
     return loss
 
 rng = np.random.default_rng(0)
