@@ -10,7 +10,7 @@ from pathlib import Path as _Path
 from ._version import __version__
 
 try:
-    from . import kernels
+    import fastmlp.kernels as kernels
 except ModuleNotFoundError as error:
     if error.name != "fastmlp.kernels":
         raise

@@ -1,9 +1,15 @@
 """What is accepted from outside: each function gives back the value as the kernels take it, or names what is wrong."""
 
 import math
+import numbers
 import operator
 
 import numpy as np
+
+from ._memory import count_parameters
+
+MOST_PARAMETERS = 2**56
+"""So that no offset in bytes overflows a 64-bit integer; memory ends long before."""
 
 
 def whole_number(name, value, *, least=1):
@@ -19,12 +25,12 @@ def whole_number(name, value, *, least=1):
 
 
 def positive_number(name, value):
-    if isinstance(value, bool | np.bool_ | str | bytes | complex | np.complexfloating):
-        raise TypeError(f"{name} must be a number, got {_describe(value)}")
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a real number, got {_describe(value)}")
     try:
         number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise TypeError(f"{name} must be a number, got {_describe(value)}") from None
+    except OverflowError:
+        number = math.inf
     if not (math.isfinite(number) and number > 0):
         raise ValueError(f"{name} must be positive and finite, got {number}")
     return number
@@ -39,7 +45,7 @@ def choice(name, value, choices):
 def float_dtype(name, value):
     try:
         dtype = np.dtype(value)
-    except TypeError:
+    except Exception:  # of many kinds: NumPy parses what it is given
         dtype = None
     if value is None or dtype not in (np.float32, np.float64):
         raise TypeError(f"{name} must be float32 or float64, got {_describe(value)}")
@@ -47,12 +53,15 @@ def float_dtype(name, value):
 
 
 def layer_sizes(sizes):
-    if isinstance(sizes, str | bytes) or not hasattr(sizes, "__iter__"):
+    widths = None if isinstance(sizes, str | bytes) else _sequence(sizes)
+    if widths is None:
         raise TypeError(f"sizes must be a sequence of layer widths, got {_describe(sizes)}")
-    sizes = tuple(whole_number(f"sizes[{i}]", size) for i, size in enumerate(sizes))
-    if len(sizes) < 2:
-        raise ValueError(f"sizes must name at least an input and an output width, got {list(sizes)}")
-    return sizes
+    widths = tuple(whole_number(f"sizes[{i}]", width) for i, width in enumerate(widths))
+    if len(widths) < 2:
+        raise ValueError(f"sizes must name at least an input and an output width, got {list(widths)}")
+    if count_parameters(widths) > MOST_PARAMETERS:
+        raise ValueError(f"sizes must make at most {MOST_PARAMETERS} parameters, got {_describe(list(widths))}")
+    return widths
 
 
 def generator(seed):
@@ -108,8 +117,8 @@ def pair(name, value):
 
 def callables(name, value):
     """A sequence of callables; one alone may stand for itself."""
-    values = (value,) if callable(value) else value
-    if not hasattr(values, "__iter__") or not all(map(callable, values := tuple(values))):
+    values = (value,) if callable(value) else _sequence(value)
+    if values is None or not all(map(callable, values)):
         raise TypeError(f"{name} must be a callable or a sequence of callables, got {_describe(value)}")
     return values
 
@@ -118,6 +127,14 @@ def all_finite(array):
     """Whether no element is NaN or infinite; by blocks of rows, to need no memory as large as the array."""
     rows = max(1, 2**20 * len(array) // array.size)
     return all(np.isfinite(array[i : i + rows]).all() for i in range(0, len(array), rows))
+
+
+def _sequence(value):
+    """The elements of an iterable; None for anything else."""
+    try:
+        return tuple(value)
+    except TypeError:
+        return None
 
 
 def _describe(value):

@@ -1,12 +1,12 @@
 """`Network`, the person's side of the kernels: it checks, owns memory and orchestrates; they do the arithmetic."""
 
 import contextlib
-import copy
 import functools
 import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,9 +79,10 @@ class Network:
 
     Notes
     -----
-    Biases begin at 0, weights uniform in ±4 √(6/(N_{l-1} + N_l)): the initialisation of Glorot and Bengio,
-    "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010, times 4, because the
-    logistic function is a tanh of slope 1/4 at 0.
+    Biases begin at 0, weights uniform in ±3 √(6/(N_{l-1} + N_l)): the initialisation of Glorot and Bengio,
+    "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010, scaled for the logistic
+    function. Its slope of 1/4 at 0 asks for a factor of 4; but then one network in twenty begins with an output so
+    saturated that it never learns (on the digits), and with 3 none does.
 
     In every method X is (samples, N_0) and Y is (samples, N_L), array-likes of real, finite numbers in any order,
     strides and real dtype; they are copied only where their dtype is not the network's. What does not fit is refused
@@ -104,7 +105,7 @@ class Network:
         self._rng = _checks.generator(seed)
         self._build(sizes, activation, loss, aligned_empty(count_parameters(sizes), dtype))
         for W, b, n_in, n_out in zip(self.weights, self.biases, sizes, sizes[1:], strict=False):
-            bound = 4 * math.sqrt(6 / (n_in + n_out))
+            bound = 3 * math.sqrt(6 / (n_in + n_out))
             W[:] = self._rng.uniform(-bound, bound, (n_out, n_in))
             b[:] = 0
 
@@ -208,8 +209,8 @@ class Network:
                 if validate:
                     history.validation_loss.append(validate())
                 bar.epoch_done(history)
-                stops = [callback(self, history) is True for callback in callbacks]
-                if any(stops):
+                answers = [callback(self, history) for callback in callbacks]
+                if any(isinstance(answer, bool | np.bool_) and answer for answer in answers):
                     break
         return history
 
@@ -222,7 +223,7 @@ class Network:
         learning_rate = _checks.positive_number("learning_rate", learning_rate)
         with self._working(len(x)) as (workspace, team):
             trainer = Trainer(self._parameters, self._widths, x, y, len(x), learning_rate, workspace, team)
-            return trainer.run(0, len(x)) / len(x)
+            return trainer.run(0, len(x))
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """The network's output for X: (samples, N_L), of the network's dtype. Row i depends on row i of X alone."""
@@ -259,7 +260,9 @@ class Network:
 
     def copy(self) -> "Network":
         """An independent network with the same parameters and the same state of its random generator."""
-        return copy.deepcopy(self)
+        return deepcopy(self)
+
+    __copy__ = copy
 
     def __repr__(self):
         return (

@@ -1,7 +1,7 @@
 """How many threads a call may use, and when it may use any.
 
-A parallel region is unsafe in a forked child of a process that has started OpenMP threads, and in two threads at
-once under Numba's workqueue layer: both end the process. There a call computes alone, with the same result.
+A parallel region is unsafe in a forked child of a process that has started OpenMP or TBB threads, and in two threads
+at once under Numba's workqueue layer: the process ends, or hangs. There a call computes alone, with the same result.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ _forked = False
 def _after_fork():
     global _forked, _in_parallel
     with contextlib.suppress(ValueError):  # no threading layer has been started, here or in the parent
-        _forked = numba.threading_layer() == "omp"
+        _forked = numba.threading_layer() != "workqueue"
     _in_parallel = threading.RLock()
 
 

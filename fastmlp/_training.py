@@ -29,30 +29,35 @@ class Trainer:
 
     def epoch(self, order, bar):
         """Train on all samples in `order`; their mean loss."""
-        total, first = 0.0, 0
+        loss, first = 0.0, 0
         while first < self.samples:
             last = min(self.samples, first + self.minibatches * self.batch_size)
             start = time.perf_counter()
-            total = self.run(first, last, order, total)
+            loss = self.run(first, last, order, loss)
             self._adjust(time.perf_counter() - start, last - first)
             bar.advance(last - first)
             first = last
-        return total / self.samples
+        return loss
 
     def _adjust(self, seconds, samples):
         per_minibatch = seconds / -(-samples // self.batch_size)
         self.minibatches = max(1, min(10 * self.minibatches, int(CALL_SECONDS / per_minibatch)))
 
-    def run(self, first, last, order=IN_ORDER, total=0.0):
-        """Train on the samples first ... last-1 of `order`; `total` plus their losses, added one by one.
+    def run(self, first, last, order=IN_ORDER, loss=0.0):
+        """Train on the samples first ... last-1 of `order`; `loss` plus their share of the mean loss of all samples.
 
         Raises FloatingPointError with the last finite parameters in place.
         """
         self.before[:] = self.parameters
-        total, stopped = self._call(first, last, order, total)
+        try:
+            loss, stopped = self._call(first, last, order, loss)
+        except BaseException:  # Ctrl-C reaches us here, after the call
+            if not all_finite(self.parameters):
+                self.parameters[:] = self.before
+            raise
         if stopped < last or not all_finite(self.parameters):
             self._repeat_until_not_finite(first, order)
-        return total
+        return loss
 
     def _repeat_until_not_finite(self, first, order):
         """The same minibatches give the same bits again, one by one, up to the one that went wrong."""
@@ -71,14 +76,14 @@ class Trainer:
             "lower learning_rate, or scale X and Y"
         )
 
-    def _call(self, first, last, order, total):
+    def _call(self, first, last, order, loss):
         return entry.train_minibatches(
             self.parameters,
             *self.places,
             order,
             first,
             last,
-            total,
+            loss,
             self.batch_size,
             self.learning_rate,
             self.widths,

@@ -8,7 +8,7 @@ __all__ = ["load_digits"]
 
 
 def load_digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Handwritten digits: 1797 images of 8 x 8 pixels, in a fixed split of 1437 for training and 360 for testing.
+    """Handwritten digits: 1797 images of 8 x 8 pixels, in a fixed split of 1438 for training and 359 for testing.
 
     Returns
     -------

@@ -43,10 +43,10 @@ def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace,
 
 @jit
 def train_minibatches(
-    parameters, X, Y, order, first, last, total, batch_size, learning_rate, sizes, workspace, threads, grain
+    parameters, X, Y, order, first, last, loss, batch_size, learning_rate, sizes, workspace, threads, grain
 ):
     X, Y = _matrix(X, parameters), _matrix(Y, parameters)
     team = Team(threads, grain)
     return train.train_minibatches(
-        parameters, X, Y, order, first, last, total, batch_size, learning_rate, sizes, workspace, team
+        parameters, X, Y, order, first, last, loss, batch_size, learning_rate, sizes, workspace, team
     )

@@ -143,9 +143,9 @@ def predict(g, parameters, x, batch_size, sizes, workspace, team):
 def mean_loss(parameters, x, y, batch_size, sizes, workspace, team):
     """𝓛 over all of x (samples, N⁽⁰⁾) and y (samples, N⁽ᴸ⁾), with workspace for `batch_size` samples at a time."""
     x, y = matrix(x), matrix(y)
-    total = 0.0
+    loss = 0.0
     for first in range(0, x.rows, batch_size):
         batch = min(batch_size, x.rows - first)
         output = forward(parameters, rows(x, first, batch), sizes, workspace, team)
-        total += batch * mse(output, rows(y, first, batch))
-    return total / x.rows
+        loss += mse(output, rows(y, first, batch)) * (batch / x.rows)
+    return loss

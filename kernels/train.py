@@ -28,12 +28,12 @@ def train_step(parameters, x, y, learning_rate, sizes, workspace, team):
 
 
 @jit(inline=True)
-def train_minibatches(parameters, X, Y, order, first, last, total, batch_size, learning_rate, sizes, workspace, team):
+def train_minibatches(parameters, X, Y, order, first, last, loss, batch_size, learning_rate, sizes, workspace, team):
     """Steps on consecutive minibatches: samples first, first+1, ... last-1, the last batch perhaps smaller.
 
-    Sample i is row order[i] of X and Y, gathered into the workspace; or row i, where `order` is empty. Returns
-    `total` plus the losses of the samples, and the sample at which it stopped: before `last` where a loss was not
-    finite.
+    Sample i is row order[i] of X and Y, gathered into the workspace; or row i, where `order` is empty. Returns `loss`
+    plus each minibatch's loss times its part of all samples, so that an epoch from `loss` = 0 gives their mean; and
+    the sample at which it stopped: before `last` where a minibatch's loss was not finite.
     """
     X, Y = matrix(X), matrix(Y)
     while first < last:
@@ -45,9 +45,9 @@ def train_minibatches(parameters, X, Y, order, first, last, total, batch_size, l
             for i in range(batch):
                 copy(rows(x, i, 1), rows(X, order[first + i], 1))
                 copy(rows(y, i, 1), rows(Y, order[first + i], 1))
-        loss = train_step(parameters, x, y, learning_rate, sizes, workspace, team)
-        if not np.isfinite(loss):
+        of_batch = train_step(parameters, x, y, learning_rate, sizes, workspace, team)
+        if not np.isfinite(of_batch):
             break
-        total += batch * loss
+        loss += of_batch * (batch / X.rows)
         first += batch
-    return total, first
+    return loss, first
