@@ -1,4 +1,4 @@
-"""`Trainer`: minibatches run in compiled calls short enough to interrupt, and kept from leaving finite numbers."""
+"""`Trainer`: minibatches in compiled calls short enough to interrupt, whose parameters stay finite numbers."""
 
 import time
 
@@ -51,30 +51,27 @@ class Trainer:
         self.before[:] = self.parameters
         try:
             loss, stopped = self._call(first, last, order, loss)
-        except BaseException:  # Ctrl-C reaches us here, after the call
+            if stopped < last or not all_finite(self.parameters):
+                self._repeat_until_not_finite(first, last, order)
+        except BaseException:  # Ctrl-C too, which reaches us after the call
             if not all_finite(self.parameters):
                 self.parameters[:] = self.before
             raise
-        if stopped < last or not all_finite(self.parameters):
-            self._repeat_until_not_finite(first, order)
         return loss
 
-    def _repeat_until_not_finite(self, first, order):
+    def _repeat_until_not_finite(self, start, end, order):
         """The same minibatches give the same bits again, one by one, up to the one that went wrong."""
         self.parameters[:] = self.before
-        while True:
-            last = min(self.samples, first + self.batch_size)
+        for first in range(start, end, self.batch_size):
+            last = min(end, first + self.batch_size)
             self.before[:] = self.parameters
             _, stopped = self._call(first, last, order, 0.0)
             if stopped < last or not all_finite(self.parameters):
-                break
-            first = last
-        what = "loss" if stopped < last else "parameters"
-        self.parameters[:] = self.before
-        raise FloatingPointError(
-            f"the {what} turned NaN or infinite at samples {first} to {last - 1}; the last finite parameters are kept: "
-            "lower learning_rate, or scale X and Y"
-        )
+                what = "loss" if stopped < last else "parameters"
+                raise FloatingPointError(
+                    f"the {what} turned NaN or infinite at samples {first} to {last - 1}; the last finite parameters "
+                    "are kept: lower learning_rate, or scale X and Y"
+                )
 
     def _call(self, first, last, order, loss):
         return entry.train_minibatches(

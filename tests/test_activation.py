@@ -11,33 +11,32 @@ from fastmlp.kernels.activation import sigmoid_derivative
 CHUNK = 1 << 22
 
 
-def ulp_errors(got, exact):
-    """Errors in float32 ULP of the exact float64 values; of results below the smallest normal, in units of that."""
-    tiny = np.finfo(np.float32).tiny
-    _, exponent = np.frexp(exact)
-    ulp = np.ldexp(1.0, np.maximum(exponent, -125) - 24)
-    return np.where(exact < tiny, 1.5 * np.abs(got - exact) / tiny, np.abs(got - exact) / ulp)
+TINY = np.finfo(np.float32).tiny
 
 
-def check_float32(bits):
+def worst_float32(bits):
+    """The largest error in ULP of the exact float64 value, of results that are normal numbers; the others are checked."""
     x = bits.view(np.float32)
     got = sigmoid(x)
     nan = np.isnan(x)
     assert (np.isnan(got) == nan).all()
     got, x = got[~nan], x[~nan]
     assert ((got >= 0) & (got <= 1)).all()
-    errors = ulp_errors(got.astype(np.float64), reference.sigmoid(x.astype(np.float64)))
-    return errors.max(initial=0)
+    exact = reference.sigmoid(x.astype(np.float64))
+    error, normal = np.abs(got - exact), exact >= TINY
+    assert error[~normal].max(initial=0) <= TINY  # may be flushed
+    _, exponent = np.frexp(exact[normal])
+    return (error[normal] / np.ldexp(1.0, exponent - 24)).max(initial=0)
 
 
 def test_float32_is_within_1_5_ulp_at_a_million_random_inputs(rng):
-    assert check_float32(rng.integers(0, 1 << 32, 1_000_000, np.uint32)) <= 1.5
-    assert check_float32(rng.uniform(-100, 100, 1_000_000).astype(np.float32).view(np.uint32)) <= 1.5
+    assert worst_float32(rng.integers(0, 1 << 32, 1_000_000, np.uint32)) <= 1.5
+    assert worst_float32(rng.uniform(-100, 100, 1_000_000).astype(np.float32).view(np.uint32)) <= 1.5
 
 
 @pytest.mark.exhaustive
 def test_float32_is_within_1_5_ulp_at_every_input():
-    worst = max(check_float32(np.arange(i, i + CHUNK, dtype=np.uint32)) for i in range(0, 1 << 32, CHUNK))
+    worst = max(worst_float32(np.arange(i, i + CHUNK, dtype=np.uint32)) for i in range(0, 1 << 32, CHUNK))
     print(f"worst error {worst:.4f} ULP")
     assert worst <= 1.5
 
