@@ -9,13 +9,11 @@ from mpmath import libmp
 from fastmlp.kernels.activation import sigmoid_derivative
 
 CHUNK = 1 << 22
-
-
 TINY = np.finfo(np.float32).tiny
 
 
 def worst_float32(bits):
-    """The largest error in ULP of the exact float64 value, of results that are normal numbers; the others are checked."""
+    """The largest error in ULP of the exact value, of results that are normal numbers; the others are checked."""
     x = bits.view(np.float32)
     got = sigmoid(x)
     nan = np.isnan(x)
