@@ -1,0 +1,1 @@
+"""The asv suite: fastmlp beside the libraries that people train such networks with. See `asv.conf.json`."""
