@@ -52,6 +52,8 @@ class Peer:
 
 
 class Fastmlp(Peer):
+    """`Network` as people call it, its checks of X and Y included."""
+
     module = "fastmlp"
 
     class _Order(np.random.Generator):
@@ -148,8 +150,8 @@ class Numpy(Peer):
 class ScikitLearn(Peer):
     """MLPRegressor, given a σ at its output.
 
-    It takes g⁽ᴸ⁾ - y for ∂𝓛/∂f⁽ᴸ⁾ whatever its output, the gradient of cross-entropy: its steps cost what ours would in
-    it, but for one product with g(1 - g), and lead elsewhere. It has no gradient for others to call.
+    It takes g⁽ᴸ⁾ - y for ∂𝓛/∂f⁽ᴸ⁾ whatever the activation there: with a σ, the gradient of cross-entropy. So its steps
+    cost what ours would in it, less one product with g(1 - g), but lead elsewhere. It has no gradient for others to call.
     """
 
     module = "sklearn"
@@ -193,7 +195,7 @@ class ScikitLearn(Peer):
 
 
 class Torch(Peer):
-    """Autograd and an update in place: half the time of loss.backward() and torch.optim.SGD on small networks."""
+    """Autograd and an update in place: about half the time of loss.backward() and torch.optim.SGD on small networks."""
 
     module = "torch"
 
