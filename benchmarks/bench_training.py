@@ -9,9 +9,9 @@ import functools
 from .peers import LIBRARIES, build, having
 from .shapes import NETWORKS, SHAPES, Shape
 
-# asv runs `setup` before every call that it times, so ours only look up what `_warmed` keeps. A sample is one call: even
-# of 40 µs, it takes no longer timed alone than in a loop. Their number is what 1.2 s allow, the first 0.2 s to warm up,
-# in each of two processes, for processes differ.
+# asv runs `setup` before every call that it times, so ours only look up what `_warmed` keeps. A sample is one call:
+# one of 40 µs takes no longer timed alone than in a loop. There are as many as 1.2 s allow, the first 0.2 s to warm
+# up, in each of two processes, for processes differ.
 number = 1
 repeat = (3, 1000, 1.0)
 warmup_time = 0.2

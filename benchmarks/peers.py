@@ -151,7 +151,7 @@ class ScikitLearn(Peer):
     """MLPRegressor, given a σ at its output.
 
     It takes g⁽ᴸ⁾ - y for ∂𝓛/∂f⁽ᴸ⁾ whatever the activation there: with a σ, the gradient of cross-entropy. So its steps
-    cost what ours would in it, less one product with g(1 - g), but lead elsewhere. It has no gradient for others to call.
+    cost what ours would in it, less one product with g(1 - g), but lead elsewhere. Its gradient is not public.
     """
 
     module = "sklearn"
