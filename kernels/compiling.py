@@ -88,7 +88,7 @@ class KernelCache(FunctionCache):
 
     def _index_key(self, signature, codegen):
         # The digest stands for the code.
-        return signature, codegen.magic_tuple(), HOST
+        return self._py_func.__module__, signature, codegen.magic_tuple(), HOST
 
 
 def jit(function=None, *, name=None, parallel=False, inline=False):
