@@ -115,6 +115,8 @@ class Network:
         self._weights, self._biases = layer_views(parameters, sizes)
         self._widths = np.array(sizes, np.int64)
         self._largest_layer = max(n_in * n_out for n_in, n_out in itertools.pairwise(sizes))
+        itemsize = parameters.dtype.itemsize
+        self._workspace_size = functools.lru_cache(functools.partial(workspace_size, sizes, itemsize=itemsize))
         self._workspaces = []
 
     @property
@@ -289,7 +291,7 @@ class Network:
     def _working(self, batch):
         """(workspace, team) for batches of so many samples. Calls in several threads at once get one each."""
         with team(batch * self._largest_layer) as crew:
-            size = workspace_size(self.sizes, batch, self.dtype.itemsize, crew.threads)
+            size = self._workspace_size(batch, threads=crew.threads)
             try:
                 workspace = self._workspaces.pop()
             except IndexError:

@@ -13,8 +13,9 @@ SSE         16         16           6 x 8            6 x 4
 NEON        16         32          12 x 8           12 x 4
 =======  =====  =========  ===============  ===============
 
-On AVX-512 one core runs a float32 tile of 12 x 32 at 98 GFLOP/s, 14 x 32 at 92, 8 x 32 at 84 (medians over k =
-32 to 784, peak 134): 14 rows leave too few registers free, 8 reuse each row of B too little.
+On AVX-512 one core runs a float32 tile of 12 x 32 at 97 GFLOP/s, 14 x 32 at 91, 8 x 32 at 82 (medians over k =
+32 to 784 on a busy machine): 14 rows leave too few registers free, 8 reuse each row of B too little. Undisturbed,
+12 x 32 runs at 126 for k = 64 and 133 for k = 256, of a peak of 137.
 """
 
 import os

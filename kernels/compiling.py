@@ -3,8 +3,8 @@
 Numba's own cache looks only at the file that defines a function: edit the micro-kernel, and every cached
 function that inlined it goes on running the old one. It also numbers its files, so that two processes that
 compile different signatures at the same moment can swap them. `KernelCache` keeps one file for each
-function, signature and target, with a digest of all that the machine code was made of inside it: the sources of
-this package, Numba, llvmlite and the vector width. Where no directory can be written, kernels are not cached.
+function, signature, target and width of vector, with a digest inside it of all that the machine code was made of: the
+sources of this package, Numba and llvmlite. Where no directory can be written, kernels are not cached.
 """
 
 import contextlib

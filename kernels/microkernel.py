@@ -1,9 +1,9 @@
 """One register tile: at most MR x NR sums A·B, each finished by an epilogue before it reaches memory.
 
 Every product of the package goes through `tile`. The sums pass to the epilogue through MR * NR elements of stack
-that never leave the nearest cache. Unrolling the epilogue over the registers of every body instead saves
-3 to 10 ns a tile, 5 % of it at k = 32, and makes the code ten times as long: compilation takes twice the time, and
-the sigmoid alone outgrows the instruction cache.
+that never leave the nearest cache. Unrolling the epilogue over the registers of every body instead saves 10 to 30 ns
+a tile, 4 to 13 % of it at k = 32, and makes the code several times as long: the sigmoid's tile compiles in 1.35 s
+in place of 0.6, and again in every function that it is linked into.
 """
 
 from typing import NamedTuple
