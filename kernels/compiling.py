@@ -36,9 +36,16 @@ def digest():
 class _File:
     """One compiled signature a file; an unreadable, damaged or outdated one counts as missing."""
 
+    HEADER = 64  # bytes of the two digests that it begins with
+
     def __init__(self, directory, name):
         self.directory = Path(directory)
         self.name = name
+
+    @staticmethod
+    def header(data):
+        """What the file must begin with: a digest of what its code was compiled from, and one of itself."""
+        return digest() + hashlib.sha256(data).digest()
 
     def path(self, key):
         return self.directory / f"{self.name}.{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.nbc"
@@ -48,20 +55,15 @@ class _File:
             content = self.path(key).read_bytes()
         except OSError:
             return None
-        if not content.startswith(digest()):
-            return None
-        content = content[len(digest()) :]
-        checksum, content = content[:32], content[32:]
-        if hashlib.sha256(content).digest() != checksum:
-            return None
-        return pickle.loads(content)
+        header, data = content[: self.HEADER], content[self.HEADER :]
+        return pickle.loads(data) if header == self.header(data) else None
 
     def save(self, key, data):
-        content = pickle.dumps(data, protocol=-1)
+        data = pickle.dumps(data, protocol=-1)
         path = self.path(key)
         temporary = path.with_suffix(f".{uuid.uuid4().hex}")
         try:
-            temporary.write_bytes(digest() + hashlib.sha256(content).digest() + content)
+            temporary.write_bytes(self.header(data) + data)
             os.replace(temporary, path)  # atomic: a reader sees a whole file, of this process or another
         except OSError:
             temporary.unlink(missing_ok=True)
