@@ -83,3 +83,15 @@ def _host():
 
 
 HOST = _host()
+
+import os as _os
+KC = int(_os.environ.get("KC","256"))
+PACK_ROWS = int(_os.environ.get("PACK","48"))
+MC = int(_os.environ.get("MCT","20")) * HOST.rows
+A_BLOCK = int(_os.environ.get("L2E", str(1 << 18)))
+CACHE_LINE = 64
+MOST_THREADS = 64
+SHARE = int(_os.environ.get("SHARE", str(1<<16)))
+PREFETCH_K = 64
+A_PACKED = 1 << 20
+A_COLUMNS = int(_os.environ.get("ACOL", "4"))

@@ -1,22 +1,29 @@
-"""Products fused with what follows them: any extents, any strides, serial or shared, one tile at a time.
+"""Products fused with what follows them: any extents, any strides, serial or shared, one register tile at a time.
 
 The sum of an element is never split: one accumulator holds it from its first term to its last. So its bits
 depend on nothing but its own row of A and column of B: not on where the tiles fall, who computes them, or how
 many other rows there are.
+
+C is computed in panels of NR columns. What a panel needs of B should be read from the first cache for each of its tiles,
+so where rows of B lie far apart, or are not rows in memory, all panels are copied first, one after the other. Down
+a panel, A is met in blocks of rows that stay in the second cache for the next panel.
 """
 
 from numba.extending import overload, register_jitable
 
-from .blocking import HOST, NV
+from .blocking import A_BLOCK, A_COLUMNS, A_PACKED, HOST, KC, MC, NV, PACK_ROWS, PREFETCH_K
 from .compiling import jit
-from .matrix import Matrix, advance, block, copy, matrix, pointer, transposed
-from .microkernel import STORE, tile
-from .parallel import address, reference, run_tasks_parallel, run_tasks_serial, task_address
+from .matrix import Matrix, advance, block, matrix, pointer, rows, transposed
+from .microkernel import SIGMOID_DELTA, STORE, accumulate, finish, prefetch
+from .panel import copy
+from .parallel import Crew, address, crew_of, lead, reference, share, task_address, tasks_for
 
 
-def panels_size(k, itemsize, threads=1):
-    """Elements of the vector `panels` for products of inner extent up to k: a part for each thread."""
-    return threads * (k + 2 * HOST.rows) * NV * HOST.lanes(itemsize)
+def panels_size(m, k, itemsize, threads=1):
+    """Elements of the vector `panels` for products of up to m rows or columns and inner extent k."""
+    mr, nr = HOST.rows, NV * HOST.lanes(itemsize)
+    packed = (min(m, A_PACKED // max(k, 1)) + 2 * mr) * k
+    return -(-packed // nr) * nr + threads * (k + MC + 2 * mr) * nr
 
 
 @jit
@@ -24,66 +31,125 @@ def product(c, a, b, panels, team):
     """C = A B.
 
     c (m, n), a (m, k), b (k, n) are arrays of one dtype, float32 or float64, with any strides, and c overlaps
-    neither a nor b; `panels` is a vector of `panels_size` elements, `team` says who computes.
+    neither a nor b; `panels` is a vector of panels_size(max(m, n), k, itemsize, threads) elements, `team` says who
+    computes.
     """
     c = matrix(c)
-    fused_product(STORE, c, c, matrix(a), matrix(b), 0.0, pointer(panels), team)
+    fused_product(STORE, c, c, matrix(a), matrix(b), 0.0, pointer(panels), crew_of(team))
 
 
 @jit
-def fused_product(epilogue, c, e, a, b, scale, panels, team):
-    """C = epilogue(A B, E), all Matrices; `panels` is a pointer."""
+def fused_product(epilogue, c, e, a, b, scale, panels, crew):
+    """C = epilogue(A B, E), all Matrices; `panels` is a pointer, `crew` a Crew."""
     if c.column_stride != 1 and c.row_stride == 1:
         c, e, a, b = transposed(c), transposed(e), transposed(b), transposed(a)
-    tasks = max(1, min(team.threads, c.rows * c.columns * a.columns // team.grain))
-    arguments = reference((epilogue, c, e, a, b, scale, panels, tasks))
-    function = task_address(compute_tiles, arguments)
-    if tasks > 1:
-        run_tasks_parallel(function, address(arguments), tasks)
-    else:
-        run_tasks_serial(function, address(arguments), tasks)
+    if c.rows == 0 or c.columns == 0:
+        return
+    arguments = reference((epilogue, c, e, a, b, scale, panels, crew))
+    lead(task_address(compute, arguments), address(arguments), crew, c.rows * c.columns * a.columns)
 
 
 @jit
-def compute_tiles(arguments, task):
-    """One task's share of the tiles of C, which are numbered down each column panel of NR, panel after panel."""
-    epilogue, c, e, a, b, scale, panels, tasks = arguments[0]
+def compute(arguments, memory, _):
+    """The product, block after block of its rows."""
+    epilogue, c, e, a, b, scale, panels, crew = arguments[0]
+    crew = Crew(crew.threads, crew.grain, memory)
     mr, nr = tile_shape(c)
     k = a.columns
-    row_tiles = (c.rows + mr - 1) // mr
-    tiles = row_tiles * ((c.columns + nr - 1) // nr)
-    b_panel = advance(panels, task * (k + 2 * mr) * nr)
-    c_panel = advance(b_panel, k * nr)
-    e_panel = advance(c_panel, mr * nr)
-    b_j = -1
-    b_tile = b
-    for number in range(task * tiles // tasks, (task + 1) * tiles // tasks):
-        i, j = number % row_tiles * mr, number // row_tiles * nr  # splits m by MR, n by NR
-        m, n = min(mr, c.rows - i), min(nr, c.columns - j)
-        if j != b_j:
-            b_j = j
-            b_tile = with_adjacent_columns(block(b, 0, j, k, n), b_panel)
-        c_block = block(c, i, j, m, n)
-        c_tile = with_adjacent_columns(c_block, c_panel)
-        e_tile = with_adjacent_columns(block(e, i, j, m, n), e_panel)
-        tile(
-            epilogue,
-            c_tile.data,
-            c_tile.row_stride,
-            e_tile.data,
-            e_tile.row_stride,
-            advance(a.data, i * a.row_stride),
-            a.row_stride,
-            a.column_stride,
-            b_tile.data,
-            b_tile.row_stride,
-            scale,
-            m,
-            n,
-            k,
-        )
-        if c.column_stride != 1:
-            copy(c_block, c_tile)
+    packed = k > 0 and a.row_stride == 1 and a.column_stride != 1 and c.columns >= A_COLUMNS * nr
+    block_rows = max(1, (A_PACKED if packed else A_BLOCK) // (mr * max(1, k))) * mr
+    scratch = panels
+    if packed:
+        scratch = advance(panels, ((min(block_rows, c.rows) + mr - 1) // mr * mr * k + nr - 1) // nr * nr)
+    for i in range(0, c.rows, block_rows):
+        m = min(block_rows, c.rows - i)
+        a_block, step = rows(a, i, m), mr * a.row_stride  # to the next tile's rows
+        if packed:
+            parts = tasks_for(8 * m * k, crew)
+            packing = reference((panels, a_block, parts))
+            share(task_address(pack, packing), address(packing), parts, memory)
+            a_block, step = Matrix(panels, m, k, 1, mr), mr * k
+        parts = tasks_for(m * c.columns * k, crew)
+        tiles = reference((epilogue, rows(c, i, m), rows(e, i, m), a_block, step, b, scale, scratch, parts))
+        share(task_address(compute_tiles, tiles), address(tiles), parts, memory)
+
+
+@jit
+def pack(arguments, task, _):
+    """One task's share of the copy of A, whose rows are adjacent: tile after tile, MR elements for each p."""
+    panels, a, parts = arguments[0]
+    mr, _ = tile_shape(a)
+    tiles = (a.rows + mr - 1) // mr
+    for tile in range(task * tiles // parts, (task + 1) * tiles // parts):
+        m = min(mr, a.rows - tile * mr)
+        source = transposed(block(a, tile * mr, 0, m, a.columns))
+        copy(Matrix(advance(panels, tile * mr * a.columns), a.columns, m, mr, 1), source)
+
+
+@jit
+def compute_tiles(arguments, task, worker):
+    """One task's share of C: of a block of its rows, some of the tiles, numbered down one panel after the other."""
+    epilogue, c, e, a, a_step, b, scale, scratch, parts = arguments[0]
+    mr, nr = tile_shape(c)
+    k = a.columns
+    down = (c.rows + mr - 1) // mr
+    tiles = down * ((c.columns + nr - 1) // nr)
+    sums = advance(scratch, worker * (k + MC + 2 * mr) * nr)
+    staged = advance(sums, MC * nr)
+    packed = advance(staged, 2 * mr * nr)
+    tile, end = task * tiles // parts, (task + 1) * tiles // parts
+    while tile < end:
+        panel = tile // down
+        top, j = tile - panel * down, panel * nr  # tile row, column
+        tile = min(end, (panel + 1) * down)
+        bottom = tile - panel * down
+        n = min(nr, c.columns - j)
+        b_panel = block(b, 0, j, k, n)
+        if b.column_stride != 1 or (c.rows > PACK_ROWS and k * c.columns > KC * nr):
+            b_packed = Matrix(packed, k, n, nr, 1)
+            copy(b_packed, b_panel)
+            b_panel = b_packed
+        while top < bottom:
+            i = top * mr
+            tile_rows = min(MC // mr if k > KC else 2, bottom - top)
+            m = min(tile_rows * mr, c.rows - i)
+            if k >= PREFETCH_K:
+                prefetch(advance(c.data, i * c.row_stride + j), c.row_stride, m, n)
+                if epilogue == SIGMOID_DELTA:
+                    prefetch(advance(e.data, i * e.row_stride + j), e.row_stride, m, n)
+            for p in range(0, max(k, 1), KC):
+                for t in range(tile_rows):
+                    accumulate(
+                        advance(sums, t * mr * nr),
+                        advance(a.data, (top + t) * a_step + p * a.column_stride),
+                        a.row_stride,
+                        a.column_stride,
+                        advance(b_panel.data, p * b_panel.row_stride),
+                        b_panel.row_stride,
+                        min(mr, m - t * mr),
+                        n,
+                        min(KC, k - p),
+                        p > 0,
+                    )
+            finish_block(epilogue, block(c, i, j, m, n), block(e, i, j, m, n), sums, scale, staged)
+            top += tile_rows
+
+
+@register_jitable
+def finish_block(epilogue, c, e, sums, scale, staged):
+    """C = epilogue(sums, E), by way of `staged` where the columns of C or E are not adjacent."""
+    if c.column_stride == 1 and e.column_stride == 1:
+        finish(epilogue, c.data, c.row_stride, e.data, e.row_stride, sums, scale, c.rows, c.columns)
+        return
+    mr, nr = tile_shape(c)
+    for i in range(0, c.rows, mr):
+        m = min(mr, c.rows - i)
+        c_rows = rows(c, i, m)
+        c_tile, e_tile = Matrix(staged, m, c.columns, nr, 1), Matrix(advance(staged, mr * nr), m, c.columns, nr, 1)
+        copy(c_tile, c_rows)
+        copy(e_tile, rows(e, i, m))
+        finish(epilogue, c_tile.data, nr, e_tile.data, nr, advance(sums, i * nr), scale, m, c.columns)
+        copy(c_rows, c_tile)
 
 
 def tile_shape(m):
@@ -95,14 +161,3 @@ def tile_shape(m):
 def _tile_shape(m):
     shape = HOST.rows, NV * HOST.lanes(m[0].dtype.bitwidth // 8)
     return lambda m: shape
-
-
-@register_jitable
-def with_adjacent_columns(m, panel):
-    """m, copied to `panel` if its columns are not adjacent, as the vector loads of the tile want them."""
-    if m.column_stride == 1:
-        return m
-    _, nr = tile_shape(m)
-    staged = Matrix(panel, m.rows, m.columns, nr, 1)
-    copy(staged, m)
-    return staged

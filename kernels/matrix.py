@@ -140,13 +140,3 @@ def rows(m, first, count):
 def broadcast_rows(m, rows):
     """The one row of m, `rows` times."""
     return Matrix(m.data, rows, m.columns, 0, m.column_stride)
-
-
-@register_jitable
-def copy(target, source):
-    """target = source, Matrices of the same shape."""
-    for i in range(source.rows):
-        to = advance(target.data, i * target.row_stride)
-        of = advance(source.data, i * source.row_stride)
-        for j in range(source.columns):
-            to[j * target.column_stride] = of[j * source.column_stride]

@@ -1,9 +1,10 @@
-"""One register tile: at most MR x NR sums A·B, each finished by an epilogue before it reaches memory.
+"""The inner loops of every product: sums A·B kept in registers, then an epilogue on them before they reach C.
 
-Every product of the package goes through `tile`. The sums pass to the epilogue through MR * NR elements of stack
-that never leave the nearest cache. Unrolling the epilogue over the registers of every body instead saves 10 to 30 ns
-a tile, 4 to 13 % of it at k = 32, and makes the code several times as long: the sigmoid's tile compiles in 1.35 s
-in place of 0.6, and again in every function that it is linked into.
+`accumulate` adds A·B to a panel of sums, NR columns wide, in register tiles of MR x NR; `finish` turns the panel
+into NR columns of C. So the sums pass through memory that never leaves the nearest cache, but a product can be cut along
+k, into slices of B that fit there, without a change of any bit: a sum goes on where it was left. Unrolling the
+epilogue over the registers of every tile instead saves 10 to 30 ns a tile, 4 to 13 % of it at k = 32, and makes the
+code several times as long, which is compiled again in every function that it is linked into.
 """
 
 from typing import NamedTuple
@@ -14,9 +15,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .activation import sigmoid, sigmoid_derivative
-from .blocking import HOST, NV
+from .blocking import CACHE_LINE, HOST, NV
 from .optimizer import sgd
-from .simd import INDEX, Simd, fma
+from .simd import BYTE, INDEX, Simd, fma
 
 
 class Epilogue(NamedTuple):
@@ -38,109 +39,73 @@ STORE, BIAS_SIGMOID, SIGMOID_DELTA, SGD = map(np.intp, range(len(EPILOGUES)))
 
 
 @intrinsic
-def tile(typingctx, epilogue, c, rsc, e, rse, a, rsa, csa, b, rsb, scale, m, n, k):
-    """C = epilogue(A·B, E) for 0 < m <= MR, 0 < n <= NR, k >= 0.
+def accumulate(typingctx, sums, a, rsa, csa, b, rsb, m, n, k, more):
+    """sums = A·B, or sums += A·B if `more`, for m > 0, 0 < n <= NR, k >= 0.
 
-    C[i, j] = c[i*rsc + j], E[i, j] = e[i*rse + j], A[i, p] = a[i*rsa + p*csa], B[p, j] = b[p*rsb + j]: pointers,
-    and strides in elements. Every sum runs over p = 0, 1, ... k-1, one fused multiply-add a term.
+    sums[i*NR + j], A[i, p] = a[i*rsa + p*csa], B[p, j] = b[p*rsb + j]: pointers, and strides in elements. Every sum
+    runs over p = 0, 1, ... k-1, one fused multiply-add a term.
     """
     index = types.intp
-    signature = types.void(index, c, index, c, index, c, index, index, c, index, c.dtype, index, index, index)
+    signature = types.void(sums, sums, index, index, sums, index, index, index, index, types.boolean)
 
     def codegen(context, builder, signature, args):
-        simd = Simd(builder, c.dtype, HOST.lanes(c.dtype.bitwidth // 8))
-        Tile(simd, *args).emit()
+        Accumulate(_simd(builder, sums), *args).emit()
         return context.get_dummy_value()
 
     return signature, codegen
 
 
-class Tile:
-    """Emits one `tile`: its sums by the body that fits m and n, then its epilogue."""
+@intrinsic
+def finish(typingctx, epilogue, c, rsc, e, rse, sums, scale, m, n):
+    """C = epilogue(sums, E) for m > 0, 0 < n <= NR: C[i, j] = c[i*rsc + j], E[i, j] = e[i*rse + j], sums[i*NR + j]."""
+    index = types.intp
+    signature = types.void(index, c, index, c, index, c, c.dtype, index, index)
 
-    def __init__(self, simd, epilogue, c, rsc, e, rse, a, rsa, csa, b, rsb, scale, m, n, k):
-        self.simd, self.builder = simd, simd.builder
-        self.epilogue, self.scale = epilogue, scale
-        self.c, self.rsc, self.e, self.rse = c, rsc, e, rse
-        self.a, self.rsa, self.csa, self.b, self.rsb = a, rsa, csa, b, rsb
-        self.m, self.n, self.k = m, n, k
-        self.sums = cgutils.alloca_once(self.builder, simd.scalar, size=HOST.rows * NV * simd.lanes)
+    def codegen(context, builder, signature, args):
+        Finish(_simd(builder, c), *args).emit()
+        return context.get_dummy_value()
 
-    def emit(self):
-        lanes = self.simd.lanes
-        with self.if_else(">", self.n, lanes) as (wide, narrow):
-            with wide:
-                masks = self.masks(NV)
-                with self.if_else("==", self.n, NV * lanes) as (whole, part):
-                    with whole:
-                        self.emit_sums(HOST.row_bodies(), [None] * NV)
-                    with part:
-                        self.emit_sums(HOST.row_bodies(), masks)
-                self.emit_epilogue(masks)
+    return signature, codegen
+
+
+@intrinsic
+def prefetch(typingctx, c, rsc, m, n):
+    """Begin to fetch m rows of n elements into the cache, to be written."""
+    signature = types.void(c, types.intp, types.intp, types.intp)
+
+    def codegen(context, builder, signature, args):
+        c, rsc, m, n = args
+        simd = _simd(builder, signature.args[0])
+        with cgutils.for_range(builder, m) as loop:
+            row = builder.gep(c, [builder.mul(loop.index, rsc)])
+            with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(CACHE_LINE * 8 // simd.bits)) as (j, _):
+                simd.prefetch(builder.gep(row, [j]))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _simd(builder, pointer):
+    return Simd(builder, pointer.dtype, HOST.lanes(pointer.dtype.bitwidth // 8))
+
+
+class Emitter:
+    """Code for n columns, which are one vector or NV of them; only where they are cut short do masks cost time."""
+
+    def __init__(self, simd, n):
+        self.simd, self.builder, self.n = simd, simd.builder, n
+        self.nr = NV * simd.lanes
+
+    def for_columns(self, emit):
+        """emit(masks), a mask or None for each vector, for the case that n asks for."""
+        with self.if_else(">", self.n, self.simd.lanes) as (wide, narrow):
+            with wide, self.if_else("==", self.n, self.nr) as (whole, part):
+                with whole:
+                    emit([None] * NV)
+                with part:
+                    emit(self.masks(NV))
             with narrow:
-                masks = self.masks(1)
-                self.emit_sums(HOST.row_bodies(), masks)
-                self.emit_epilogue(masks)
-
-    def emit_sums(self, bodies, masks):
-        """The body of the fewest rows, of `bodies` (falling), that holds m; columns in vectors under `masks`."""
-        if len(bodies) == 1:
-            self.emit_body(bodies[0], masks)
-            return
-        with self.if_else(">", self.m, bodies[1]) as (more, fewer):
-            with more:
-                self.emit_body(bodies[0], masks)
-            with fewer:
-                self.emit_sums(bodies[1:], masks)
-
-    def emit_body(self, rows, masks):
-        """sums = A·B over rows x len(masks) accumulators, all in registers."""
-        simd, builder = self.simd, self.builder
-        # A row past m reads row m-1 again and its sum is not used, so one body serves every smaller m.
-        last = builder.sub(self.m, INDEX(1))
-        a_rows = [self.at(self.a, builder.mul(self.minimum(INDEX(i), last), self.rsa)) for i in range(rows)]
-        sums = [[simd.variable() for _ in masks] for _ in range(rows)]
-        for row in sums:
-            for total in row:
-                total.set(simd.constant(0))
-        with cgutils.for_range(builder, self.k) as loop:
-            b_row = self.at(self.b, builder.mul(loop.index, self.rsb))
-            columns = [simd.load(self.at(b_row, INDEX(j * simd.lanes)), mask) for j, mask in enumerate(masks)]
-            p = builder.mul(loop.index, self.csa)
-            for a_row, row in zip(a_rows, sums, strict=True):
-                x = simd.splat(builder.load(self.at(a_row, p)))
-                for column, total in zip(columns, row, strict=True):
-                    total.set(fma(x, column, total.get()))
-        for i, row in enumerate(sums):
-            for j, total in enumerate(row):
-                simd.store(total.get(), self.at(self.sums, INDEX((i * NV + j) * simd.lanes)))
-
-    def emit_epilogue(self, masks):
-        """C = finish(sums), by the loop of the epilogue asked for."""
-        builder = self.builder
-        done = builder.append_basic_block("done")
-        switch = builder.switch(self.epilogue, done)
-        for number, epilogue in enumerate(EPILOGUES):
-            case = builder.append_basic_block(f"epilogue_{number}")
-            switch.add_case(INDEX(number), case)
-            with builder.goto_block(case):
-                self.emit_finish(epilogue, masks)
-                builder.branch(done)
-        builder.position_at_end(done)
-
-    def emit_finish(self, epilogue, masks):
-        simd, builder = self.simd, self.builder
-        scale = simd.splat(self.scale)
-        with cgutils.for_range(builder, self.m) as loop:
-            c_row = self.at(self.c, builder.mul(loop.index, self.rsc))
-            e_row = self.at(self.e, builder.mul(loop.index, self.rse))
-            sums = self.at(self.sums, builder.mul(loop.index, INDEX(NV * simd.lanes)))
-            for j, mask in enumerate(masks):
-                j = INDEX(j * simd.lanes)
-                e = simd.load(self.at(e_row, j), mask) if epilogue.reads_e else None
-                c = simd.load(self.at(c_row, j), mask) if epilogue.reads_c else None
-                total = simd.load(self.at(sums, j))
-                simd.store(epilogue.finish(total, e, c, scale), self.at(c_row, j), mask)
+                emit(self.masks(1))
 
     def masks(self, vectors):
         return [self.simd.first(self.n, j * self.simd.lanes) for j in range(vectors)]
@@ -148,8 +113,128 @@ class Tile:
     def at(self, pointer, elements):
         return self.builder.gep(pointer, [elements])
 
+    def at_byte(self, pointer, offset):
+        data = self.builder.bitcast(pointer, BYTE.as_pointer())
+        return self.builder.bitcast(self.builder.gep(data, [offset]), pointer.type)
+
     def if_else(self, comparison, x, constant):
         return self.builder.if_else(self.builder.icmp_signed(comparison, x, INDEX(constant)))
 
     def minimum(self, x, y):
         return self.builder.select(self.builder.icmp_signed("<", x, y), x, y)
+
+
+class Accumulate(Emitter):
+    def __init__(self, simd, sums, a, rsa, csa, b, rsb, m, n, k, more):
+        super().__init__(simd, n)
+        self.sums, self.a, self.rsa, self.csa, self.b, self.rsb = sums, a, rsa, csa, b, rsb
+        self.m, self.k, self.more = m, k, more
+
+    def emit(self):
+        self.for_columns(self.emit_tiles)
+
+    def emit_tiles(self, masks):
+        """Tile after tile down the rows."""
+        with cgutils.for_range_slice(self.builder, INDEX(0), self.m, INDEX(HOST.rows)) as (i, _):
+            self.emit_tile(HOST.row_bodies(), masks, i, self.builder.sub(self.m, i))
+
+    def emit_tile(self, bodies, masks, i, m):
+        """The body of the fewest rows, of `bodies` (falling), that holds m rows from i."""
+        if len(bodies) == 1:
+            self.emit_body(bodies[0], masks, i, m)
+            return
+        with self.if_else(">", m, bodies[1]) as (more, fewer):
+            with more:
+                self.emit_body(bodies[0], masks, i, m)
+            with fewer:
+                self.emit_tile(bodies[1:], masks, i, m)
+
+    def emit_body(self, rows, masks, i, m):
+        """rows x len(masks) accumulators, all in registers."""
+        simd, builder = self.simd, self.builder
+        a = self.at(self.a, builder.mul(i, self.rsa))
+        offsets = self.row_offsets(rows, m)
+        tile = self.at(self.sums, builder.mul(i, INDEX(self.nr)))
+        totals = [
+            (simd.variable(), self.at(tile, INDEX(t * self.nr + j * simd.lanes)))
+            for t in range(rows)
+            for j in range(len(masks))
+        ]
+        with builder.if_else(self.more) as (further, first):
+            with further:
+                for total, at in totals:
+                    total.set(simd.load(at))
+            with first:
+                for total, _ in totals:
+                    total.set(simd.constant(0))
+        a_p = cgutils.alloca_once_value(builder, a)
+        b_p = cgutils.alloca_once_value(builder, self.b)
+        with cgutils.for_range(builder, self.k):
+            # Opaque, or LLVM would compute each row's address from the one before: 11 more instructions.
+            x_p, b_row = simd.opaque(builder.load(a_p)), builder.load(b_p)
+            columns = [simd.load(self.at(b_row, INDEX(j * simd.lanes)), mask) for j, mask in enumerate(masks)]
+            for t, offset in enumerate(offsets):
+                x = simd.splat(builder.load(self.at_byte(x_p, offset)))
+                for j, column in enumerate(columns):
+                    total, _ = totals[t * len(masks) + j]
+                    total.set(fma(x, column, total.get()))
+            builder.store(self.at(x_p, self.csa), a_p)
+            builder.store(self.at(b_row, self.rsb), b_p)
+        for total, at in totals:
+            simd.store(total.get(), at)
+
+
+    def row_offsets(self, rows, m):
+        """Bytes at which the rows of a tile begin. A row past m reads row m-1 again and its sum is not used.
+
+        So one body serves every m from the next smaller body's up; rows that all of these have are written as one of few
+        numbers times a power of two, which an x86 address can hold.
+        """
+        simd, builder = self.simd, self.builder
+        bodies = HOST.row_bodies()
+        certain = bodies[bodies.index(rows) + 1] + 1 if rows > 1 else 1
+        last = builder.sub(m, INDEX(1))
+        stride = builder.mul(self.rsa, INDEX(simd.bits // 8))
+        offsets = [INDEX(0)]
+        for t in range(1, rows):
+            if t >= certain:
+                offsets.append(simd.opaque(builder.mul(self.minimum(INDEX(t), last), stride)))
+            elif t % 2 == 0:
+                offsets.append(builder.shl(offsets[t // 2], INDEX(1)))
+            else:
+                offsets.append(simd.opaque(builder.mul(stride, INDEX(t))))
+        return offsets
+
+
+class Finish(Emitter):
+    def __init__(self, simd, epilogue, c, rsc, e, rse, sums, scale, m, n):
+        super().__init__(simd, n)
+        self.epilogue, self.scale = epilogue, scale
+        self.c, self.rsc, self.e, self.rse, self.sums, self.m = c, rsc, e, rse, sums, m
+
+    def emit(self):
+        """The loop of the epilogue asked for."""
+        builder = self.builder
+        done = builder.append_basic_block("done")
+        switch = builder.switch(self.epilogue, done)
+        for number, epilogue in enumerate(EPILOGUES):
+            case = builder.append_basic_block(f"epilogue_{number}")
+            switch.add_case(INDEX(number), case)
+            with builder.goto_block(case):
+                self.for_columns(lambda masks, epilogue=epilogue: self.emit_rows(epilogue, masks))
+                builder.branch(done)
+        builder.position_at_end(done)
+
+    def emit_rows(self, epilogue, masks):
+        simd, builder = self.simd, self.builder
+        scale = simd.splat(self.scale)
+        with cgutils.for_range(builder, self.m) as loop:
+            c_row = self.at(self.c, builder.mul(loop.index, self.rsc))
+            e_row = self.at(self.e, builder.mul(loop.index, self.rse))
+            sums = self.at(self.sums, builder.mul(loop.index, INDEX(self.nr)))
+            for j, mask in enumerate(masks):
+                j = INDEX(j * simd.lanes)
+                e = simd.load(self.at(e_row, j), mask) if epilogue.reads_e else None
+                c = simd.load(self.at(c_row, j), mask) if epilogue.reads_c else None
+                total = simd.load(self.at(sums, j))
+                simd.store(epilogue.finish(total, e, c, scale), self.at(c_row, j), mask)

@@ -8,25 +8,32 @@ dtype, float32 or float64.
 
 from collections import namedtuple
 
+import numpy as np
 from numba.extending import register_jitable
 
+from .blocking import CACHE_LINE, SHARE
 from .compiling import jit
 from .gemm import panels_size
-from .layer import finish_gradient, layer_delta, layer_forward, layer_input_gradient, output_delta
-from .loss import mse, mse_gradient
-from .matrix import advance, copy, matrix, pointer, row_major, rows, transposed
+from .layer import finish_gradient, layer_delta, layer_forward, layer_input_gradient
+from .loss import mse_output_delta
+from .matrix import Matrix, advance, matrix, pointer, row_major, rows, transposed
 from .microkernel import STORE
+from .panel import copy
+from .parallel import Crew, address, crew_of, lead, reference, task_address
 
 Workspace = namedtuple("Workspace", "activations deltas x y panels")
-"""Pointers into a workspace: g and δ of every layer, a gathered minibatch, and the panels of products."""
+"""Pointers into a workspace: g of every layer, two δ in turn, a gathered minibatch, and the panels of products."""
 
 
-def workspace_size(sizes, batch_size, itemsize, threads=1):
-    """Elements of workspace for batches of up to `batch_size` samples and teams of up to `threads` threads."""
-    sizes = [int(size) for size in sizes]
-    outputs = padded(batch_size * sum(sizes[1:]))
-    gathered = padded(batch_size * sizes[0]) + padded(batch_size * sizes[-1])
-    return 2 * outputs + gathered + panels_size(max(batch_size, *sizes), itemsize, threads)
+@register_jitable
+def row_stride(n, itemsize):
+    """Elements from row to row of an array of the workspace with n columns.
+
+    Rows that are long are an odd number of cache lines: powers of two would all lie in the same few sets of the cache.
+    """
+    line = CACHE_LINE // itemsize
+    lines = (n + line - 1) // line
+    return (lines | 1) * line if lines >= 8 else n
 
 
 @register_jitable
@@ -36,14 +43,44 @@ def padded(elements):
 
 
 @register_jitable
+def extents(sizes, batch, itemsize):
+    """Elements for the activations of all layers, for the δ of any, and for x and y."""
+    activations, delta = 0, 0
+    for layer in range(1, len(sizes)):
+        elements = padded(batch * row_stride(sizes[layer], itemsize))
+        activations += elements
+        delta = max(delta, elements)
+    return (
+        activations,
+        delta,
+        padded(batch * row_stride(sizes[0], itemsize)),
+        padded(batch * row_stride(sizes[len(sizes) - 1], itemsize)),
+    )
+
+
+def workspace_size(sizes, batch_size, itemsize, threads=1):
+    """Elements of workspace for batches of up to `batch_size` samples and teams of up to `threads` threads."""
+    sizes = [int(size) for size in sizes]
+    activations, delta, x, y = extents(sizes, batch_size, itemsize)
+    largest = max(batch_size, *sizes)
+    return activations + 2 * delta + x + y + panels_size(largest, largest, itemsize, threads)
+
+
+@register_jitable
 def divide(workspace, sizes, batch):
     """The Workspace of a batch, in the vector `workspace`."""
-    outputs = padded(batch * sizes[1:].sum())
+    activations_size, delta_size, x_size, y_size = extents(sizes, batch, workspace.itemsize)
     activations = pointer(workspace)
-    deltas = advance(activations, outputs)
-    x = advance(deltas, outputs)
-    y = advance(x, padded(batch * sizes[0]))
-    return Workspace(activations, deltas, x, y, advance(y, padded(batch * sizes[-1])))
+    deltas = advance(activations, activations_size)
+    x = advance(deltas, 2 * delta_size)
+    y = advance(x, x_size)
+    return Workspace(activations, deltas, x, y, advance(y, y_size))
+
+
+@register_jitable
+def spaced(data, rows, columns, itemsize):
+    """Matrix of the workspace that begins at the pointer `data`."""
+    return Matrix(data, rows, columns, row_stride(columns, itemsize), 1)
 
 
 @register_jitable
@@ -58,6 +95,16 @@ def layer_size(n_in, n_out):
     return (n_in + 1) * n_out
 
 
+@register_jitable
+def work(sizes, batch, samples, team):
+    """Multiply-adds of a forward and backward pass over so many samples, 0 if no product of a batch could be shared."""
+    largest, total = 0, 0
+    for layer in range(1, sizes.size):
+        weights = sizes[layer - 1] * sizes[layer]
+        largest, total = max(largest, weights), total + weights
+    return 3 * samples * total if batch * largest >= 2 * min(team.grain, SHARE) else 0
+
+
 @jit
 def forward(parameters, x, sizes, workspace, team):
     """g⁽ℓ⁾ = σ(g⁽ℓ⁻¹⁾ W⁽ℓ⁾ᵀ + b⁽ℓ⁾) for ℓ = 1 ... L, kept in the workspace; the Matrix of the last is returned."""
@@ -67,16 +114,16 @@ def forward(parameters, x, sizes, workspace, team):
     for layer in range(1, sizes.size):
         n_in, n_out = sizes[layer - 1], sizes[layer]
         W, b = layer_parameters(parameters, n_in, n_out)
-        below, g = g, row_major(activations, g.rows, n_out)
+        below, g = g, spaced(activations, g.rows, n_out, workspace.itemsize)
         layer_forward(g, below, W, b, panels, team)
-        activations = advance(activations, g.rows * n_out)
+        activations = advance(activations, padded(g.rows * g.row_stride))
         parameters = advance(parameters, layer_size(n_in, n_out))
     return g
 
 
 @jit
-def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team):
-    """Backward through the activations that `forward` left: δ⁽ᴸ⁾ = ∇g⁽ᴸ⁾ ⊙ g⁽ᴸ⁾ (1 - g⁽ᴸ⁾), and from ℓ = L down to 1
+def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes, workspace, team):
+    """Backward from the δ⁽ᴸ⁾ that `output_loss` left, through the activations that `forward` did: from ℓ = L to 1
 
         δ⁽ℓ⁻¹⁾ = (δ⁽ℓ⁾ W⁽ℓ⁾) ⊙ g⁽ℓ⁻¹⁾ (1 - g⁽ℓ⁻¹⁾),  or for ℓ = 1, `with_grad_x`, ∇x = δ⁽¹⁾ W⁽¹⁾
         ∇W⁽ℓ⁾ = δ⁽ℓ⁾ᵀ g⁽ℓ⁻¹⁾,  ∇b⁽ℓ⁾ = Σ over the batch of δ⁽ℓ⁾
@@ -85,32 +132,43 @@ def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, y, siz
     the target, takes a step of `scale` against them.
     """
     x = matrix(x)
-    batch = x.rows
+    batch, itemsize = x.rows, workspace.itemsize
     parameters, target = pointer(parameters), pointer(target)
     activations, deltas, _, _, panels = divide(workspace, sizes, batch)
-    offset, end = 0, 0  # of the layer's parameters, and of its activations and deltas
+    delta_size = extents(sizes, batch, itemsize)[1]
+    offset, end = 0, 0  # of the layer's parameters, and of its activations
     for layer in range(1, sizes.size):
         offset += layer_size(sizes[layer - 1], sizes[layer])
-        end += batch * sizes[layer]
+        end += padded(batch * row_stride(sizes[layer], itemsize))
     for layer in range(sizes.size - 1, 0, -1):
         n_in, n_out = sizes[layer - 1], sizes[layer]
         offset -= layer_size(n_in, n_out)
-        end -= batch * n_out
+        end -= padded(batch * row_stride(n_out, itemsize))
         W, _ = layer_parameters(advance(parameters, offset), n_in, n_out)
-        delta = row_major(advance(deltas, end), batch, n_out)
-        if layer == sizes.size - 1:
-            g = row_major(advance(activations, end), batch, n_out)
-            mse_gradient(delta, g, y)
-            output_delta(delta, delta, g)
+        delta = spaced(advance(deltas, layer % 2 * delta_size), batch, n_out, itemsize)
         below = x
         if layer > 1:
-            below = row_major(advance(activations, end - batch * n_in), batch, n_in)
-            delta_below = row_major(advance(deltas, end - batch * n_in), batch, n_in)
+            start = end - padded(batch * row_stride(n_in, itemsize))
+            below = spaced(advance(activations, start), batch, n_in, itemsize)
+            delta_below = spaced(advance(deltas, (layer - 1) % 2 * delta_size), batch, n_in, itemsize)
             layer_delta(delta_below, delta, below, W, panels, team)
         elif with_grad_x:
             layer_input_gradient(grad_x, delta, W, panels, team)
         target_W, target_b = layer_parameters(advance(target, offset), n_in, n_out)
         finish_gradient(epilogue, target_W, target_b, delta, below, scale, panels, team)
+
+
+@jit(inline=True)
+def output_loss(g, y, sizes, workspace):
+    """𝓛 of the output g that `forward` returned; δ⁽ᴸ⁾ is left in the workspace."""
+    _, deltas, _, batch_y, _ = divide(workspace, sizes, g.rows)
+    itemsize = workspace.itemsize
+    if y.column_stride != 1:
+        given, y = y, spaced(batch_y, g.rows, g.columns, itemsize)
+        copy(y, given)
+    delta_size = extents(sizes, g.rows, itemsize)[1]
+    delta = spaced(advance(deltas, (sizes.size - 1) % 2 * delta_size), g.rows, g.columns, itemsize)
+    return mse_output_delta(delta, g, y)
 
 
 @jit(inline=True)
@@ -120,10 +178,19 @@ def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace,
     `gradient` is laid out as `parameters`. ∇x is stored in grad_x (batch, N⁽⁰⁾) if `with_grad_x`; else any array of two
     dimensions will do for it.
     """
-    x, grad_x = matrix(x), matrix(grad_x)
-    loss = mse(forward(parameters, x, sizes, workspace, team), y)
-    backward(STORE, gradient, 0.0, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team)
-    return loss
+    x, y, grad_x = matrix(x), matrix(y), matrix(grad_x)
+    loss = reference(0.0)
+    arguments = reference((loss, gradient, grad_x, np.intp(with_grad_x), parameters, x, y, sizes, workspace, team))
+    lead(task_address(_gradients, arguments), address(arguments), crew_of(team), work(sizes, x.rows, x.rows, team))
+    return loss[0]
+
+
+@jit
+def _gradients(arguments, memory, _):
+    loss, gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team = arguments[0]
+    team = Crew(team.threads, team.grain, memory)
+    loss[0] = output_loss(forward(parameters, x, sizes, workspace, team), y, sizes, workspace)
+    backward(STORE, gradient, 0.0, grad_x, with_grad_x != 0, parameters, x, sizes, workspace, team)
 
 
 @jit(inline=True)
@@ -133,6 +200,15 @@ def predict(g, parameters, x, batch_size, sizes, workspace, team):
     g (samples, N⁽ᴸ⁾) and x (samples, N⁽⁰⁾) may have any number of rows; row i of g depends on row i of x alone.
     """
     g, x = matrix(g), matrix(x)
+    arguments = reference((g, parameters, x, batch_size, sizes, workspace, team))
+    samples = min(x.rows, batch_size)
+    lead(task_address(_predict, arguments), address(arguments), crew_of(team), work(sizes, samples, x.rows, team))
+
+
+@jit
+def _predict(arguments, memory, _):
+    g, parameters, x, batch_size, sizes, workspace, team = arguments[0]
+    team = Crew(team.threads, team.grain, memory)
     for first in range(0, x.rows, batch_size):
         batch = min(batch_size, x.rows - first)
         output = forward(parameters, rows(x, first, batch), sizes, workspace, team)
@@ -143,9 +219,18 @@ def predict(g, parameters, x, batch_size, sizes, workspace, team):
 def mean_loss(parameters, x, y, batch_size, sizes, workspace, team):
     """𝓛 over all of x (samples, N⁽⁰⁾) and y (samples, N⁽ᴸ⁾), with workspace for `batch_size` samples at a time."""
     x, y = matrix(x), matrix(y)
-    loss = 0.0
+    loss = reference(0.0)
+    arguments = reference((loss, parameters, x, y, batch_size, sizes, workspace, team))
+    samples = min(x.rows, batch_size)
+    lead(task_address(_mean_loss, arguments), address(arguments), crew_of(team), work(sizes, samples, x.rows, team))
+    return loss[0]
+
+
+@jit
+def _mean_loss(arguments, memory, _):
+    loss, parameters, x, y, batch_size, sizes, workspace, team = arguments[0]
+    team = Crew(team.threads, team.grain, memory)
     for first in range(0, x.rows, batch_size):
         batch = min(batch_size, x.rows - first)
         output = forward(parameters, rows(x, first, batch), sizes, workspace, team)
-        loss += mse(output, rows(y, first, batch)) * (batch / x.rows)
-    return loss
+        loss[0] += output_loss(output, rows(y, first, batch), sizes, workspace) * (batch / x.rows)

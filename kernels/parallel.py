@@ -1,23 +1,38 @@
-"""Tasks shared among threads: one loop, compiled serial and parallel, that calls a function by its address.
+"""Tasks shared among threads that stay together: one parallel region for a whole run of products.
 
-Numba compiles the body of a parallel loop three times, and again into every caller. Reached through an address,
-the kernels are compiled once and the loop is compiled once for all of them: 1 s in place of 4.
+A region costs 2 us under Numba's OpenMP layer and 100 us under its workqueue, a product of a small network 1 us. So the
+first thread of a region leads: it runs a whole program (an epoch, say) and shares out the tasks of each product as it
+comes to it; the others wait for such tasks and help. A thread that comes late, or never, is not waited for, so the
+program ends under any threading layer, even one that runs the region on a single thread. Which thread computes what
+changes no bit.
+
+Kernels are reached through their address: Numba compiles the body of a parallel loop three times, and again into
+every caller.
 """
 
 from collections import namedtuple
 
+from llvmlite import ir
 from numba import prange, types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
-from .blocking import GRAIN
+from .blocking import CACHE_LINE, GRAIN, MOST_THREADS, SHARE
 from .compiling import jit
 
 Team = namedtuple("Team", "threads grain")
-"""Who computes: at most `threads` threads share a product, and each of them gets `grain` multiply-adds or more."""
+"""Who computes: `threads` threads, where each of them gets `grain` multiply-adds or more."""
+
+Crew = namedtuple("Crew", "threads grain memory")
+"""A Team, and the address of what its threads tell each other: 0 as long as they have not been called together."""
 
 SERIAL = Team(1, GRAIN["omp"])
 """The team that never starts a thread: safe in a forked process, a signal handler, another thread or a prange."""
+
+# What threads of a crew tell each other: 64-bit numbers, each in a cache line of its own.
+ARRIVED, ROUND, HELPING, JOB, NEXT = range(5)
+THREADS, FUNCTION, ARGUMENTS, TASKS = range(4)  # in the line JOB
+OVER = -1  # the last ROUND
 
 
 @intrinsic
@@ -36,46 +51,233 @@ def reference(typingctx, value):
 @intrinsic
 def address(typingctx, pointer):
     def codegen(context, builder, signature, args):
-        return builder.ptrtoint(args[0], context.get_value_type(types.uintp))
+        return builder.ptrtoint(args[0], context.get_value_type(types.intp))
 
-    return types.uintp(pointer), codegen
+    return types.intp(pointer), codegen
 
 
 @intrinsic
 def task_address(typingctx, function, arguments):
-    """Address of the compiled function(arguments, task), for the types of a pointer and of an integer."""
-    signature = function.get_call_type(typingctx, (arguments, types.intp), {})
+    """Address of the compiled function(arguments, task, worker), for a pointer and two integers."""
+    signature = function.get_call_type(typingctx, (arguments, types.intp, types.intp), {})
 
     def codegen(context, builder, _, args):
         compiled = function.dispatcher.overloads[signature.args]
         context.active_code_library.add_linking_library(compiled.library)
         llvm = context.declare_function(builder.module, compiled.fndesc)
-        return builder.ptrtoint(llvm, context.get_value_type(types.uintp))
+        return builder.ptrtoint(llvm, context.get_value_type(types.intp))
 
-    return types.uintp(function, arguments), codegen
+    return types.intp(function, arguments), codegen
 
 
 @intrinsic
-def call_task(typingctx, function, arguments, task):
-    """Call the function at an address with a pointer, given as an address too, and the number of the task."""
+def call_task(typingctx, function, arguments, task, worker):
+    """Call the function at an address with a pointer, given as an address too, and two integers."""
 
     def codegen(context, builder, signature, args):
-        function, arguments, task = args
-        parameters = types.CPointer(types.none), types.intp
+        function, arguments, task, worker = args
+        parameters = types.CPointer(types.none), types.intp, types.intp
         llvm_type = context.call_conv.get_function_type(types.none, parameters)
         arguments = builder.inttoptr(arguments, context.get_value_type(parameters[0]))
-        context.call_conv.call_function(
-            builder, builder.inttoptr(function, llvm_type.as_pointer()), types.none, parameters, [arguments, task]
-        )
+        function = builder.inttoptr(function, llvm_type.as_pointer())
+        context.call_conv.call_function(builder, function, types.none, parameters, [arguments, task, worker])
         return context.get_dummy_value()
 
-    return types.void(types.uintp, types.uintp, types.intp), codegen
+    return types.void(types.intp, types.intp, types.intp, types.intp), codegen
+
+
+def crew_of(team):
+    """The Crew of a Team, in compiled code; a Crew is given back as it is."""
+    raise NotImplementedError("for compiled code")
+
+
+@overload(crew_of)
+def _crew_of(team):
+    if team.instance_class is Crew:
+        return lambda team: team
+    return lambda team: Crew(team.threads, team.grain, 0)
+
+
+@intrinsic
+def crew_memory(typingctx):
+    """Address of the cache lines of a crew, on the stack of the function that asks."""
+
+    def codegen(context, builder, signature, args):
+        lines = ir.ArrayType(ir.IntType(8), CACHE_LINE)
+        memory = cgutils.alloca_once(builder, lines, size=NEXT + MOST_THREADS)
+        memory.align = CACHE_LINE
+        return builder.ptrtoint(memory, context.get_value_type(types.intp))
+
+    return types.intp(), codegen
+
+
+def _slot(builder, crew, line, number=None):
+    """Pointer to a number of a crew."""
+    offset = builder.mul(line, ir.Constant(line.type, CACHE_LINE))
+    if number is not None:
+        offset = builder.add(offset, builder.mul(number, ir.Constant(line.type, 8)))
+    return builder.inttoptr(builder.add(crew, offset), line.type.as_pointer())
+
+
+@intrinsic
+def write(typingctx, crew, line, number, value):
+    """Write a number that only the leader writes, before the round begins."""
+
+    def codegen(context, builder, signature, args):
+        crew, line, number, value = args
+        builder.store(value, _slot(builder, crew, line, number))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp, types.intp), codegen
+
+
+@intrinsic
+def read(typingctx, crew, line, number):
+    def codegen(context, builder, signature, args):
+        return builder.load(_slot(builder, *args))
+
+    return types.intp(types.intp, types.intp, types.intp), codegen
+
+
+@intrinsic
+def atomic_add(typingctx, crew, line, value):
+    """Add to the first number of a line and return what it was: one step for all threads, as the next two are."""
+
+    def codegen(context, builder, signature, args):
+        crew, line, value = args
+        return builder.atomic_rmw("add", _slot(builder, crew, line), value, "seq_cst")
+
+    return types.intp(types.intp, types.intp, types.intp), codegen
+
+
+@intrinsic
+def atomic_load(typingctx, crew, line):
+    def codegen(context, builder, signature, args):
+        return builder.load_atomic(_slot(builder, *args), "seq_cst", 8)
+
+    return types.intp(types.intp, types.intp), codegen
+
+
+@intrinsic
+def atomic_store(typingctx, crew, line, value):
+    def codegen(context, builder, signature, args):
+        crew, line, value = args
+        builder.store_atomic(value, _slot(builder, crew, line), "seq_cst", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp), codegen
+
+
+@intrinsic
+def pause(typingctx):
+    """Tell the processor that this thread waits for another."""
+
+    def codegen(context, builder, signature, args):
+        triple = context.codegen().magic_tuple()[0]
+        if triple.startswith(("x86_64", "i686")):
+            name, arguments = "llvm.x86.sse2.pause", []
+        elif triple.startswith(("aarch64", "arm64")):
+            name, arguments = "llvm.aarch64.hint", [ir.Constant(ir.IntType(32), 1)]
+        else:
+            return context.get_dummy_value()
+        function = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
+        builder.call(cgutils.get_or_insert_function(builder.module, function, name), arguments)
+        return context.get_dummy_value()
+
+    return types.void(), codegen
 
 
 def run_tasks(function, arguments, tasks):
     for task in prange(tasks):
-        call_task(function, arguments, task)
+        call_task(function, arguments, task, 0)
 
 
-run_tasks_serial = jit(run_tasks, name="run_tasks_serial")
 run_tasks_parallel = jit(run_tasks, name="run_tasks_parallel", parallel=True)
+
+
+@jit
+def lead(program, arguments, crew, work):
+    """Call program(arguments, memory, 0), with threads to share its tasks if `work` multiply-adds are enough for them."""
+    threads = min(crew.threads, MOST_THREADS, work // crew.grain)
+    if crew.memory != 0 or threads < 2:
+        call_task(program, arguments, crew.memory, 0)
+        return
+    memory = crew_memory()
+    for line in (ARRIVED, ROUND, HELPING):
+        write(memory, line, 0, 0)
+    write(memory, JOB, THREADS, threads)
+    members = reference((program, arguments, memory))
+    run_tasks_parallel(task_address(join, members), address(members), threads)
+
+
+@jit
+def join(members, task, _):
+    """The first thread to come leads, the others help."""
+    program, arguments, memory = members[0]
+    worker = atomic_add(memory, ARRIVED, 1)
+    if worker == 0:
+        call_task(program, arguments, memory, 0)
+        atomic_store(memory, ROUND, OVER)
+    else:
+        help_out(memory, worker)
+
+
+@jit
+def help_out(memory, worker):
+    """Take tasks of every round that is open, until the leader is done."""
+    seen = 0
+    while True:
+        number = atomic_load(memory, ROUND)
+        if number == OVER:
+            return
+        if number == seen or number % 2 == 0:
+            pause()
+            continue
+        seen = number
+        # The leader closes a round and then waits for those who help. Either it sees us, or we see that it is closed.
+        atomic_add(memory, HELPING, 1)
+        if atomic_load(memory, ROUND) == number:
+            take_tasks(memory, worker)
+        atomic_add(memory, HELPING, -1)
+
+
+@jit
+def take_tasks(memory, worker):
+    """Call tasks until none is left: of one's own share, so that data stay in one core's cache, then of the others'."""
+    function, arguments = read(memory, JOB, FUNCTION), read(memory, JOB, ARGUMENTS)
+    tasks, threads = read(memory, JOB, TASKS), read(memory, JOB, THREADS)
+    for t in range(threads):
+        owner = (worker + t) % threads
+        end = (owner + 1) * tasks // threads
+        while atomic_load(memory, NEXT + owner) < end:
+            task = atomic_add(memory, NEXT + owner, 1)
+            if task < end:
+                call_task(function, arguments, task, worker)
+
+
+@jit
+def share(function, arguments, tasks, memory):
+    """Call function(arguments, task, worker) for every task, by all threads of a crew; memory 0 has only this one."""
+    if memory == 0 or tasks == 1:
+        for task in range(tasks):
+            call_task(function, arguments, task, 0)
+        return
+    threads = read(memory, JOB, THREADS)
+    write(memory, JOB, FUNCTION, function)
+    write(memory, JOB, ARGUMENTS, arguments)
+    write(memory, JOB, TASKS, tasks)
+    for owner in range(threads):
+        write(memory, NEXT + owner, 0, owner * tasks // threads)
+    atomic_add(memory, ROUND, 1)
+    take_tasks(memory, 0)
+    atomic_add(memory, ROUND, 1)
+    while atomic_load(memory, HELPING) > 0:
+        pause()
+
+
+@jit(inline=True)
+def tasks_for(work, crew):
+    """Into how many tasks to cut so many multiply-adds: several a thread, so that one who is late finds less to do."""
+    if crew.memory == 0:
+        return 1
+    return max(1, min(4 * read(crew.memory, JOB, THREADS), work // min(crew.grain, SHARE)))

@@ -13,6 +13,7 @@ from .blocking import HOST
 
 INDEX = ir.IntType(64)
 INT32 = ir.IntType(32)
+BYTE = ir.IntType(8)
 
 
 class Simd:
@@ -91,6 +92,24 @@ class Simd:
     def variable(self):
         """A `Variable`: a vector that a loop of the generated code changes."""
         return Variable(self)
+
+
+    def prefetch(self, pointer):
+        """Begin to fetch a cache line, to be written soon."""
+        pointer = self.builder.bitcast(pointer, BYTE.as_pointer())
+        for_writing, stay, data = (ir.Constant(INT32, number) for number in (1, 3, 1))
+        self.call("llvm.prefetch.p0", ir.VoidType(), pointer, for_writing, stay, data)
+
+    def widened(self, vector, wider):
+        """A vector of float32 as one of float64, of the Simd `wider` of as many lanes; one of float64 as it is."""
+        if self.bits == wider.bits:
+            return vector
+        return Vector(wider, self.builder.fpext(vector.llvm, wider.vector))
+
+    def opaque(self, value):
+        """value, about which LLVM knows nothing."""
+        asm = ir.InlineAsm(ir.FunctionType(value.type, [value.type]), "", "=r,0")
+        return self.builder.call(asm, [value])
 
 
 class Variable:
@@ -184,3 +203,27 @@ def two_to_the(t, mantissa_bits, bias):
     one = ir.Constant(simd.integers, [bias << mantissa_bits] * simd.lanes)
     bits = builder.add(builder.shl(builder.bitcast(t.llvm, simd.integers), shift), one)
     return Vector(simd, builder.bitcast(bits, simd.vector))
+
+
+def transposed(rows):
+    """The columns of a square of vectors: as many Vectors as each has lanes.
+
+    Every step swaps, in each pair of rows h apart, the upper part of one with the lower of the other in all blocks of 2h lanes.
+    """
+    simd = rows[0].simd
+    rows = list(rows)
+    h = simd.lanes // 2
+    while h:
+        for i in range(simd.lanes):
+            if not i & h:
+                upper, lower = rows[i], rows[i + h]
+                rows[i] = _shuffle(upper, lower, [t if not t & h else simd.lanes + t - h for t in range(simd.lanes)])
+                rows[i + h] = _shuffle(upper, lower, [t + h if not t & h else simd.lanes + t for t in range(simd.lanes)])
+        h //= 2
+    return rows
+
+
+def _shuffle(x, y, lanes):
+    """The lanes of x followed by those of y, as numbered."""
+    numbers = ir.Constant(ir.VectorType(INT32, len(lanes)), lanes)
+    return Vector(x.simd, x.simd.builder.shuffle_vector(x.llvm, y.llvm, numbers))

@@ -6,10 +6,11 @@ Arguments as in `network`.
 import numpy as np
 
 from .compiling import jit
-from .loss import mse
-from .matrix import copy, matrix, row_major, rows
+from .matrix import matrix, rows
 from .microkernel import SGD
-from .network import backward, divide, forward
+from .network import backward, divide, forward, output_loss, spaced, work
+from .panel import copy
+from .parallel import Crew, address, crew_of, lead, reference, task_address
 
 NO = np.bool_(False)  # Numba would compile `backward` once more for a Python False
 
@@ -21,9 +22,8 @@ def train_step(parameters, x, y, learning_rate, sizes, workspace, team):
     Where that loss is not finite, the parameters are left as they were.
     """
     x = matrix(x)
-    loss = mse(forward(parameters, x, sizes, workspace, team), y)
-    if np.isfinite(loss):
-        backward(SGD, parameters, learning_rate, x, NO, parameters, x, y, sizes, workspace, team)
+    none = sizes[:0]
+    loss, _ = train_minibatches(parameters, x, y, none, 0, x.rows, 0.0, x.rows, learning_rate, sizes, workspace, team)
     return loss
 
 
@@ -36,18 +36,35 @@ def train_minibatches(parameters, X, Y, order, first, last, loss, batch_size, le
     the sample at which it stopped: before `last` where a minibatch's loss was not finite.
     """
     X, Y = matrix(X), matrix(Y)
+    result = reference((loss, first))
+    arguments = reference(
+        (result, parameters, X, Y, order, last, batch_size, np.float64(learning_rate), sizes, workspace, team)
+    )
+    samples = min(batch_size, last - first)
+    lead(task_address(_train, arguments), address(arguments), crew_of(team), work(sizes, samples, last - first, team))
+    return result[0]
+
+
+@jit
+def _train(arguments, memory, _):
+    result, parameters, X, Y, order, last, batch_size, learning_rate, sizes, workspace, team = arguments[0]
+    team = Crew(team.threads, team.grain, memory)
+    itemsize = workspace.itemsize
+    loss, first = result[0]
     while first < last:
         batch = min(batch_size, last - first)
         x, y = rows(X, first, batch), rows(Y, first, batch)
         if order.size > 0:
             _, _, batch_x, batch_y, _ = divide(workspace, sizes, batch)
-            x, y = row_major(batch_x, batch, X.columns), row_major(batch_y, batch, Y.columns)
+            x = spaced(batch_x, batch, X.columns, itemsize)
+            y = spaced(batch_y, batch, Y.columns, itemsize)
             for i in range(batch):
                 copy(rows(x, i, 1), rows(X, order[first + i], 1))
                 copy(rows(y, i, 1), rows(Y, order[first + i], 1))
-        of_batch = train_step(parameters, x, y, learning_rate, sizes, workspace, team)
+        of_batch = output_loss(forward(parameters, x, sizes, workspace, team), y, sizes, workspace)
         if not np.isfinite(of_batch):
             break
+        backward(SGD, parameters, learning_rate, x, NO, parameters, x, sizes, workspace, team)
         loss += of_batch * (batch / X.rows)
         first += batch
-    return loss, first
+    result[0] = (loss, first)

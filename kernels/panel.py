@@ -1,0 +1,119 @@
+"""Copies of blocks of a matrix, by vectors along whichever dimension is adjacent in memory."""
+
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, register_jitable
+
+from .blocking import HOST, NV
+from .matrix import get, put
+from .simd import INDEX, Simd, transposed
+
+ROWS_AT_ONCE = 4
+
+
+@register_jitable
+def copy(target, source):
+    """target = source, Matrices of the same shape that do not overlap."""
+    if target.column_stride == 1 and source.column_stride == 1:
+        copy_rows(target.data, target.row_stride, source.data, source.row_stride, source.rows, source.columns)
+    elif target.row_stride == 1 and source.row_stride == 1:
+        copy_rows(
+            target.data, target.column_stride, source.data, source.column_stride, source.columns, source.rows
+        )
+    elif target.column_stride == 1 and source.row_stride == 1:
+        copy_transposed(target.data, target.row_stride, source.data, source.column_stride, source.rows, source.columns)
+    elif target.row_stride == 1 and source.column_stride == 1:
+        copy_transposed(target.data, target.column_stride, source.data, source.row_stride, source.columns, source.rows)
+    else:
+        for i in range(source.rows):
+            for j in range(source.columns):
+                put(target, i, j, get(source, i, j))
+
+
+@intrinsic
+def copy_rows(typingctx, target, rst, source, rss, m, n):
+    """target[i*rst + j] = source[i*rss + j] for i < m, j < n: in strips of NV vectors, some rows at a time."""
+    signature = types.void(target, types.intp, target, types.intp, types.intp, types.intp)
+
+    def codegen(context, builder, signature, args):
+        target, rst, source, rss, m, n = args
+        dtype = signature.args[0].dtype
+        simd = Simd(builder, dtype, HOST.lanes(dtype.bitwidth // 8))
+        width = INDEX(NV * simd.lanes)
+        unrolled = builder.and_(m, INDEX(-ROWS_AT_ONCE))
+
+        def strip(to, of, masks):
+            def move(i, count):
+                pairs = []
+                for t in range(count):
+                    row = builder.add(i, INDEX(t))
+                    for v, mask in enumerate(masks):
+                        at = builder.add(builder.mul(row, rss), INDEX(v * simd.lanes))
+                        pairs.append((simd.load(builder.gep(of, [at]), mask), row, v, mask))
+                for value, row, v, mask in pairs:
+                    at = builder.add(builder.mul(row, rst), INDEX(v * simd.lanes))
+                    simd.store(value, builder.gep(to, [at]), mask)
+
+            with cgutils.for_range_slice(builder, INDEX(0), unrolled, INDEX(ROWS_AT_ONCE)) as (i, _):
+                move(i, ROWS_AT_ONCE)
+            with cgutils.for_range_slice(builder, unrolled, m, INDEX(1)) as (i, _):
+                move(i, 1)
+
+        with cgutils.for_range_slice(builder, INDEX(0), n, width) as (j, _):
+            left = builder.sub(n, j)
+            to, of = builder.gep(target, [j]), builder.gep(source, [j])
+            with builder.if_else(builder.icmp_signed(">=", left, width)) as (whole, part):
+                with whole:
+                    strip(to, of, [None] * NV)
+                with part, builder.if_else(builder.icmp_signed(">", left, INDEX(simd.lanes))) as (wide, narrow):
+                    with wide:
+                        strip(to, of, [simd.first(left, v * simd.lanes) for v in range(NV)])
+                    with narrow:
+                        strip(to, of, [simd.first(left)])
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def copy_transposed(typingctx, target, rst, source, css, m, n):
+    """target[i*rst + j] = source[i + j*css] for i < m, j < n: squares of vectors, transposed in registers."""
+    signature = types.void(target, types.intp, target, types.intp, types.intp, types.intp)
+
+    def codegen(context, builder, signature, args):
+        target, rst, source, css, m, n = args
+        simd = Simd(builder, signature.args[0].dtype, HOST.lanes(signature.args[0].dtype.bitwidth // 8))
+        lanes = INDEX(simd.lanes)
+        last = builder.sub(n, INDEX(1))
+
+        def square(i, j, rows, columns):
+            """Block of rows x columns at i, j; either None for all lanes."""
+            row_mask = None if rows is None else simd.first(rows)
+            column_mask = None if columns is None else simd.first(columns)
+            loaded = []
+            for t in range(simd.lanes):
+                column = builder.add(j, INDEX(t))
+                if columns is not None:
+                    column = builder.select(builder.icmp_signed("<", column, last), column, last)
+                start = builder.add(i, builder.mul(column, css))
+                loaded.append(simd.load(builder.gep(source, [start]), row_mask))
+            for t, row in enumerate(transposed(loaded)):
+                at = builder.gep(target, [builder.add(builder.mul(builder.add(i, INDEX(t)), rst), j)])
+                mask = column_mask
+                if rows is not None:
+                    mask = simd.first(builder.select(builder.icmp_signed("<", INDEX(t), rows), columns, INDEX(0)))
+                simd.store(row, at, mask)
+
+        with cgutils.for_range_slice(builder, INDEX(0), n, lanes) as (j, _):
+            columns = builder.sub(n, j)
+            with cgutils.for_range_slice(builder, INDEX(0), m, lanes) as (i, _):
+                rows = builder.sub(m, i)
+                fits = builder.and_(builder.icmp_signed(">=", rows, lanes), builder.icmp_signed(">=", columns, lanes))
+                with builder.if_else(fits) as (whole, part):
+                    with whole:
+                        square(i, j, None, None)
+                    with part:
+                        square(i, j, rows, columns)
+        return context.get_dummy_value()
+
+    return signature, codegen
