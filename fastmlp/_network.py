@@ -200,7 +200,7 @@ class Network:
             X_held, Y_held = _checks.sample_pairs(*pair, self.sizes, self.dtype, names=names)
             validate = functools.partial(self._mean_loss, X_held, Y_held)
         history = History()
-        with self._working(batch_size) as (workspace, team), Progress(progress, epochs, len(X)) as bar:
+        with self._working(batch_size, len(X)) as (workspace, team), Progress(progress, epochs, len(X)) as bar:
             trainer = Trainer(self._parameters, self._widths, X, Y, batch_size, learning_rate, workspace, team)
             for _ in range(epochs):
                 # The order within a batch of everything would change nothing but rounding.
@@ -223,7 +223,7 @@ class Network:
         """
         x, y = _checks.sample_pairs(x, y, self.sizes, self.dtype, names=("x", "y"))
         learning_rate = _checks.positive_number("learning_rate", learning_rate)
-        with self._working(len(x)) as (workspace, team):
+        with self._working(len(x), len(x)) as (workspace, team):
             trainer = Trainer(self._parameters, self._widths, x, y, len(x), learning_rate, workspace, team)
             return trainer.run(0, len(x))
 
@@ -232,7 +232,7 @@ class Network:
         X = _checks.samples("X", X, self.sizes[0], self.dtype)
         g = np.empty((len(X), self.sizes[-1]), self.dtype)
         rows = min(PREDICT_ROWS, len(X))
-        with self._working(rows) as (workspace, team):
+        with self._working(rows, len(X)) as (workspace, team):
             entry.predict(entry.place(g), self._parameters, entry.place(X), rows, self._widths, workspace, *team)
         return g
 
@@ -246,7 +246,7 @@ class Network:
         X, Y = _checks.sample_pairs(X, Y, self.sizes, self.dtype)
         gradient = np.empty_like(self._parameters)
         grad_x = np.empty(X.shape, self.dtype) if inputs else X
-        with self._working(len(X)) as (workspace, team):
+        with self._working(len(X), len(X)) as (workspace, team):
             loss = entry.gradients(
                 gradient,
                 entry.place(grad_x),
@@ -282,15 +282,15 @@ class Network:
 
     def _mean_loss(self, X, Y):
         rows = min(PREDICT_ROWS, len(X))
-        with self._working(rows) as (workspace, team):
+        with self._working(rows, len(X)) as (workspace, team):
             return entry.mean_loss(
                 self._parameters, entry.place(X), entry.place(Y), rows, self._widths, workspace, *team
             )
 
     @contextlib.contextmanager
-    def _working(self, batch):
-        """(workspace, team) for batches of so many samples. Calls in several threads at once get one each."""
-        with team(batch * self._largest_layer) as crew:
+    def _working(self, batch, samples):
+        """(workspace, team) for so many samples in such batches. Calls in several threads at once get one each."""
+        with team(batch * self._largest_layer, samples * self.n_parameters) as crew:
             size = self._workspace_size(batch, threads=crew.threads)
             try:
                 workspace = self._workspaces.pop()

@@ -11,7 +11,7 @@ import threading
 import numba
 
 from .kernels import SERIAL, Team
-from .kernels.blocking import GRAIN
+from .kernels.blocking import GRAIN, SHARE
 
 _in_parallel = threading.RLock()
 _forked = False
@@ -29,14 +29,14 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextlib.contextmanager
-def team(largest_product):
-    """The Team for calls whose largest product has that many multiply-adds.
+def team(largest_product, work):
+    """The Team for a call whose largest product has so many multiply-adds, and all of them so many.
 
     Only one thread of Python at a time gets a team of more than one.
     """
     threads = numba.get_num_threads()  # starts the threading layer
     grain = GRAIN[numba.threading_layer()]
-    if threads == 1 or _forked or largest_product < 2 * grain or not _in_parallel.acquire(blocking=False):
+    if threads == 1 or _forked or largest_product < 2 * SHARE or work < 2 * grain or not _in_parallel.acquire(blocking=False):
         yield SERIAL
         return
     try:

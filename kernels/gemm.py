@@ -41,7 +41,7 @@ def product(c, a, b, panels, team):
 @jit
 def fused_product(epilogue, c, e, a, b, scale, panels, crew):
     """C = epilogue(A B, E), all Matrices; `panels` is a pointer, `crew` a Crew."""
-    if c.column_stride != 1 and c.row_stride == 1:
+    if c.row_stride == 1 and (c.column_stride != 1 or c.columns == 1):  # a column is computed as a row
         c, e, a, b = transposed(c), transposed(e), transposed(b), transposed(a)
     if c.rows == 0 or c.columns == 0:
         return

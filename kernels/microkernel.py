@@ -89,26 +89,32 @@ def _simd(builder, pointer):
     return Simd(builder, pointer.dtype, HOST.lanes(pointer.dtype.bitwidth // 8))
 
 
+class Columns(NamedTuple):
+    """A vector of the panel's columns: where it begins, and which of its lanes are used, None for all."""
+
+    offset: object
+    mask: object = None
+
+
 class Emitter:
-    """Code for n columns, which are one vector or NV of them; only where they are cut short do masks cost time."""
+    """Code for n columns, as one vector or NV.
+
+    Where the last of NV vectors would be cut short it begins earlier instead, and shares columns with the one before:
+    they are computed twice, to the same bits, and no mask is needed.
+    """
 
     def __init__(self, simd, n):
         self.simd, self.builder, self.n = simd, simd.builder, n
         self.nr = NV * simd.lanes
 
     def for_columns(self, emit):
-        """emit(masks), a mask or None for each vector, for the case that n asks for."""
-        with self.if_else(">", self.n, self.simd.lanes) as (wide, narrow):
-            with wide, self.if_else("==", self.n, self.nr) as (whole, part):
-                with whole:
-                    emit([None] * NV)
-                with part:
-                    emit(self.masks(NV))
+        """emit(vectors) for the case that n asks for."""
+        lanes = self.simd.lanes
+        with self.if_else(">", self.n, lanes) as (wide, narrow):
+            with wide:
+                emit([Columns(INDEX(0)), Columns(self.builder.sub(self.n, INDEX(lanes)))])
             with narrow:
-                emit(self.masks(1))
-
-    def masks(self, vectors):
-        return [self.simd.first(self.n, j * self.simd.lanes) for j in range(vectors)]
+                emit([Columns(INDEX(0), self.simd.first(self.n))])
 
     def at(self, pointer, elements):
         return self.builder.gep(pointer, [elements])
@@ -133,24 +139,24 @@ class Accumulate(Emitter):
     def emit(self):
         self.for_columns(self.emit_tiles)
 
-    def emit_tiles(self, masks):
+    def emit_tiles(self, vectors):
         """Tile after tile down the rows."""
         with cgutils.for_range_slice(self.builder, INDEX(0), self.m, INDEX(HOST.rows)) as (i, _):
-            self.emit_tile(HOST.row_bodies(), masks, i, self.builder.sub(self.m, i))
+            self.emit_tile(HOST.row_bodies(), vectors, i, self.builder.sub(self.m, i))
 
-    def emit_tile(self, bodies, masks, i, m):
+    def emit_tile(self, bodies, vectors, i, m):
         """The body of the fewest rows, of `bodies` (falling), that holds m rows from i."""
         if len(bodies) == 1:
-            self.emit_body(bodies[0], masks, i, m)
+            self.emit_body(bodies[0], vectors, i, m)
             return
         with self.if_else(">", m, bodies[1]) as (more, fewer):
             with more:
-                self.emit_body(bodies[0], masks, i, m)
+                self.emit_body(bodies[0], vectors, i, m)
             with fewer:
-                self.emit_tile(bodies[1:], masks, i, m)
+                self.emit_tile(bodies[1:], vectors, i, m)
 
-    def emit_body(self, rows, masks, i, m):
-        """rows x len(masks) accumulators, all in registers."""
+    def emit_body(self, rows, vectors, i, m):
+        """rows x len(vectors) accumulators, all in registers."""
         simd, builder = self.simd, self.builder
         a = self.at(self.a, builder.mul(i, self.rsa))
         offsets = self.row_offsets(rows, m)
@@ -158,7 +164,7 @@ class Accumulate(Emitter):
         totals = [
             (simd.variable(), self.at(tile, INDEX(t * self.nr + j * simd.lanes)))
             for t in range(rows)
-            for j in range(len(masks))
+            for j in range(len(vectors))
         ]
         with builder.if_else(self.more) as (further, first):
             with further:
@@ -172,11 +178,11 @@ class Accumulate(Emitter):
         with cgutils.for_range(builder, self.k):
             # Opaque, or LLVM would compute each row's address from the one before: 11 more instructions.
             x_p, b_row = simd.opaque(builder.load(a_p)), builder.load(b_p)
-            columns = [simd.load(self.at(b_row, INDEX(j * simd.lanes)), mask) for j, mask in enumerate(masks)]
+            columns = [simd.load(self.at(b_row, vector.offset), vector.mask) for vector in vectors]
             for t, offset in enumerate(offsets):
                 x = simd.splat(builder.load(self.at_byte(x_p, offset)))
                 for j, column in enumerate(columns):
-                    total, _ = totals[t * len(masks) + j]
+                    total, _ = totals[t * len(vectors) + j]
                     total.set(fma(x, column, total.get()))
             builder.store(self.at(x_p, self.csa), a_p)
             builder.store(self.at(b_row, self.rsb), b_p)
@@ -221,20 +227,42 @@ class Finish(Emitter):
             case = builder.append_basic_block(f"epilogue_{number}")
             switch.add_case(INDEX(number), case)
             with builder.goto_block(case):
-                self.for_columns(lambda masks, epilogue=epilogue: self.emit_rows(epilogue, masks))
+                self.for_columns(lambda vectors, epilogue=epilogue: self.emit_rows(epilogue, vectors))
                 builder.branch(done)
         builder.position_at_end(done)
 
-    def emit_rows(self, epilogue, masks):
-        simd, builder = self.simd, self.builder
-        scale = simd.splat(self.scale)
-        with cgutils.for_range(builder, self.m) as loop:
-            c_row = self.at(self.c, builder.mul(loop.index, self.rsc))
-            e_row = self.at(self.e, builder.mul(loop.index, self.rse))
-            sums = self.at(self.sums, builder.mul(loop.index, INDEX(self.nr)))
-            for j, mask in enumerate(masks):
-                j = INDEX(j * simd.lanes)
-                e = simd.load(self.at(e_row, j), mask) if epilogue.reads_e else None
-                c = simd.load(self.at(c_row, j), mask) if epilogue.reads_c else None
-                total = simd.load(self.at(sums, j))
-                simd.store(epilogue.finish(total, e, c, scale), self.at(c_row, j), mask)
+    def emit_rows(self, epilogue, vectors):
+        # A masked store delays the load of a row of C that begins right behind it: then all loads come first.
+        apart = epilogue.reads_c and vectors[0].mask is not None
+        scale = self.simd.splat(self.scale)
+
+        def finished(i, sums):
+            c_row, e_row = (
+                self.at(pointer, self.builder.mul(i, stride)) if reads else None
+                for pointer, stride, reads in ((self.c, self.rsc, epilogue.reads_c), (self.e, self.rse, epilogue.reads_e))
+            )
+            values = []
+            for vector, at in zip(vectors, sums, strict=False):
+                c, e = (
+                    row and self.simd.load(self.at(row, vector.offset), vector.mask) for row in (c_row, e_row)
+                )
+                values.append(epilogue.finish(self.simd.load(at), e, c, scale))
+            return values
+
+        def store(i, values):
+            c_row = self.at(self.c, self.builder.mul(i, self.rsc))
+            for vector, value in zip(vectors, values, strict=True):
+                self.simd.store(value, self.at(c_row, vector.offset), vector.mask)
+
+        if apart:
+            for i, sums in self.rows():
+                for at, value in zip(sums, finished(i, sums), strict=False):
+                    self.simd.store(value, at)
+        for i, sums in self.rows():
+            store(i, [self.simd.load(at) for at, _ in zip(sums, vectors, strict=False)] if apart else finished(i, sums))
+
+    def rows(self):
+        """The body of a loop over rows: the row's number, and where its sums are, vector by vector."""
+        with cgutils.for_range(self.builder, self.m) as loop:
+            row = self.at(self.sums, self.builder.mul(loop.index, INDEX(self.nr)))
+            yield loop.index, [self.at(row, INDEX(j * self.simd.lanes)) for j in range(NV)]
