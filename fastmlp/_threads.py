@@ -36,7 +36,13 @@ def team(largest_product, work):
     """
     threads = numba.get_num_threads()  # starts the threading layer
     grain = GRAIN[numba.threading_layer()]
-    if threads == 1 or _forked or largest_product < 2 * SHARE or work < 2 * grain or not _in_parallel.acquire(blocking=False):
+    if (
+        threads == 1
+        or _forked
+        or largest_product < 2 * SHARE
+        or work < 2 * grain
+        or not _in_parallel.acquire(blocking=False)
+    ):
         yield SERIAL
         return
     try:

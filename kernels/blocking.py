@@ -29,6 +29,25 @@ NV = 2  # vectors in a row of the tile
 # costs about 2 us under OpenMP and TBB and 100 us under workqueue.
 GRAIN = {"omp": 1 << 18, "tbb": 1 << 18, "workqueue": 1 << 23}
 
+# A thread that is one of several already called together takes a share of a product from here on: of fewer multiply-adds,
+# 4 us, it loses on fetching what the others wrote (9 to 14 ns a cache line) what it gains.
+SHARE = 1 << 18
+COPY = 32  # multiply-adds that take as long as copying an element that another core wrote
+
+MOST_THREADS = 64  # of a crew, whose numbers lie on the stack
+CACHE_LINE = 64  # bytes
+
+# Blocks of a product, in elements; measured on AVX-512, float32, serial, in GFLOP/s of a peak of 137.
+KC = 1024  # of k: a panel of B, 128 KB, then stays in the second cache; 256 makes it 105 in place of 111 at k = 1024
+MC = 20  # tiles of rows that a slice of k goes through before the next, where there are several
+PACK_ROWS = 48  # rows of C from which on it pays to copy a panel of B whose rows lie apart
+L1 = 8192  # if all of B is more than this, which stays in the first cache
+A_BLOCK = 1 << 18  # A is used in blocks of rows that stay in the second cache
+A_PACKED = 1 << 20  # or is copied, in blocks of this size: read in order, it may come from the third
+A_COLUMNS = 8  # panels of C from which on A is copied where its rows are adjacent: 87 becomes 114 at 784x512x256
+A_ROWS_COLUMNS = 16  # and where its columns are: 79 becomes 101 at 1024x1024x1024
+PREFETCH = 64  # k from which on the part of C that comes next is fetched beforehand
+
 PREDICT_ROWS = 256  # samples that go through all layers together, so that activations stay in the L2 cache
 
 
@@ -83,15 +102,3 @@ def _host():
 
 
 HOST = _host()
-
-import os as _os
-KC = int(_os.environ.get("KC","256"))
-PACK_ROWS = int(_os.environ.get("PACK","48"))
-MC = int(_os.environ.get("MCT","20")) * HOST.rows
-A_BLOCK = int(_os.environ.get("L2E", str(1 << 18)))
-CACHE_LINE = 64
-MOST_THREADS = 64
-SHARE = int(_os.environ.get("SHARE", str(1<<18)))
-PREFETCH_K = 64
-A_PACKED = 1 << 20
-A_COLUMNS = int(_os.environ.get("ACOL", "4"))

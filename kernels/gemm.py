@@ -11,11 +11,11 @@ a panel, A is met in blocks of rows that stay in the second cache for the next p
 
 from numba.extending import overload, register_jitable
 
-from .blocking import A_BLOCK, A_COLUMNS, A_PACKED, HOST, KC, MC, NV, PACK_ROWS, PREFETCH_K
+from .blocking import A_BLOCK, A_COLUMNS, A_PACKED, A_ROWS_COLUMNS, COPY, HOST, KC, L1, MC, NV, PACK_ROWS, PREFETCH
 from .compiling import jit
 from .matrix import Matrix, advance, block, matrix, pointer, rows, transposed
-from .microkernel import SIGMOID_DELTA, STORE, accumulate, finish, prefetch
-from .panel import copy
+from .microkernel import SIGMOID_DELTA, STORE, accumulate, finish
+from .panel import copy, expect
 from .parallel import Crew, address, crew_of, lead, reference, share, task_address, tasks_for
 
 
@@ -23,7 +23,7 @@ def panels_size(m, k, itemsize, threads=1):
     """Elements of the vector `panels` for products of up to m rows or columns and inner extent k."""
     mr, nr = HOST.rows, NV * HOST.lanes(itemsize)
     packed = (min(m, A_PACKED // max(k, 1)) + 2 * mr) * k
-    return -(-packed // nr) * nr + threads * (k + MC + 2 * mr) * nr
+    return -(-packed // nr) * nr + threads * (k + (MC + 2) * mr) * nr
 
 
 @jit
@@ -56,7 +56,7 @@ def compute(arguments, memory, _):
     crew = Crew(crew.threads, crew.grain, memory)
     mr, nr = tile_shape(c)
     k = a.columns
-    packed = k > 0 and a.row_stride == 1 and a.column_stride != 1 and c.columns >= A_COLUMNS * nr
+    packed = k > 0 and c.columns >= (A_COLUMNS if a.row_stride == 1 else A_ROWS_COLUMNS) * nr
     block_rows = max(1, (A_PACKED if packed else A_BLOCK) // (mr * max(1, k))) * mr
     scratch = panels
     if packed:
@@ -65,7 +65,7 @@ def compute(arguments, memory, _):
         m = min(block_rows, c.rows - i)
         a_block, step = rows(a, i, m), mr * a.row_stride  # to the next tile's rows
         if packed:
-            parts = tasks_for(8 * m * k, crew)
+            parts = tasks_for(COPY * m * k, crew)
             packing = reference((panels, a_block, parts))
             share(task_address(pack, packing), address(packing), parts, memory)
             a_block, step = Matrix(panels, m, k, 1, mr), mr * k
@@ -94,8 +94,8 @@ def compute_tiles(arguments, task, worker):
     k = a.columns
     down = (c.rows + mr - 1) // mr
     tiles = down * ((c.columns + nr - 1) // nr)
-    sums = advance(scratch, worker * (k + MC + 2 * mr) * nr)
-    staged = advance(sums, MC * nr)
+    sums = advance(scratch, worker * (k + (MC + 2) * mr) * nr)
+    staged = advance(sums, MC * mr * nr)
     packed = advance(staged, 2 * mr * nr)
     tile, end = task * tiles // parts, (task + 1) * tiles // parts
     while tile < end:
@@ -105,18 +105,18 @@ def compute_tiles(arguments, task, worker):
         bottom = tile - panel * down
         n = min(nr, c.columns - j)
         b_panel = block(b, 0, j, k, n)
-        if b.column_stride != 1 or (c.rows > PACK_ROWS and k * c.columns > KC * nr):
+        if b.column_stride != 1 or (c.rows > PACK_ROWS and k * c.columns > L1):
             b_packed = Matrix(packed, k, n, nr, 1)
             copy(b_packed, b_panel)
             b_panel = b_packed
         while top < bottom:
             i = top * mr
-            tile_rows = min(MC // mr if k > KC else 2, bottom - top)
+            tile_rows = min(MC if k > KC else 2, bottom - top)
             m = min(tile_rows * mr, c.rows - i)
-            if k >= PREFETCH_K:
-                prefetch(advance(c.data, i * c.row_stride + j), c.row_stride, m, n)
+            if k >= PREFETCH:
+                expect(block(c, i, j, m, n), True)
                 if epilogue == SIGMOID_DELTA:
-                    prefetch(advance(e.data, i * e.row_stride + j), e.row_stride, m, n)
+                    expect(block(e, i, j, m, n), False)
             for p in range(0, max(k, 1), KC):
                 for t in range(tile_rows):
                     accumulate(

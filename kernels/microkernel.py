@@ -15,7 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .activation import sigmoid, sigmoid_derivative
-from .blocking import CACHE_LINE, HOST, NV
+from .blocking import HOST, NV
 from .optimizer import sgd
 from .simd import BYTE, INDEX, Simd, fma
 
@@ -63,23 +63,6 @@ def finish(typingctx, epilogue, c, rsc, e, rse, sums, scale, m, n):
 
     def codegen(context, builder, signature, args):
         Finish(_simd(builder, c), *args).emit()
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
-@intrinsic
-def prefetch(typingctx, c, rsc, m, n):
-    """Begin to fetch m rows of n elements into the cache, to be written."""
-    signature = types.void(c, types.intp, types.intp, types.intp)
-
-    def codegen(context, builder, signature, args):
-        c, rsc, m, n = args
-        simd = _simd(builder, signature.args[0])
-        with cgutils.for_range(builder, m) as loop:
-            row = builder.gep(c, [builder.mul(loop.index, rsc)])
-            with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(CACHE_LINE * 8 // simd.bits)) as (j, _):
-                simd.prefetch(builder.gep(row, [j]))
         return context.get_dummy_value()
 
     return signature, codegen
@@ -189,7 +172,6 @@ class Accumulate(Emitter):
         for total, at in totals:
             simd.store(total.get(), at)
 
-
     def row_offsets(self, rows, m):
         """Bytes at which the rows of a tile begin. A row past m reads row m-1 again and its sum is not used.
 
@@ -239,13 +221,14 @@ class Finish(Emitter):
         def finished(i, sums):
             c_row, e_row = (
                 self.at(pointer, self.builder.mul(i, stride)) if reads else None
-                for pointer, stride, reads in ((self.c, self.rsc, epilogue.reads_c), (self.e, self.rse, epilogue.reads_e))
+                for pointer, stride, reads in (
+                    (self.c, self.rsc, epilogue.reads_c),
+                    (self.e, self.rse, epilogue.reads_e),
+                )
             )
             values = []
             for vector, at in zip(vectors, sums, strict=False):
-                c, e = (
-                    row and self.simd.load(self.at(row, vector.offset), vector.mask) for row in (c_row, e_row)
-                )
+                c, e = (row and self.simd.load(self.at(row, vector.offset), vector.mask) for row in (c_row, e_row))
                 values.append(epilogue.finish(self.simd.load(at), e, c, scale))
             return values
 

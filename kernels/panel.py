@@ -4,7 +4,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
-from .blocking import HOST, NV
+from .blocking import CACHE_LINE, HOST, NV
 from .matrix import get, put
 from .simd import INDEX, Simd, transposed
 
@@ -17,9 +17,7 @@ def copy(target, source):
     if target.column_stride == 1 and source.column_stride == 1:
         copy_rows(target.data, target.row_stride, source.data, source.row_stride, source.rows, source.columns)
     elif target.row_stride == 1 and source.row_stride == 1:
-        copy_rows(
-            target.data, target.column_stride, source.data, source.column_stride, source.columns, source.rows
-        )
+        copy_rows(target.data, target.column_stride, source.data, source.column_stride, source.columns, source.rows)
     elif target.column_stride == 1 and source.row_stride == 1:
         copy_transposed(target.data, target.row_stride, source.data, source.column_stride, source.rows, source.columns)
     elif target.row_stride == 1 and source.column_stride == 1:
@@ -28,6 +26,32 @@ def copy(target, source):
         for i in range(source.rows):
             for j in range(source.columns):
                 put(target, i, j, get(source, i, j))
+
+
+@register_jitable
+def expect(m, written):
+    """Begin to fetch a Matrix, whose columns are adjacent, into the cache: to be read, or `written`."""
+    if written:
+        _prefetch(m.data, m.row_stride, m.rows, m.columns, 1)
+    else:
+        _prefetch(m.data, m.row_stride, m.rows, m.columns, 0)
+
+
+@intrinsic(prefer_literal=True)
+def _prefetch(typingctx, data, stride, m, n, written):
+    signature = types.void(data, types.intp, types.intp, types.intp, written)
+
+    def codegen(context, builder, signature, args):
+        data, stride, m, n, _ = args
+        bits = signature.args[0].dtype.bitwidth
+        simd = Simd(builder, signature.args[0].dtype, 1)
+        with cgutils.for_range(builder, m) as loop:
+            row = builder.gep(data, [builder.mul(loop.index, stride)])
+            with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(CACHE_LINE * 8 // bits)) as (j, _):
+                simd.prefetch(builder.gep(row, [j]), written.literal_value)
+        return context.get_dummy_value()
+
+    return signature, codegen
 
 
 @intrinsic

@@ -93,12 +93,11 @@ class Simd:
         """A `Variable`: a vector that a loop of the generated code changes."""
         return Variable(self)
 
-
-    def prefetch(self, pointer):
-        """Begin to fetch a cache line, to be written soon."""
+    def prefetch(self, pointer, written):
+        """Begin to fetch a cache line, to be read, or `written` (a Python number)."""
         pointer = self.builder.bitcast(pointer, BYTE.as_pointer())
-        for_writing, stay, data = (ir.Constant(INT32, number) for number in (1, 3, 1))
-        self.call("llvm.prefetch.p0", ir.VoidType(), pointer, for_writing, stay, data)
+        written, stay, data = (ir.Constant(INT32, number) for number in (written, 3, 1))
+        self.call("llvm.prefetch.p0", ir.VoidType(), pointer, written, stay, data)
 
     def widened(self, vector, wider):
         """A vector of float32 as one of float64, of the Simd `wider` of as many lanes; one of float64 as it is."""
@@ -218,7 +217,9 @@ def transposed(rows):
             if not i & h:
                 upper, lower = rows[i], rows[i + h]
                 rows[i] = _shuffle(upper, lower, [t if not t & h else simd.lanes + t - h for t in range(simd.lanes)])
-                rows[i + h] = _shuffle(upper, lower, [t + h if not t & h else simd.lanes + t for t in range(simd.lanes)])
+                rows[i + h] = _shuffle(
+                    upper, lower, [t + h if not t & h else simd.lanes + t for t in range(simd.lanes)]
+                )
         h //= 2
     return rows
 

@@ -5,12 +5,13 @@ Arguments as in `network`.
 
 import numpy as np
 
+from .blocking import COPY
 from .compiling import jit
 from .matrix import matrix, rows
 from .microkernel import SGD
 from .network import backward, divide, forward, output_loss, spaced, work
 from .panel import copy
-from .parallel import Crew, address, crew_of, lead, reference, task_address
+from .parallel import Crew, address, crew_of, lead, reference, share, task_address, tasks_for
 
 NO = np.bool_(False)  # Numba would compile `backward` once more for a Python False
 
@@ -58,9 +59,9 @@ def _train(arguments, memory, _):
             _, _, batch_x, batch_y, _ = divide(workspace, sizes, batch)
             x = spaced(batch_x, batch, X.columns, itemsize)
             y = spaced(batch_y, batch, Y.columns, itemsize)
-            for i in range(batch):
-                copy(rows(x, i, 1), rows(X, order[first + i], 1))
-                copy(rows(y, i, 1), rows(Y, order[first + i], 1))
+            parts = tasks_for(COPY * batch * X.columns, team)
+            gathering = reference((x, y, X, Y, order, first, parts))
+            share(task_address(_gather, gathering), address(gathering), parts, memory)
         of_batch = output_loss(forward(parameters, x, sizes, workspace, team), y, sizes, workspace)
         if not np.isfinite(of_batch):
             break
@@ -68,3 +69,12 @@ def _train(arguments, memory, _):
         loss += of_batch * (batch / X.rows)
         first += batch
     result[0] = (loss, first)
+
+
+@jit
+def _gather(arguments, task, _):
+    """One task's share of the rows of a minibatch."""
+    x, y, X, Y, order, first, parts = arguments[0]
+    for i in range(task * x.rows // parts, (task + 1) * x.rows // parts):
+        copy(rows(x, i, 1), rows(X, order[first + i], 1))
+        copy(rows(y, i, 1), rows(Y, order[first + i], 1))
