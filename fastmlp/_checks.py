@@ -73,8 +73,21 @@ def generator(seed):
         raise type(error)(f"seed must be a whole number >= 0 or a numpy.random.Generator: {error}") from None
 
 
-def samples(name, value, width, dtype):
-    """`value` as a finite (samples, width) array of `dtype`: itself where it already is one, else a copy."""
+def samples(name, value, width, dtype, finite=True):
+    """`value` as a finite (samples, width) array of `dtype`: itself where it already is one, else a copy.
+
+    Without `finite` that is left to the kernel, which sees every number anyway.
+    """
+    if (
+        not finite
+        and type(value) is np.ndarray
+        and value.dtype == dtype
+        and value.ndim == 2
+        and value.flags.carray
+        and value.shape[1] == width
+        and value.shape[0] > 0
+    ):
+        return value
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} must be an ordinary array, got a masked array: fill it first, as by {name}.filled(0)")
     try:
@@ -91,18 +104,20 @@ def samples(name, value, width, dtype):
         converted = array.astype(dtype, copy=False)
     if not converted.flags.aligned or any(stride % dtype.itemsize for stride in converted.strides):
         converted = np.array(converted)
-    if not all_finite(converted):
+    if finite and not all_finite(converted):
         i, j = np.argwhere(~np.isfinite(converted))[0]
         what = array[i, j] if not np.isfinite(array[i, j]) else f"{array[i, j]}, too large for {dtype}"
         raise ValueError(f"{name} must be finite, got {what} at [{i}, {j}]")
     return converted
 
 
-def sample_pairs(X, Y, sizes, dtype, names=("X", "Y")):
+def sample_pairs(X, Y, sizes, dtype, names=("X", "Y"), finite=True):
     """X and Y as `samples`, of the same number."""
-    X = samples(names[0], X, sizes[0], dtype)
-    Y = samples(names[1], Y, sizes[-1], dtype)
+    X = samples(names[0], X, sizes[0], dtype, finite)
+    Y = samples(names[1], Y, sizes[-1], dtype, finite)
     if len(X) != len(Y):
+        if not finite:  # a number that is not comes first
+            return sample_pairs(X, Y, sizes, dtype, names)
         raise ValueError(f"{names[0]} and {names[1]} must have as many samples, got {len(X)} and {len(Y)}")
     return X, Y
 

@@ -1,13 +1,12 @@
 """`Network`, the person's side of the kernels: it checks, owns memory and orchestrates; they do the arithmetic."""
 
-import contextlib
 import functools
 import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -16,9 +15,9 @@ from . import _checks
 from ._history import History
 from ._memory import aligned_empty, count_parameters, layer_views
 from ._progress import Progress
-from ._threads import team
+from ._threads import team, worth_sharing
 from ._training import IN_ORDER, Trainer
-from .kernels import entry, workspace_size
+from .kernels import SERIAL, entry, workspace_size
 from .kernels.blocking import PREDICT_ROWS
 
 ACTIVATIONS = ("sigmoid",)
@@ -44,9 +43,20 @@ class Gradients:
 
     loss: float
     parameters: np.ndarray
-    weights: tuple[np.ndarray, ...]
-    biases: tuple[np.ndarray, ...]
-    inputs: np.ndarray | None = None
+    inputs: np.ndarray | None
+    _sizes: tuple[int, ...] = field(repr=False)
+
+    @functools.cached_property
+    def _views(self):
+        return layer_views(self.parameters, self._sizes)
+
+    @property
+    def weights(self) -> tuple[np.ndarray, ...]:
+        return self._views[0]
+
+    @property
+    def biases(self) -> tuple[np.ndarray, ...]:
+        return self._views[1]
 
 
 class Network:
@@ -200,21 +210,25 @@ class Network:
             X_held, Y_held = _checks.sample_pairs(*pair, self.sizes, self.dtype, names=names)
             validate = functools.partial(self._mean_loss, X_held, Y_held)
         history = History()
-        with self._working(batch_size, len(X)) as (workspace, team), Progress(progress, epochs, len(X)) as bar:
+
+        def train(workspace, team):
             trainer = Trainer(self._parameters, self._widths, X, Y, batch_size, learning_rate, workspace, team)
-            for _ in range(epochs):
-                # The order within a batch of everything would change nothing but rounding.
-                order = self._rng.permutation(len(X)) if shuffle and batch_size < len(X) else IN_ORDER
-                start = time.perf_counter()
-                history.loss.append(trainer.epoch(order, bar))
-                history.seconds.append(time.perf_counter() - start)
-                if validate:
-                    history.validation_loss.append(validate())
-                bar.epoch_done(history)
-                answers = [callback(self, history) for callback in callbacks]
-                if any(isinstance(answer, bool | np.bool_) and answer for answer in answers):
-                    break
-        return history
+            with Progress(progress, epochs, len(X)) as bar:
+                for _ in range(epochs):
+                    # The order within a batch of everything would change nothing but rounding.
+                    order = self._rng.permutation(len(X)) if shuffle and batch_size < len(X) else IN_ORDER
+                    start = time.perf_counter()
+                    history.loss.append(trainer.epoch(order, bar))
+                    history.seconds.append(time.perf_counter() - start)
+                    if validate:
+                        history.validation_loss.append(validate())
+                    bar.epoch_done(history)
+                    answers = [callback(self, history) for callback in callbacks]
+                    if any(isinstance(answer, bool | np.bool_) and answer for answer in answers):
+                        break
+            return history
+
+        return self._compute(batch_size, len(X), train)
 
     def train_step(self, x: ArrayLike, y: ArrayLike, *, learning_rate: float = 1.0) -> float:
         """Take one step of gradient descent on the minibatch x, y and return its loss before the step.
@@ -223,17 +237,26 @@ class Network:
         """
         x, y = _checks.sample_pairs(x, y, self.sizes, self.dtype, names=("x", "y"))
         learning_rate = _checks.positive_number("learning_rate", learning_rate)
-        with self._working(len(x), len(x)) as (workspace, team):
+
+        def step(workspace, team):
             trainer = Trainer(self._parameters, self._widths, x, y, len(x), learning_rate, workspace, team)
             return trainer.run(0, len(x))
 
+        return self._compute(len(x), len(x), step)
+
     def predict(self, X: ArrayLike) -> np.ndarray:
         """The network's output for X: (samples, N_L), of the network's dtype. Row i depends on row i of X alone."""
-        X = _checks.samples("X", X, self.sizes[0], self.dtype)
-        g = np.empty((len(X), self.sizes[-1]), self.dtype)
-        rows = min(PREDICT_ROWS, len(X))
-        with self._working(rows, len(X)) as (workspace, team):
-            entry.predict(entry.place(g), self._parameters, entry.place(X), rows, self._widths, workspace, *team)
+        X_checked = _checks.samples("X", X, self._sizes[0], self._parameters.dtype, finite=False)
+        samples = len(X_checked)
+        g = np.empty((samples, self._sizes[-1]), self._parameters.dtype)
+        rows = samples if samples < PREDICT_ROWS else PREDICT_ROWS
+        x = entry.operand(X_checked)
+
+        def run(workspace, team):
+            return entry.predict(g, self._parameters, x, rows, self._widths, workspace, *team)
+
+        if not self._compute(rows, samples, run, each=True):
+            _checks.samples("X", X, self._sizes[0], self.dtype)
         return g
 
     def loss(self, X: ArrayLike, Y: ArrayLike) -> float:
@@ -243,22 +266,20 @@ class Network:
 
     def gradients(self, X: ArrayLike, Y: ArrayLike, *, inputs: bool = False) -> Gradients:
         """𝓛 of the batch X, Y and its gradient with respect to all parameters and, with `inputs`, to X."""
-        X, Y = _checks.sample_pairs(X, Y, self.sizes, self.dtype)
+        pair = _checks.sample_pairs(X, Y, self._sizes, self._parameters.dtype, finite=False)
+        x, y = map(entry.operand, pair)
         gradient = np.empty_like(self._parameters)
-        grad_x = np.empty(X.shape, self.dtype) if inputs else X
-        with self._working(len(X), len(X)) as (workspace, team):
-            loss = entry.gradients(
-                gradient,
-                entry.place(grad_x),
-                bool(inputs),
-                self._parameters,
-                entry.place(X),
-                entry.place(Y),
-                self._widths,
-                workspace,
-                *team,
+        grad_x = np.empty(pair[0].shape, self._parameters.dtype) if inputs else gradient.reshape(1, -1)
+
+        def run(workspace, team):
+            return entry.gradients(
+                gradient, grad_x, bool(inputs), self._parameters, x, y, self._widths, workspace, *team
             )
-        return Gradients(loss, gradient, *layer_views(gradient, self.sizes), grad_x if inputs else None)
+
+        loss = self._compute(len(pair[0]), len(pair[0]), run)
+        if math.isnan(loss):
+            _checks.sample_pairs(X, Y, self._sizes, self.dtype)
+        return Gradients(loss, gradient, grad_x if inputs else None, self._sizes)
 
     def copy(self) -> "Network":
         """An independent network with the same parameters and the same state of its random generator."""
@@ -282,23 +303,32 @@ class Network:
 
     def _mean_loss(self, X, Y):
         rows = min(PREDICT_ROWS, len(X))
-        with self._working(rows, len(X)) as (workspace, team):
-            return entry.mean_loss(
-                self._parameters, entry.place(X), entry.place(Y), rows, self._widths, workspace, *team
-            )
+        x, y = entry.operand(X), entry.operand(Y)
 
-    @contextlib.contextmanager
-    def _working(self, batch, samples):
-        """(workspace, team) for so many samples in such batches. Calls in several threads at once get one each."""
-        with team(batch * self._largest_layer, samples * self.n_parameters) as crew:
-            size = self._workspace_size(batch, threads=crew.threads)
-            try:
-                workspace = self._workspaces.pop()
-            except IndexError:
-                workspace = None
-            if workspace is None or workspace.size < size:
-                workspace = aligned_empty(size, self.dtype)
-            try:
-                yield workspace, crew
-            finally:
-                self._workspaces.append(workspace)
+        def run(workspace, team):
+            return entry.mean_loss(self._parameters, x, y, rows, self._widths, workspace, *team)
+
+        return self._compute(rows, len(X), run)
+
+    def _compute(self, batch, samples, run, each=False):
+        """run(workspace, team) for so many samples in such batches, each of a thread's own or all threads' together.
+
+        Calls in several threads of Python at once get a workspace each.
+        """
+        if not worth_sharing(batch * self._largest_layer):
+            return self._with_workspace(batch, SERIAL, run, each)
+        with team(samples * self._parameters.size) as crew:
+            return self._with_workspace(batch, crew, run, each)
+
+    def _with_workspace(self, batch, crew, run, each):
+        size = crew.threads * self._workspace_size(batch) if each else self._workspace_size(batch, threads=crew.threads)
+        try:
+            workspace = self._workspaces.pop()
+        except IndexError:
+            workspace = None
+        if workspace is None or workspace.size < size:
+            workspace = aligned_empty(size, self.dtype)
+        try:
+            return run(workspace, crew)
+        finally:
+            self._workspaces.append(workspace)

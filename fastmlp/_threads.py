@@ -28,21 +28,20 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
+def worth_sharing(largest_product):
+    """Whether several threads may gain from a product of so many multiply-adds, so that it is worth a `team`."""
+    return largest_product >= 2 * SHARE
+
+
 @contextlib.contextmanager
-def team(largest_product, work):
-    """The Team for a call whose largest product has so many multiply-adds, and all of them so many.
+def team(work):
+    """The Team for a call of so many multiply-adds.
 
     Only one thread of Python at a time gets a team of more than one.
     """
     threads = numba.get_num_threads()  # starts the threading layer
     grain = GRAIN[numba.threading_layer()]
-    if (
-        threads == 1
-        or _forked
-        or largest_product < 2 * SHARE
-        or work < 2 * grain
-        or not _in_parallel.acquire(blocking=False)
-    ):
+    if threads == 1 or _forked or work < 2 * grain or not _in_parallel.acquire(blocking=False):
         yield SERIAL
         return
     try:

@@ -20,8 +20,8 @@ class Trainer:
     def __init__(self, parameters, widths, X, Y, batch_size, learning_rate, workspace, team):
         self.parameters, self.widths = parameters, widths
         self.samples = len(X)
-        self.arrays = X, Y  # kept while their places are used
-        self.places = entry.place(X), entry.place(Y)
+        self.arrays = X, Y  # kept while their operands are used
+        self.operands = entry.operand(X), entry.operand(Y)
         self.batch_size, self.learning_rate = batch_size, learning_rate
         self.workspace, self.team = workspace, team
         self.before = np.empty_like(parameters)
@@ -76,7 +76,7 @@ class Trainer:
     def _call(self, first, last, order, loss):
         return entry.train_minibatches(
             self.parameters,
-            *self.places,
+            *self.operands,
             order,
             first,
             last,

@@ -1,31 +1,50 @@
 """The kernels of a network for callers from Python, compiled once a dtype.
 
-Numba compiles a function anew for every layout of an array, and for a read-only one. So here a matrix comes as its
-`place`: five integers, the same for all. The other arguments are as in `network`, a team as its two numbers.
+Numba compiles a function anew for every layout of an array, and for a read-only one. So here a matrix comes as an
+`operand`: a plain array, which is the quickest to hand over, or its `place`, the same for all others. The other
+arguments are as in `network`, a team as its two numbers.
 """
+
+from numba import types
+from numba.extending import overload
 
 from . import network, train
 from .compiling import jit
-from .matrix import Matrix, pointer_at
+from .matrix import Matrix, matrix, pointer_at
 from .parallel import Team
 
 
+def operand(array):
+    """What stands for a 2-D NumPy array of whole-element strides, which must outlive it."""
+    return array if array.flags.carray else place(array)
+
+
 def place(array):
-    """Address, rows, columns and strides of a 2-D NumPy array of whole-element strides; it must outlive them."""
+    """Address, rows, columns and strides of an array."""
     item = array.itemsize
     return array.ctypes.data, *array.shape, array.strides[0] // item, array.strides[1] // item
 
 
-@jit(inline=True)
-def _matrix(place, like):
-    address, rows, columns, row_stride, column_stride = place
-    return Matrix(pointer_at(address, like), rows, columns, row_stride, column_stride)
+def _matrix(operand, like):
+    raise NotImplementedError("for compiled code")
+
+
+@overload(_matrix)
+def _matrix_of(operand, like):
+    if isinstance(operand, types.BaseTuple):
+
+        def from_place(operand, like):
+            address, rows, columns, row_stride, column_stride = operand
+            return Matrix(pointer_at(address, like), rows, columns, row_stride, column_stride)
+
+        return from_place
+    return lambda operand, like: matrix(operand)
 
 
 @jit
 def predict(g, parameters, x, batch_size, sizes, workspace, threads, grain):
     g, x = _matrix(g, parameters), _matrix(x, parameters)
-    network.predict(g, parameters, x, batch_size, sizes, workspace, Team(threads, grain))
+    return network.predict(g, parameters, x, batch_size, sizes, workspace, Team(threads, grain))
 
 
 @jit

@@ -23,7 +23,7 @@ def panels_size(m, k, itemsize, threads=1):
     """Elements of the vector `panels` for products of up to m rows or columns and inner extent k."""
     mr, nr = HOST.rows, NV * HOST.lanes(itemsize)
     packed = (min(m, A_PACKED // max(k, 1)) + 2 * mr) * k
-    return -(-packed // nr) * nr + threads * (k + (MC + 2) * mr) * nr
+    return (packed + nr - 1) // nr * nr + threads * (k + (MC + 2) * mr) * nr
 
 
 @jit
@@ -45,33 +45,42 @@ def fused_product(epilogue, c, e, a, b, scale, panels, crew):
         c, e, a, b = transposed(c), transposed(e), transposed(b), transposed(a)
     if c.rows == 0 or c.columns == 0:
         return
-    arguments = reference((epilogue, c, e, a, b, scale, panels, crew))
-    lead(task_address(compute, arguments), address(arguments), crew, c.rows * c.columns * a.columns)
+    if crew.memory == 0 and crew.threads > 1:
+        arguments = reference((epilogue, c, e, a, b, scale, panels, crew))
+        lead(task_address(compute, arguments), address(arguments), crew, c.rows * c.columns * a.columns)
+    else:
+        compute_blocks(epilogue, c, e, a, b, scale, panels, crew)
 
 
 @jit
 def compute(arguments, memory, _):
-    """The product, block after block of its rows."""
     epilogue, c, e, a, b, scale, panels, crew = arguments[0]
-    crew = Crew(crew.threads, crew.grain, memory)
+    compute_blocks(epilogue, c, e, a, b, scale, panels, Crew(crew.threads, crew.grain, memory))
+
+
+@jit(inline=True)
+def compute_blocks(epilogue, c, e, a, b, scale, panels, crew):
+    """The product, block after block of its rows, each shared by the crew."""
     mr, nr = tile_shape(c)
     k = a.columns
-    packed = k > 0 and c.columns >= (A_COLUMNS if a.row_stride == 1 else A_ROWS_COLUMNS) * nr
-    block_rows = max(1, (A_PACKED if packed else A_BLOCK) // (mr * max(1, k))) * mr
+    packed = c.columns >= (A_COLUMNS if a.row_stride == 1 else A_ROWS_COLUMNS) * nr and k > 0
+    block_rows, largest = c.rows, A_PACKED if packed else A_BLOCK
+    if c.rows * k > largest:
+        block_rows = max(1, largest // (mr * k)) * mr
     scratch = panels
     if packed:
-        scratch = advance(panels, ((min(block_rows, c.rows) + mr - 1) // mr * mr * k + nr - 1) // nr * nr)
+        scratch = advance(panels, (((block_rows + mr - 1) // mr * mr) * k + nr - 1) // nr * nr)
     for i in range(0, c.rows, block_rows):
         m = min(block_rows, c.rows - i)
         a_block, step = rows(a, i, m), mr * a.row_stride  # to the next tile's rows
         if packed:
             parts = tasks_for(COPY * m * k, crew)
             packing = reference((panels, a_block, parts))
-            share(task_address(pack, packing), address(packing), parts, memory)
+            share(task_address(pack, packing), address(packing), parts, crew.memory)
             a_block, step = Matrix(panels, m, k, 1, mr), mr * k
         parts = tasks_for(m * c.columns * k, crew)
         tiles = reference((epilogue, rows(c, i, m), rows(e, i, m), a_block, step, b, scale, scratch, parts))
-        share(task_address(compute_tiles, tiles), address(tiles), parts, memory)
+        share(task_address(compute_tiles, tiles), address(tiles), parts, crew.memory)
 
 
 @jit
@@ -94,45 +103,49 @@ def compute_tiles(arguments, task, worker):
     k = a.columns
     down = (c.rows + mr - 1) // mr
     tiles = down * ((c.columns + nr - 1) // nr)
+    group = MC if k > KC else 2  # tiles one below the other whose sums are there together
     sums = advance(scratch, worker * (k + (MC + 2) * mr) * nr)
     staged = advance(sums, MC * mr * nr)
     packed = advance(staged, 2 * mr * nr)
-    tile, end = task * tiles // parts, (task + 1) * tiles // parts
+    tile, end = 0, tiles
+    if parts > 1:
+        tile, end = task * tiles // parts, (task + 1) * tiles // parts
+    panel = tile // down if tile > 0 else 0
+    top = tile - panel * down  # of the rows of tiles that the task has in this panel
     while tile < end:
-        panel = tile // down
-        top, j = tile - panel * down, panel * nr  # tile row, column
-        tile = min(end, (panel + 1) * down)
-        bottom = tile - panel * down
+        bottom = min(down, top + end - tile)
+        tile += bottom - top
+        j = panel * nr
         n = min(nr, c.columns - j)
         b_panel = block(b, 0, j, k, n)
         if b.column_stride != 1 or (c.rows > PACK_ROWS and k * c.columns > L1):
             b_packed = Matrix(packed, k, n, nr, 1)
             copy(b_packed, b_panel)
             b_panel = b_packed
-        while top < bottom:
-            i = top * mr
-            tile_rows = min(MC if k > KC else 2, bottom - top)
-            m = min(tile_rows * mr, c.rows - i)
+        for t in range(top, bottom, group):
+            i = t * mr
+            m = min(min(group, bottom - t) * mr, c.rows - i)
+            c_block, e_block = block(c, i, j, m, n), block(e, i, j, m, n)
             if k >= PREFETCH:
-                expect(block(c, i, j, m, n), True)
+                expect(c_block, True)
                 if epilogue == SIGMOID_DELTA:
-                    expect(block(e, i, j, m, n), False)
+                    expect(e_block, False)
             for p in range(0, max(k, 1), KC):
-                for t in range(tile_rows):
-                    accumulate(
-                        advance(sums, t * mr * nr),
-                        advance(a.data, (top + t) * a_step + p * a.column_stride),
-                        a.row_stride,
-                        a.column_stride,
-                        advance(b_panel.data, p * b_panel.row_stride),
-                        b_panel.row_stride,
-                        min(mr, m - t * mr),
-                        n,
-                        min(KC, k - p),
-                        p > 0,
-                    )
-            finish_block(epilogue, block(c, i, j, m, n), block(e, i, j, m, n), sums, scale, staged)
-            top += tile_rows
+                accumulate(
+                    sums,
+                    advance(a.data, t * a_step + p * a.column_stride),
+                    a_step,
+                    a.row_stride,
+                    a.column_stride,
+                    advance(b_panel.data, p * b_panel.row_stride),
+                    b_panel.row_stride,
+                    m,
+                    n,
+                    min(KC, k - p),
+                    p > 0,
+                )
+            finish_block(epilogue, c_block, e_block, sums, scale, staged)
+        panel, top = panel + 1, 0
 
 
 @register_jitable

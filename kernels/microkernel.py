@@ -39,14 +39,15 @@ STORE, BIAS_SIGMOID, SIGMOID_DELTA, SGD = map(np.intp, range(len(EPILOGUES)))
 
 
 @intrinsic
-def accumulate(typingctx, sums, a, rsa, csa, b, rsb, m, n, k, more):
+def accumulate(typingctx, sums, a, step, rsa, csa, b, rsb, m, n, k, more):
     """sums = A·B, or sums += A·B if `more`, for m > 0, 0 < n <= NR, k >= 0.
 
-    sums[i*NR + j], A[i, p] = a[i*rsa + p*csa], B[p, j] = b[p*rsb + j]: pointers, and strides in elements. Every sum
-    runs over p = 0, 1, ... k-1, one fused multiply-add a term.
+    sums[i*NR + j], A[i, p] = a[i*rsa + p*csa] for i < MR, and every MR rows from `step` elements further on,
+    B[p, j] = b[p*rsb + j]: pointers, and strides in elements. Every sum runs over p = 0, 1, ... k-1, one fused
+    multiply-add a term.
     """
     index = types.intp
-    signature = types.void(sums, sums, index, index, sums, index, index, index, index, types.boolean)
+    signature = types.void(sums, sums, index, index, index, sums, index, index, index, index, types.boolean)
 
     def codegen(context, builder, signature, args):
         Accumulate(_simd(builder, sums), *args).emit()
@@ -114,9 +115,9 @@ class Emitter:
 
 
 class Accumulate(Emitter):
-    def __init__(self, simd, sums, a, rsa, csa, b, rsb, m, n, k, more):
+    def __init__(self, simd, sums, a, step, rsa, csa, b, rsb, m, n, k, more):
         super().__init__(simd, n)
-        self.sums, self.a, self.rsa, self.csa, self.b, self.rsb = sums, a, rsa, csa, b, rsb
+        self.sums, self.a, self.step, self.rsa, self.csa, self.b, self.rsb = sums, a, step, rsa, csa, b, rsb
         self.m, self.k, self.more = m, k, more
 
     def emit(self):
@@ -124,24 +125,26 @@ class Accumulate(Emitter):
 
     def emit_tiles(self, vectors):
         """Tile after tile down the rows."""
+        a = cgutils.alloca_once_value(self.builder, self.a)
         with cgutils.for_range_slice(self.builder, INDEX(0), self.m, INDEX(HOST.rows)) as (i, _):
-            self.emit_tile(HOST.row_bodies(), vectors, i, self.builder.sub(self.m, i))
+            a_tile = self.builder.load(a)
+            self.emit_tile(HOST.row_bodies(), vectors, i, self.builder.sub(self.m, i), a_tile)
+            self.builder.store(self.at(a_tile, self.step), a)
 
-    def emit_tile(self, bodies, vectors, i, m):
+    def emit_tile(self, bodies, vectors, i, m, a):
         """The body of the fewest rows, of `bodies` (falling), that holds m rows from i."""
         if len(bodies) == 1:
-            self.emit_body(bodies[0], vectors, i, m)
+            self.emit_body(bodies[0], vectors, i, m, a)
             return
         with self.if_else(">", m, bodies[1]) as (more, fewer):
             with more:
-                self.emit_body(bodies[0], vectors, i, m)
+                self.emit_body(bodies[0], vectors, i, m, a)
             with fewer:
-                self.emit_tile(bodies[1:], vectors, i, m)
+                self.emit_tile(bodies[1:], vectors, i, m, a)
 
-    def emit_body(self, rows, vectors, i, m):
+    def emit_body(self, rows, vectors, i, m, a):
         """rows x len(vectors) accumulators, all in registers."""
         simd, builder = self.simd, self.builder
-        a = self.at(self.a, builder.mul(i, self.rsa))
         offsets = self.row_offsets(rows, m)
         tile = self.at(self.sums, builder.mul(i, INDEX(self.nr)))
         totals = [

@@ -18,8 +18,8 @@ from .layer import finish_gradient, layer_delta, layer_forward, layer_input_grad
 from .loss import mse_output_delta
 from .matrix import Matrix, advance, matrix, pointer, row_major, rows, transposed
 from .microkernel import STORE
-from .panel import copy
-from .parallel import Crew, address, crew_of, lead, reference, task_address
+from .panel import all_finite, copy
+from .parallel import Crew, address, crew_of, lead, reference, share, task_address
 
 Workspace = namedtuple("Workspace", "activations deltas x y panels")
 """Pointers into a workspace: g of every layer, two δ in turn, a gathered minibatch, and the panels of products."""
@@ -63,7 +63,7 @@ def workspace_size(sizes, batch_size, itemsize, threads=1):
     sizes = [int(size) for size in sizes]
     activations, delta, x, y = extents(sizes, batch_size, itemsize)
     largest = max(batch_size, *sizes)
-    return activations + 2 * delta + x + y + panels_size(largest, largest, itemsize, threads)
+    return padded(activations + 2 * delta + x + y + panels_size(largest, largest, itemsize, threads))
 
 
 @register_jitable
@@ -173,13 +173,13 @@ def output_loss(g, y, sizes, workspace):
 
 @jit(inline=True)
 def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team):
-    """∂𝓛/∂parameters of the batch x, y, and its loss, which is returned.
+    """∂𝓛/∂parameters of the batch x, y, and its loss, which is returned; NaN, and nothing done, if x or y is not finite.
 
     `gradient` is laid out as `parameters`. ∇x is stored in grad_x (batch, N⁽⁰⁾) if `with_grad_x`; else any array of two
     dimensions will do for it.
     """
     x, y, grad_x = matrix(x), matrix(y), matrix(grad_x)
-    loss = reference(0.0)
+    loss = reference(np.nan)
     arguments = reference((loss, gradient, grad_x, np.intp(with_grad_x), parameters, x, y, sizes, workspace, team))
     lead(task_address(_gradients, arguments), address(arguments), crew_of(team), work(sizes, x.rows, x.rows, team))
     return loss[0]
@@ -189,30 +189,44 @@ def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace,
 def _gradients(arguments, memory, _):
     loss, gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team = arguments[0]
     team = Crew(team.threads, team.grain, memory)
-    loss[0] = output_loss(forward(parameters, x, sizes, workspace, team), y, sizes, workspace)
-    backward(STORE, gradient, 0.0, grad_x, with_grad_x != 0, parameters, x, sizes, workspace, team)
+    if all_finite(x) and all_finite(y):
+        loss[0] = output_loss(forward(parameters, x, sizes, workspace, team), y, sizes, workspace)
+        backward(STORE, gradient, 0.0, grad_x, with_grad_x != 0, parameters, x, sizes, workspace, team)
 
 
 @jit(inline=True)
 def predict(g, parameters, x, batch_size, sizes, workspace, team):
-    """g = g⁽ᴸ⁾ for x, with workspace for `batch_size` samples at a time.
+    """g = g⁽ᴸ⁾ for x, so many samples at a time; False is returned, and g is worthless, if x is not finite.
 
-    g (samples, N⁽ᴸ⁾) and x (samples, N⁽⁰⁾) may have any number of rows; row i of g depends on row i of x alone.
+    g (samples, N⁽ᴸ⁾) and x (samples, N⁽⁰⁾) may have any number of rows; row i of g depends on row i of x alone. Threads
+    take batches in turn: `workspace` is as large as for `batch_size` samples for each of `team.threads`.
     """
     g, x = matrix(g), matrix(x)
-    arguments = reference((g, parameters, x, batch_size, sizes, workspace, team))
+    finite = reference(np.intp(1))
+    part = workspace.size // team.threads // 16 * 16
+    arguments = reference((finite, g, parameters, x, batch_size, sizes, workspace, part))
     samples = min(x.rows, batch_size)
     lead(task_address(_predict, arguments), address(arguments), crew_of(team), work(sizes, samples, x.rows, team))
+    return finite[0] != 0
 
 
 @jit
 def _predict(arguments, memory, _):
-    g, parameters, x, batch_size, sizes, workspace, team = arguments[0]
-    team = Crew(team.threads, team.grain, memory)
-    for first in range(0, x.rows, batch_size):
-        batch = min(batch_size, x.rows - first)
-        output = forward(parameters, rows(x, first, batch), sizes, workspace, team)
+    x, batch_size = arguments[0][3], arguments[0][4]
+    share(task_address(_predict_batch, arguments), address(arguments), (x.rows - 1) // batch_size + 1, memory)
+
+
+@jit
+def _predict_batch(arguments, task, worker):
+    finite, g, parameters, x, batch_size, sizes, workspace, part = arguments[0]
+    first = task * batch_size
+    batch = min(batch_size, x.rows - first)
+    x = rows(x, first, batch)
+    if all_finite(x):
+        output = forward(parameters, x, sizes, workspace[worker * part :], Crew(1, 1, 0))
         copy(rows(g, first, batch), output)
+    else:
+        finite[0] = 0
 
 
 @jit(inline=True)

@@ -1,5 +1,6 @@
 """Copies of blocks of a matrix, by vectors along whichever dimension is adjacent in memory."""
 
+import numpy as np
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
@@ -26,6 +27,44 @@ def copy(target, source):
         for i in range(source.rows):
             for j in range(source.columns):
                 put(target, i, j, get(source, i, j))
+
+
+@register_jitable
+def all_finite(m):
+    """Whether no element of a Matrix is NaN or infinite."""
+    if m.column_stride == 1:
+        return _all_finite(m.data, m.row_stride, m.rows, m.columns)
+    if m.row_stride == 1:
+        return _all_finite(m.data, m.column_stride, m.columns, m.rows)
+    for i in range(m.rows):
+        for j in range(m.columns):
+            if not np.isfinite(get(m, i, j)):
+                return False
+    return True
+
+
+@intrinsic
+def _all_finite(typingctx, data, stride, m, n):
+    signature = types.boolean(data, types.intp, types.intp, types.intp)
+
+    def codegen(context, builder, signature, args):
+        data, stride, m, n = args
+        dtype = signature.args[0].dtype
+        simd = Simd(builder, dtype, HOST.lanes(dtype.bitwidth // 8))
+        total = simd.variable()  # of 0 x: 0 or NaN
+        total.set(simd.constant(0))
+        lanes = INDEX(simd.lanes)
+        whole = builder.and_(n, INDEX(-simd.lanes))
+        mask = simd.first(builder.sub(n, whole))
+        with cgutils.for_range(builder, m) as loop:
+            row = builder.gep(data, [builder.mul(loop.index, stride)])
+            with cgutils.for_range_slice(builder, INDEX(0), whole, lanes) as (j, _):
+                total.set(total.get() + simd.load(builder.gep(row, [j])) * 0)
+            with builder.if_then(builder.icmp_signed("<", whole, n)):
+                total.set(total.get() + simd.load(builder.gep(row, [whole]), mask) * 0)
+        return simd.all(total.get() < 1)
+
+    return signature, codegen
 
 
 @register_jitable

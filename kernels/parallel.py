@@ -6,19 +6,22 @@ comes to it; the others wait for such tasks and help. A thread that comes late, 
 program ends under any threading layer, even one that runs the region on a single thread. Which thread computes what
 changes no bit.
 
-Kernels are reached through their address: Numba compiles the body of a parallel loop three times, and again into
-every caller.
+Tasks are reached through their address: else Numba would compile the body of a parallel loop three times, and all of
+it again into every caller.
 """
 
+import hashlib
+import importlib
 from collections import namedtuple
 
+import llvmlite.binding
 from llvmlite import ir
 from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 from .blocking import CACHE_LINE, GRAIN, MOST_THREADS, SHARE
-from .compiling import jit
+from .compiling import digest, jit
 
 Team = namedtuple("Team", "threads grain")
 """Who computes: `threads` threads, where each of them gets `grain` multiply-adds or more."""
@@ -62,12 +65,51 @@ def task_address(typingctx, function, arguments):
     signature = function.get_call_type(typingctx, (arguments, types.intp, types.intp), {})
 
     def codegen(context, builder, _, args):
-        compiled = function.dispatcher.overloads[signature.args]
-        context.active_code_library.add_linking_library(compiled.library)
-        llvm = context.declare_function(builder.module, compiled.fndesc)
-        return builder.ptrtoint(llvm, context.get_value_type(types.intp))
+        task = Task(function.dispatcher, signature.args)
+        task()
+        context.active_code_library._reload_init.add(task)
+        declaration = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), []), task.symbol
+        )
+        return builder.ptrtoint(declaration, context.get_value_type(types.intp))
 
     return types.intp(function, arguments), codegen
+
+
+class Task:
+    """A compiled function that others reach by its symbol, so that they need not contain it.
+
+    Numba calls it whenever it loads, from its cache, code that does so: then the symbol is given its address. Where
+    that code, which may be a user's, was compiled against other sources of this package, it counts as not cached.
+    """
+
+    def __init__(self, dispatcher, signature):
+        function = dispatcher.py_func
+        self.place = function.__module__, function.__qualname__
+        self.dispatcher, self.signature = dispatcher, signature
+        name = hashlib.sha256(repr((*self.place, signature)).encode()).hexdigest()
+        self.symbol = f"fastmlp.{function.__qualname__}.{name[:32]}"
+
+    def __call__(self):
+        self.dispatcher.compile(self.signature)
+        compiled = self.dispatcher.overloads[self.signature]
+        address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+        llvmlite.binding.add_symbol(self.symbol, address)
+
+    def __eq__(self, other):
+        return isinstance(other, Task) and self.symbol == other.symbol
+
+    def __hash__(self):
+        return hash(self.symbol)
+
+    def __reduce__(self):
+        return _task, (*self.place, self.signature, digest())
+
+
+def _task(module, name, signature, compiled_from):
+    if compiled_from != digest():
+        raise OSError("compiled from other sources")  # which Numba takes for a missing file
+    return Task(getattr(importlib.import_module(module), name), signature)
 
 
 @intrinsic

@@ -93,6 +93,11 @@ class Simd:
         """A `Variable`: a vector that a loop of the generated code changes."""
         return Variable(self)
 
+    def all(self, mask):
+        """Whether a mask has all lanes, as an LLVM Boolean."""
+        bits = ir.IntType(self.lanes)
+        return self.builder.icmp_unsigned("==", self.builder.bitcast(mask, bits), ir.Constant(bits, -1))
+
     def prefetch(self, pointer, written):
         """Begin to fetch a cache line, to be read, or `written` (a Python number)."""
         pointer = self.builder.bitcast(pointer, BYTE.as_pointer())
