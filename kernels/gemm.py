@@ -15,7 +15,7 @@ from .blocking import A_BLOCK, A_COLUMNS, A_PACKED, A_ROWS_COLUMNS, COPY, HOST, 
 from .compiling import jit
 from .matrix import Matrix, advance, block, matrix, pointer, rows, transposed
 from .microkernel import SIGMOID_DELTA, STORE, accumulate, finish
-from .panel import copy, expect
+from .panel import copy, copy_any, expect
 from .parallel import Crew, address, crew_of, lead, reference, share, task_address, tasks_for
 
 
@@ -35,32 +35,39 @@ def product(c, a, b, panels, team):
     computes.
     """
     c = matrix(c)
-    fused_product(STORE, c, c, matrix(a), matrix(b), 0.0, pointer(panels), crew_of(team))
+    fused_product(STORE, c, c, matrix(a), matrix(b), 0.0, pointer(panels), team)
+
+
+def fused_product(epilogue, c, e, a, b, scale, panels, team):
+    """C = epilogue(A B, E), all Matrices; `panels` is a pointer; by a Crew, or a Team that is called together for it."""
+    raise NotImplementedError("for compiled code")
+
+
+@overload(fused_product)
+def _fused_product(epilogue, c, e, a, b, scale, panels, team):
+    if team.instance_class is Crew:
+        return lambda epilogue, c, e, a, b, scale, panels, team: compute(epilogue, c, e, a, b, scale, panels, team)
+
+    def with_crew(epilogue, c, e, a, b, scale, panels, team):
+        arguments = reference((epilogue, c, e, a, b, scale, panels, crew_of(team)))
+        lead(task_address(compute_alone, arguments), address(arguments), crew_of(team), c.rows * c.columns * a.columns)
+
+    return with_crew
 
 
 @jit
-def fused_product(epilogue, c, e, a, b, scale, panels, crew):
-    """C = epilogue(A B, E), all Matrices; `panels` is a pointer, `crew` a Crew."""
+def compute_alone(arguments, memory, _):
+    epilogue, c, e, a, b, scale, panels, crew = arguments[0]
+    compute(epilogue, c, e, a, b, scale, panels, Crew(crew.threads, crew.grain, memory))
+
+
+@jit
+def compute(epilogue, c, e, a, b, scale, panels, crew):
+    """The product, block after block of its rows, each shared by the crew."""
     if c.row_stride == 1 and (c.column_stride != 1 or c.columns == 1):  # a column is computed as a row
         c, e, a, b = transposed(c), transposed(e), transposed(b), transposed(a)
     if c.rows == 0 or c.columns == 0:
         return
-    if crew.memory == 0 and crew.threads > 1:
-        arguments = reference((epilogue, c, e, a, b, scale, panels, crew))
-        lead(task_address(compute, arguments), address(arguments), crew, c.rows * c.columns * a.columns)
-    else:
-        compute_blocks(epilogue, c, e, a, b, scale, panels, crew)
-
-
-@jit
-def compute(arguments, memory, _):
-    epilogue, c, e, a, b, scale, panels, crew = arguments[0]
-    compute_blocks(epilogue, c, e, a, b, scale, panels, Crew(crew.threads, crew.grain, memory))
-
-
-@jit(inline=True)
-def compute_blocks(epilogue, c, e, a, b, scale, panels, crew):
-    """The product, block after block of its rows, each shared by the crew."""
     mr, nr = tile_shape(c)
     k = a.columns
     packed = c.columns >= (A_COLUMNS if a.row_stride == 1 else A_ROWS_COLUMNS) * nr and k > 0
@@ -85,7 +92,7 @@ def compute_blocks(epilogue, c, e, a, b, scale, panels, crew):
 
 @jit
 def pack(arguments, task, _):
-    """One task's share of the copy of A, whose rows are adjacent: tile after tile, MR elements for each p."""
+    """One task's share of the copy of A: tile after tile, MR elements for each p."""
     panels, a, parts = arguments[0]
     mr, _ = tile_shape(a)
     tiles = (a.rows + mr - 1) // mr
@@ -159,10 +166,10 @@ def finish_block(epilogue, c, e, sums, scale, staged):
         m = min(mr, c.rows - i)
         c_rows = rows(c, i, m)
         c_tile, e_tile = Matrix(staged, m, c.columns, nr, 1), Matrix(advance(staged, mr * nr), m, c.columns, nr, 1)
-        copy(c_tile, c_rows)
-        copy(e_tile, rows(e, i, m))
+        copy_any(c_tile, c_rows)
+        copy_any(e_tile, rows(e, i, m))
         finish(epilogue, c_tile.data, nr, e_tile.data, nr, advance(sums, i * nr), scale, m, c.columns)
-        copy(c_rows, c_tile)
+        copy_any(c_rows, c_tile)
 
 
 def tile_shape(m):

@@ -13,7 +13,7 @@ from .compiling import jit
 from .gemm import fused_product
 from .matrix import Matrix, broadcast_rows, get, matrix, pointer, put, row, scalar, transposed
 from .microkernel import BIAS_SIGMOID, SGD, SIGMOID_DELTA, STORE
-from .parallel import crew_of, reference
+from .parallel import reference
 
 
 @jit(inline=True)
@@ -28,7 +28,7 @@ def layer_forward(g, x, W, b, panels, team):
         transposed(matrix(W)),
         0.0,
         pointer(panels),
-        crew_of(team),
+        team,
     )
 
 
@@ -52,7 +52,7 @@ def layer_delta(delta_below, delta, g_below, W, panels, team):
         matrix(W),
         0.0,
         pointer(panels),
-        crew_of(team),
+        team,
     )
 
 
@@ -60,7 +60,7 @@ def layer_delta(delta_below, delta, g_below, W, panels, team):
 def layer_input_gradient(grad_x, delta, W, panels, team):
     """∇x = δ W."""
     c = matrix(grad_x)
-    fused_product(STORE, c, c, matrix(delta), matrix(W), 0.0, pointer(panels), crew_of(team))
+    fused_product(STORE, c, c, matrix(delta), matrix(W), 0.0, pointer(panels), team)
 
 
 @jit(inline=True)
@@ -80,5 +80,5 @@ def finish_gradient(epilogue, W, b, delta, x, scale, panels, team):
     """Give ∇W and ∇b to an epilogue that writes W and b. A row of ones makes the sum over the batch a product."""
     W, b, delta, x = matrix(W), row(b), matrix(delta), matrix(x)
     ones = Matrix(reference(scalar(1, delta)), 1, delta.rows, 0, 0)
-    fused_product(epilogue, W, W, transposed(delta), x, scale, pointer(panels), crew_of(team))
-    fused_product(epilogue, b, b, ones, delta, scale, pointer(panels), crew_of(team))
+    fused_product(epilogue, W, W, transposed(delta), x, scale, pointer(panels), team)
+    fused_product(epilogue, b, b, ones, delta, scale, pointer(panels), team)

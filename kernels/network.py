@@ -18,7 +18,7 @@ from .layer import finish_gradient, layer_delta, layer_forward, layer_input_grad
 from .loss import mse_output_delta
 from .matrix import Matrix, advance, matrix, pointer, row_major, rows, transposed
 from .microkernel import STORE
-from .panel import all_finite, copy
+from .panel import all_finite, copy_any
 from .parallel import Crew, address, crew_of, lead, reference, share, task_address
 
 Workspace = namedtuple("Workspace", "activations deltas x y panels")
@@ -165,7 +165,7 @@ def output_loss(g, y, sizes, workspace):
     itemsize = workspace.itemsize
     if y.column_stride != 1:
         given, y = y, spaced(batch_y, g.rows, g.columns, itemsize)
-        copy(y, given)
+        copy_any(y, given)
     delta_size = extents(sizes, g.rows, itemsize)[1]
     delta = spaced(advance(deltas, (sizes.size - 1) % 2 * delta_size), g.rows, g.columns, itemsize)
     return mse_output_delta(delta, g, y)
@@ -224,7 +224,7 @@ def _predict_batch(arguments, task, worker):
     x = rows(x, first, batch)
     if all_finite(x):
         output = forward(parameters, x, sizes, workspace[worker * part :], Crew(1, 1, 0))
-        copy(rows(g, first, batch), output)
+        copy_any(rows(g, first, batch), output)
     else:
         finite[0] = 0
 

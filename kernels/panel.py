@@ -14,19 +14,30 @@ ROWS_AT_ONCE = 4
 
 @register_jitable
 def copy(target, source):
-    """target = source, Matrices of the same shape that do not overlap."""
-    if target.column_stride == 1 and source.column_stride == 1:
+    """target = source, Matrices of the same shape that do not overlap; the columns of target are adjacent."""
+    if source.column_stride == 1:
         copy_rows(target.data, target.row_stride, source.data, source.row_stride, source.rows, source.columns)
-    elif target.row_stride == 1 and source.row_stride == 1:
-        copy_rows(target.data, target.column_stride, source.data, source.column_stride, source.columns, source.rows)
-    elif target.column_stride == 1 and source.row_stride == 1:
+    elif source.row_stride == 1:
         copy_transposed(target.data, target.row_stride, source.data, source.column_stride, source.rows, source.columns)
-    elif target.row_stride == 1 and source.column_stride == 1:
-        copy_transposed(target.data, target.column_stride, source.data, source.row_stride, source.columns, source.rows)
     else:
-        for i in range(source.rows):
-            for j in range(source.columns):
-                put(target, i, j, get(source, i, j))
+        copy_any(target, source)
+
+
+@register_jitable
+def copy_row(target, source):
+    """target = source, Matrices of one row; the columns of target are adjacent."""
+    if source.column_stride == 1:
+        copy_rows(target.data, 0, source.data, 0, 1, source.columns)
+    else:
+        copy_any(target, source)
+
+
+@register_jitable
+def copy_any(target, source):
+    """target = source, element by element: few of them, or in a rare order."""
+    for i in range(source.rows):
+        for j in range(source.columns):
+            put(target, i, j, get(source, i, j))
 
 
 @register_jitable
@@ -149,34 +160,21 @@ def copy_transposed(typingctx, target, rst, source, css, m, n):
         lanes = INDEX(simd.lanes)
         last = builder.sub(n, INDEX(1))
 
-        def square(i, j, rows, columns):
-            """Block of rows x columns at i, j; either None for all lanes."""
-            row_mask = None if rows is None else simd.first(rows)
-            column_mask = None if columns is None else simd.first(columns)
-            loaded = []
-            for t in range(simd.lanes):
-                column = builder.add(j, INDEX(t))
-                if columns is not None:
-                    column = builder.select(builder.icmp_signed("<", column, last), column, last)
-                start = builder.add(i, builder.mul(column, css))
-                loaded.append(simd.load(builder.gep(source, [start]), row_mask))
-            for t, row in enumerate(transposed(loaded)):
-                at = builder.gep(target, [builder.add(builder.mul(builder.add(i, INDEX(t)), rst), j)])
-                mask = column_mask
-                if rows is not None:
-                    mask = simd.first(builder.select(builder.icmp_signed("<", INDEX(t), rows), columns, INDEX(0)))
-                simd.store(row, at, mask)
-
         with cgutils.for_range_slice(builder, INDEX(0), n, lanes) as (j, _):
             columns = builder.sub(n, j)
             with cgutils.for_range_slice(builder, INDEX(0), m, lanes) as (i, _):
                 rows = builder.sub(m, i)
-                fits = builder.and_(builder.icmp_signed(">=", rows, lanes), builder.icmp_signed(">=", columns, lanes))
-                with builder.if_else(fits) as (whole, part):
-                    with whole:
-                        square(i, j, None, None)
-                    with part:
-                        square(i, j, rows, columns)
+                mask = simd.first(rows)
+                loaded = []
+                for t in range(simd.lanes):
+                    column = builder.add(j, INDEX(t))
+                    column = builder.select(builder.icmp_signed("<", column, last), column, last)
+                    start = builder.add(i, builder.mul(column, css))
+                    loaded.append(simd.load(builder.gep(source, [start]), mask))
+                for t, row in enumerate(transposed(loaded)):
+                    at = builder.gep(target, [builder.add(builder.mul(builder.add(i, INDEX(t)), rst), j)])
+                    inside = builder.icmp_signed("<", INDEX(t), rows)
+                    simd.store(row, at, simd.first(builder.select(inside, columns, INDEX(0))))
         return context.get_dummy_value()
 
     return signature, codegen

@@ -68,9 +68,7 @@ def task_address(typingctx, function, arguments):
         task = Task(function.dispatcher, signature.args)
         task()
         context.active_code_library._reload_init.add(task)
-        declaration = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.VoidType(), []), task.symbol
-        )
+        declaration = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), []), task.symbol)
         return builder.ptrtoint(declaration, context.get_value_type(types.intp))
 
     return types.intp(function, arguments), codegen

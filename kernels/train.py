@@ -10,7 +10,7 @@ from .compiling import jit
 from .matrix import matrix, rows
 from .microkernel import SGD
 from .network import backward, divide, forward, output_loss, spaced, work
-from .panel import copy
+from .panel import copy_row
 from .parallel import Crew, address, crew_of, lead, reference, share, task_address, tasks_for
 
 NO = np.bool_(False)  # Numba would compile `backward` once more for a Python False
@@ -76,5 +76,5 @@ def _gather(arguments, task, _):
     """One task's share of the rows of a minibatch."""
     x, y, X, Y, order, first, parts = arguments[0]
     for i in range(task * x.rows // parts, (task + 1) * x.rows // parts):
-        copy(rows(x, i, 1), rows(X, order[first + i], 1))
-        copy(rows(y, i, 1), rows(Y, order[first + i], 1))
+        copy_row(rows(x, i, 1), rows(X, order[first + i], 1))
+        copy_row(rows(y, i, 1), rows(Y, order[first + i], 1))
