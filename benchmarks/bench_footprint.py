@@ -1,7 +1,16 @@
 """fastmlp alone: how soon a fresh interpreter trains, and the memory that it takes."""
 
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+
+import numpy as np
+
 from .peers import build
-from .shapes import SHAPES
+from .shapes import DTYPE, SHAPES
 
 number = 1
 repeat = (3, 10, 10.0)
@@ -34,6 +43,62 @@ def timeraw_import():
 
 def timeraw_first_minibatch():
     return FIRST_MINIBATCH
+
+
+def track_first_fit_ever():
+    """Seconds of the first `fit` where nothing is compiled yet."""
+    with tempfile.TemporaryDirectory() as cache:
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-c", FIRST_MINIBATCH], env={**os.environ, "NUMBA_CACHE_DIR": cache}, check=True
+        )
+        return time.perf_counter() - start
+
+
+track_first_fit_ever.unit = "s"
+
+
+def track_bytes_of_training(shape):
+    """Memory that training needs beside the data: parameters, their copy, and the workspace."""
+    from fastmlp import kernels
+    from fastmlp._memory import count_parameters
+    from fastmlp._threads import worth_sharing
+
+    largest = max(n_in * n_out for n_in, n_out in pairwise(shape.sizes))
+    threads = os.cpu_count() if worth_sharing(shape.batch_size * largest) else 1
+    workspace = kernels.workspace_size(shape.sizes, shape.batch_size, DTYPE.itemsize, threads)
+    return DTYPE.itemsize * (2 * count_parameters(shape.sizes) + workspace)
+
+
+track_bytes_of_training.params = (SHAPES,)
+track_bytes_of_training.param_names = ("shape",)
+track_bytes_of_training.unit = "bytes"
+
+
+class Embedded:
+    """`kernels.predict` of one sample from compiled code."""
+
+    def setup(self):
+        from numba import njit
+
+        from fastmlp import Network, kernels
+
+        net = Network([64, 64, 10], seed=0)
+        predict, team = kernels.predict, kernels.SERIAL
+
+        @njit
+        def run(times, g, parameters, x, sizes, workspace):
+            for _ in range(times):
+                predict(g, parameters, x, 1, sizes, workspace, team)
+
+        sizes = np.array(net.sizes)
+        workspace = np.empty(kernels.workspace_size(sizes, 1, 4), np.float32)
+        arguments = np.empty((1, 10), np.float32), net.parameters, np.zeros((1, 64), np.float32), sizes, workspace
+        run(1, *arguments)
+        self.call = lambda: run(1000, *arguments)
+
+    def time_1000_predictions(self):
+        self.call()
 
 
 def peakmem_epoch(shape):

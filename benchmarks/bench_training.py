@@ -5,7 +5,10 @@ other terms, set NUMBA_NUM_THREADS, OMP_NUM_THREADS and OPENBLAS_NUM_THREADS, an
 """
 
 import functools
+import statistics
+import time
 
+from .peak import flops_per_second
 from .peers import LIBRARIES, build, having
 from .shapes import NETWORKS, SHAPES, Shape
 
@@ -30,6 +33,52 @@ class Epoch:
 
     def time_epoch(self, shape, library):
         self.call()
+
+
+class Share:
+    """What a step does of the floating-point operations that the machine's cores can do at most."""
+
+    params = (SHAPES,)
+    param_names = ("shape",)
+    unit = "of peak"
+
+    def setup(self, shape):
+        self.call = _warmed("fastmlp", shape, "epoch")
+
+    def track_share(self, shape):
+        shares = []
+        for _ in range(10):
+            peak = flops_per_second()
+            start = time.perf_counter()
+            self.call()
+            seconds = (time.perf_counter() - start) / shape.minibatches
+            shares.append(shape.flops / seconds / peak)
+        return statistics.median(shares)
+
+
+class Growth:
+    """Time per sample of an epoch of 10⁶ samples over that of 10⁴."""
+
+    params = (SHAPES[:3],)
+    param_names = ("shape",)
+    unit = "times"
+
+    def setup(self, shape):
+        self.calls = {
+            samples: _warmed("fastmlp", shape._replace(minibatches=samples // shape.batch_size), "epoch")
+            for samples in (10_000, 1_000_000)
+        }
+
+    def track_growth(self, shape):
+        def per_sample(samples):
+            times = []
+            for _ in range(3_000_000 // samples):
+                start = time.perf_counter()
+                self.calls[samples]()
+                times.append(time.perf_counter() - start)
+            return min(times) / samples
+
+        return per_sample(1_000_000) / per_sample(10_000)
 
 
 class Gradient:

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from .shapes import initial, samples
+from .shapes import DTYPE, initial, samples
 
 
 class Peer:
@@ -67,7 +67,7 @@ class Fastmlp(Peer):
 
         super().__init__(sizes, weights, biases, batch_size, learning_rate)
         self._rng = self._Order(np.random.PCG64())
-        self._network = Network(sizes, seed=self._rng)
+        self._network = Network(sizes, dtype=DTYPE, seed=self._rng)
         for ours, given in zip(self._network.weights + self._network.biases, weights + biases, strict=True):
             ours[:] = given
 
@@ -102,7 +102,7 @@ class Numpy(Peer):
         super().__init__(sizes, weights, biases, batch_size, learning_rate)
         self._W, self._b = [W.copy() for W in weights], [b.copy() for b in biases]
         self._dW, self._db = [np.empty_like(W) for W in weights], [np.empty_like(b) for b in biases]
-        self._g = [np.empty((batch_size, n), np.float32) for n in sizes[1:]]
+        self._g = [np.empty((batch_size, n), DTYPE) for n in sizes[1:]]
         self._delta = [np.empty_like(g) for g in self._g]
 
     def epoch(self, X, Y, order):
@@ -174,7 +174,7 @@ class ScikitLearn(Peer):
             tol=0,
             n_iter_no_change=np.inf,
         )
-        x, y = np.zeros((batch_size, sizes[0]), np.float32), np.zeros((batch_size, sizes[-1]), np.float32)
+        x, y = np.zeros((batch_size, sizes[0]), DTYPE), np.zeros((batch_size, sizes[-1]), DTYPE)
         self._model.partial_fit(x, self._targets(y))
         self._model.out_activation_ = "logistic"
         for ours, given in zip(self._model.coefs_ + self._model.intercepts_, weights + biases, strict=True):
@@ -268,6 +268,7 @@ class Jax(Peer):
         import jax
 
         super().__init__(sizes, weights, biases, batch_size, learning_rate)
+        jax.config.update("jax_enable_x64", DTYPE.itemsize == 8)
         self._jax = jax
         self._parameters = jax.tree.map(jax.numpy.array, list(zip(weights, biases, strict=True)))
         self._compiled_step = jax.jit(self._step_on_rows, donate_argnums=0)

@@ -1,9 +1,12 @@
 """What is measured: networks, their minibatches, and the same samples and initial weights for every library."""
 
+import os
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+
+DTYPE = np.dtype(os.environ.get("BENCHMARK_DTYPE", "float32"))
 
 
 class Shape(NamedTuple):
@@ -13,6 +16,13 @@ class Shape(NamedTuple):
 
     def __repr__(self):
         return f"{'-'.join(map(str, self.sizes))} by {self.batch_size}"
+
+    @property
+    def flops(self):
+        """Useful floating-point operations of a step: two for each multiply-add of its products."""
+        forward = sum(n_in * n_out for n_in, n_out in pairwise(self.sizes))
+        delta = sum(n_in * n_out for n_in, n_out in pairwise(self.sizes[1:]))
+        return 2 * self.batch_size * (2 * forward + delta)
 
     @property
     def learning_rate(self):
@@ -39,13 +49,13 @@ def samples(shape):
     rng = np.random.default_rng(1)
     n_in, n_out = shape.sizes[0], shape.sizes[-1]
     count = shape.batch_size * shape.minibatches
-    X = rng.standard_normal((count, n_in), np.float32)
-    mix = rng.standard_normal((n_in, n_out), np.float32) / np.float32(n_in**0.5)
+    X = rng.standard_normal((count, n_in), DTYPE)
+    mix = rng.standard_normal((n_in, n_out), DTYPE) / DTYPE.type(n_in**0.5)
     return X, (1 + np.tanh(X @ mix)) / 2, rng.permutation(count)
 
 
 def initial(sizes):
     """Weights (N_l, N_{l-1}) and biases (N_l,) of each layer."""
     rng = np.random.default_rng(0)
-    weights = [rng.standard_normal((n, m), np.float32) / np.float32(m**0.5) for m, n in pairwise(sizes)]
-    return weights, [rng.standard_normal(n, np.float32) / 4 for n in sizes[1:]]
+    weights = [rng.standard_normal((n, m), DTYPE) / DTYPE.type(m**0.5) for m, n in pairwise(sizes)]
+    return weights, [rng.standard_normal(n, DTYPE) / 4 for n in sizes[1:]]

@@ -42,8 +42,8 @@ INVERSE = (0.999948982, -0.9962757, 0.953420744, -0.77057293, 0.41793786, -0.104
 def sigmoid(x):
     """σ(x) = 1 / (1 + e⁻ˣ), within 1.5 ULP in float32 and 2 ULP in float64; σ(±∞) exact, NaN for NaN.
 
-    With e = exp(-|x|) = m 2ⁿ nothing overflows: σ(-|x|) = e / (1 + e) and σ(|x|) = 1 - σ(-|x|). An e that
-    would be subnormal, which costs hundreds of cycles, is replaced by one whose 2ⁿ has exponent bits of 0, which is 0. A
+    With e = exp(-|x|) = m 2ⁿ nothing overflows: σ(-|x|) = e / (1 + e) and σ(|x|) = 1 - σ(-|x|). An e that would be
+    subnormal, which costs hundreds of cycles, is replaced by one whose 2ⁿ has exponent bits of 0, which is 0. A
     division would take as long as all the rest: a polynomial and Newton steps inverse += inverse h, with
     h = 1 - inverse (1 + e), take its place. The last of them is left unevaluated, so that the quotient is rounded
     once, and done on m, so that nothing else is subnormal on the way.

@@ -29,8 +29,8 @@ NV = 2  # vectors in a row of the tile
 # costs about 2 us under OpenMP and TBB and 100 us under workqueue.
 GRAIN = {"omp": 1 << 18, "tbb": 1 << 18, "workqueue": 1 << 23}
 
-# A thread that is one of several already called together takes a share of a product from here on: of fewer multiply-adds,
-# 4 us, it loses on fetching what the others wrote (9 to 14 ns a cache line) what it gains.
+# Multiply-adds that a thread of several already called together must get for a product to be shared: 4 us. Of less, it
+# loses on fetching what the others wrote (9 to 14 ns a cache line) what it gains.
 SHARE = 1 << 18
 COPY = 32  # multiply-adds that take as long as copying an element that another core wrote
 
@@ -69,13 +69,12 @@ class Host:
         return 3 * self.registers // (4 * NV)
 
     def row_bodies(self):
-        """Rows that the tile is unrolled for, most first: MR and the powers of two below it.
+        """Rows that the tile is unrolled for, most first: MR, the multiples of 4 below it, and 1.
 
         m rows are cut into the fewest such bodies, so that no batch computes many rows in vain: 32 rows are
-        12 + 12 + 8.
+        12 + 12 + 8. A body of 2 or 3 would wait for its own sums as long as one of 4 takes.
         """
-        smaller = [1 << s for s in range(self.rows.bit_length()) if 1 << s < self.rows]
-        return [self.rows, *reversed(smaller)]
+        return [self.rows, *(rows for rows in range(self.rows - 1, 3, -1) if rows % 4 == 0), 1]
 
 
 def _host():

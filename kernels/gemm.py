@@ -4,9 +4,9 @@ The sum of an element is never split: one accumulator holds it from its first te
 depend on nothing but its own row of A and column of B: not on where the tiles fall, who computes them, or how
 many other rows there are.
 
-C is computed in panels of NR columns. What a panel needs of B should be read from the first cache for each of its tiles,
-so where rows of B lie far apart, or are not rows in memory, all panels are copied first, one after the other. Down
-a panel, A is met in blocks of rows that stay in the second cache for the next panel.
+C is computed in panels of NR columns, from its top to its bottom. Where rows of B lie far apart, or are not rows in
+memory, a panel of B is copied before it is used; where there are many panels, A is copied once for all of them. So
+each tile reads what is adjacent, and most of it from a near cache.
 """
 
 from numba.extending import overload, register_jitable
@@ -19,11 +19,24 @@ from .panel import copy, copy_any, expect
 from .parallel import Crew, address, crew_of, lead, reference, share, task_address, tasks_for
 
 
-def panels_size(m, k, itemsize, threads=1):
-    """Elements of the vector `panels` for products of up to m rows or columns and inner extent k."""
+def panels_size(m, n, k, itemsize, threads=1):
+    """Elements of the vector `panels` for products (m, k) by (k, n), or the other way round."""
     mr, nr = HOST.rows, NV * HOST.lanes(itemsize)
-    packed = (min(m, A_PACKED // max(k, 1)) + 2 * mr) * k
-    return (packed + nr - 1) // nr * nr + threads * (k + (MC + 2) * mr) * nr
+    both_ways = ((m, n), (n, m))
+    packed = max((min(m, A_PACKED // max(k, 1)) + 2 * mr) * k if n >= A_COLUMNS * nr else 0 for m, n in both_ways)
+    return -(-packed // nr) * nr + threads * worker_size(k, mr, nr)
+
+
+@register_jitable
+def worker_size(k, mr, nr):
+    """Elements for a thread's sums, staged tiles and copied panel of B."""
+    return (k + (sums_tiles(k) + 1) * mr) * nr
+
+
+@register_jitable
+def sums_tiles(k):
+    """Tiles one below the other whose sums are there together."""
+    return MC if k > KC else 2
 
 
 @jit
@@ -31,7 +44,7 @@ def product(c, a, b, panels, team):
     """C = A B.
 
     c (m, n), a (m, k), b (k, n) are arrays of one dtype, float32 or float64, with any strides, and c overlaps
-    neither a nor b; `panels` is a vector of panels_size(max(m, n), k, itemsize, threads) elements, `team` says who
+    neither a nor b; `panels` is a vector of panels_size(m, n, k, itemsize, threads) elements, `team` says who
     computes.
     """
     c = matrix(c)
@@ -39,7 +52,7 @@ def product(c, a, b, panels, team):
 
 
 def fused_product(epilogue, c, e, a, b, scale, panels, team):
-    """C = epilogue(A B, E), all Matrices; `panels` is a pointer; by a Crew, or a Team that is called together for it."""
+    """C = epilogue(A B, E), all Matrices, `panels` a pointer; by a Crew, or by a Team, called together for it."""
     raise NotImplementedError("for compiled code")
 
 
@@ -110,10 +123,10 @@ def compute_tiles(arguments, task, worker):
     k = a.columns
     down = (c.rows + mr - 1) // mr
     tiles = down * ((c.columns + nr - 1) // nr)
-    group = MC if k > KC else 2  # tiles one below the other whose sums are there together
-    sums = advance(scratch, worker * (k + (MC + 2) * mr) * nr)
-    staged = advance(sums, MC * mr * nr)
-    packed = advance(staged, 2 * mr * nr)
+    group = sums_tiles(k)
+    sums = advance(scratch, worker * worker_size(k, mr, nr))
+    staged = advance(sums, group * mr * nr)
+    packed = advance(staged, mr * nr)
     tile, end = 0, tiles
     if parts > 1:
         tile, end = task * tiles // parts, (task + 1) * tiles // parts
@@ -162,10 +175,11 @@ def finish_block(epilogue, c, e, sums, scale, staged):
         finish(epilogue, c.data, c.row_stride, e.data, e.row_stride, sums, scale, c.rows, c.columns)
         return
     mr, nr = tile_shape(c)
-    for i in range(0, c.rows, mr):
-        m = min(mr, c.rows - i)
+    half = mr // 2
+    for i in range(0, c.rows, half):
+        m = min(half, c.rows - i)
         c_rows = rows(c, i, m)
-        c_tile, e_tile = Matrix(staged, m, c.columns, nr, 1), Matrix(advance(staged, mr * nr), m, c.columns, nr, 1)
+        c_tile, e_tile = Matrix(staged, m, c.columns, nr, 1), Matrix(advance(staged, half * nr), m, c.columns, nr, 1)
         copy_any(c_tile, c_rows)
         copy_any(e_tile, rows(e, i, m))
         finish(epilogue, c_tile.data, nr, e_tile.data, nr, advance(sums, i * nr), scale, m, c.columns)

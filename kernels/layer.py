@@ -1,7 +1,7 @@
 """A fully connected layer, forward and backward: each function is one product and what is fused into it.
 
 Arguments are arrays of one dtype with any strides; outputs overlap no input. `panels` is a vector of
-`panels_size(k, itemsize, team.threads)` elements, k the largest of batch, N_in and N_out.
+`panels_size(n, n, n, itemsize, team.threads)` elements, n the largest of batch, N_in and N_out.
 
     x  (batch, N_in)       g  (batch, N_out)     W  (N_out, N_in)     b  (N_out,)
 

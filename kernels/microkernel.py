@@ -1,10 +1,10 @@
 """The inner loops of every product: sums A·B kept in registers, then an epilogue on them before they reach C.
 
 `accumulate` adds A·B to a panel of sums, NR columns wide, in register tiles of MR x NR; `finish` turns the panel
-into NR columns of C. So the sums pass through memory that never leaves the nearest cache, but a product can be cut along
-k, into slices of B that fit there, without a change of any bit: a sum goes on where it was left. Unrolling the
+into NR columns of C. So the sums pass through memory, which never leaves the nearest cache; but a product can be cut
+along k, into slices of B that stay near, without a change of any bit: a sum goes on where it was left. Unrolling the
 epilogue over the registers of every tile instead saves 10 to 30 ns a tile, 4 to 13 % of it at k = 32, and makes the
-code several times as long, which is compiled again in every function that it is linked into.
+code, and the time to compile it, several times as long.
 """
 
 from typing import NamedTuple
@@ -178,8 +178,8 @@ class Accumulate(Emitter):
     def row_offsets(self, rows, m):
         """Bytes at which the rows of a tile begin. A row past m reads row m-1 again and its sum is not used.
 
-        So one body serves every m from the next smaller body's up; rows that all of these have are written as one of few
-        numbers times a power of two, which an x86 address can hold.
+        So one body serves every m from the next smaller body's up. Rows that all of these have are written as one of
+        few numbers times a power of two, which an x86 address can hold.
         """
         simd, builder = self.simd, self.builder
         bodies = HOST.row_bodies()

@@ -6,6 +6,7 @@ is a vector of `workspace_size` elements that a function may overwrite; `team` i
 dtype, float32 or float64.
 """
 
+import itertools
 from collections import namedtuple
 
 import numpy as np
@@ -62,8 +63,12 @@ def workspace_size(sizes, batch_size, itemsize, threads=1):
     """Elements of workspace for batches of up to `batch_size` samples and teams of up to `threads` threads."""
     sizes = [int(size) for size in sizes]
     activations, delta, x, y = extents(sizes, batch_size, itemsize)
-    largest = max(batch_size, *sizes)
-    return padded(activations + 2 * delta + x + y + panels_size(largest, largest, itemsize, threads))
+    panels = max(
+        panels_size(*m_n_k, itemsize, threads)
+        for n_in, n_out in itertools.pairwise(sizes)
+        for m_n_k in ((batch_size, n_out, n_in), (batch_size, n_in, n_out), (n_in, n_out, batch_size))
+    )
+    return padded(activations + 2 * delta + x + y + panels)
 
 
 @register_jitable
@@ -97,7 +102,7 @@ def layer_size(n_in, n_out):
 
 @register_jitable
 def work(sizes, batch, samples, team):
-    """Multiply-adds of a forward and backward pass over so many samples, 0 if no product of a batch could be shared."""
+    """Multiply-adds of a pass forward and back over so many samples, 0 if no product of a batch can be shared."""
     largest, total = 0, 0
     for layer in range(1, sizes.size):
         weights = sizes[layer - 1] * sizes[layer]
@@ -173,10 +178,10 @@ def output_loss(g, y, sizes, workspace):
 
 @jit(inline=True)
 def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team):
-    """∂𝓛/∂parameters of the batch x, y, and its loss, which is returned; NaN, and nothing done, if x or y is not finite.
+    """∂𝓛/∂parameters of the batch x, y, and its loss, which is returned.
 
-    `gradient` is laid out as `parameters`. ∇x is stored in grad_x (batch, N⁽⁰⁾) if `with_grad_x`; else any array of two
-    dimensions will do for it.
+    The loss is NaN, and nothing is done, if x or y is not finite. `gradient` is laid out as `parameters`. ∇x is stored
+    in grad_x (batch, N⁽⁰⁾) if `with_grad_x`; else any array of two dimensions will do for it.
     """
     x, y, grad_x = matrix(x), matrix(y), matrix(grad_x)
     loss = reference(np.nan)

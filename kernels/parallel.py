@@ -237,7 +237,7 @@ run_tasks_parallel = jit(run_tasks, name="run_tasks_parallel", parallel=True)
 
 @jit
 def lead(program, arguments, crew, work):
-    """Call program(arguments, memory, 0), with threads to share its tasks if `work` multiply-adds are enough for them."""
+    """Call program(arguments, memory, 0), with a crew to share its tasks if `work` multiply-adds are enough for one."""
     threads = min(crew.threads, MOST_THREADS, work // crew.grain)
     if crew.memory != 0 or threads < 2:
         call_task(program, arguments, crew.memory, 0)

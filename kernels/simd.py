@@ -1,4 +1,4 @@
-"""Vectors of the host's width, as values in the code that an ``@intrinsic`` emits; the only llvmlite import.
+"""Vectors of the host's width, as values in the code that an ``@intrinsic`` emits.
 
 `Simd` fixes an element type and a number of lanes for one function being generated, `Vector` is a value in
 it. Arithmetic is written as in NumPy (``z = -abs(x)``, ``fma(a, b, c)``) and emits one instruction per
@@ -212,19 +212,16 @@ def two_to_the(t, mantissa_bits, bias):
 def transposed(rows):
     """The columns of a square of vectors: as many Vectors as each has lanes.
 
-    Every step swaps, in each pair of rows h apart, the upper part of one with the lower of the other in all blocks of 2h lanes.
+    Every step takes pairs of rows h apart and swaps, in each 2h lanes, the upper h of one and the lower h of the other.
     """
-    simd = rows[0].simd
-    rows = list(rows)
-    h = simd.lanes // 2
+    rows, lanes = list(rows), rows[0].simd.lanes
+    h = lanes // 2
     while h:
-        for i in range(simd.lanes):
+        low = [t if not t & h else lanes + t - h for t in range(lanes)]
+        for i in range(lanes):
             if not i & h:
-                upper, lower = rows[i], rows[i + h]
-                rows[i] = _shuffle(upper, lower, [t if not t & h else simd.lanes + t - h for t in range(simd.lanes)])
-                rows[i + h] = _shuffle(
-                    upper, lower, [t + h if not t & h else simd.lanes + t for t in range(simd.lanes)]
-                )
+                pair = rows[i], rows[i + h]
+                rows[i], rows[i + h] = _shuffle(*pair, low), _shuffle(*pair, [t + h for t in low])
         h //= 2
     return rows
 

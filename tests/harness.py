@@ -44,7 +44,7 @@ def panels_for(team, *arrays):
     """Panels of exactly the documented size for products of these arrays, full of NaN."""
     longest = max((extent for array in arrays for extent in array.shape), default=0)
     dtype = arrays[0].dtype
-    return np.full(kernels.panels_size(longest, longest, dtype.itemsize, team.threads), np.nan, dtype)
+    return np.full(kernels.panels_size(longest, longest, longest, dtype.itemsize, team.threads), np.nan, dtype)
 
 
 def product(c, a, b, team=SERIAL, panels=None):

@@ -24,7 +24,7 @@ with compiled as recorder:
     dtype = np.dtype(sys.argv[1])
     x = np.array([[0.25, 1.0], [2.0, -3.0]], dtype)
     g = np.empty((2, 2), dtype)
-    panels = np.empty(kernels.panels_size(2, 2, dtype.itemsize), dtype)
+    panels = np.empty(kernels.panels_size(2, 2, 2, dtype.itemsize), dtype)
     kernels.layer_forward(g, x, x, np.zeros(2, dtype), panels, kernels.SERIAL)
     kernels.layer_delta(g, x, g, x, panels, kernels.SERIAL)
 print(g.tolist(), len(recorder.buffer) // 2)
@@ -42,7 +42,7 @@ def double(c, a, b, panels):
 
 a = np.eye(3)
 c = np.empty((3, 3))
-double(c, a, a, np.empty(kernels.panels_size(3, 3, 8)))
+double(c, a, a, np.empty(kernels.panels_size(3, 3, 3, 8)))
 print(c.sum())
 """
 

@@ -53,7 +53,7 @@ def test_a_layer_forward_and_backward(form, rng):
     shapes = (batch, n_in), (n_out, n_in), (batch, n_out)
     x, W, delta = (FORMS[form](rng.standard_normal(shape)) for shape in shapes)
     b, g_below = rng.standard_normal(n_out), reference.sigmoid(x)
-    panels = np.empty(kernels.panels_size(13, 13, dtype.itemsize), dtype)
+    panels = np.empty(kernels.panels_size(13, 13, 13, dtype.itemsize), dtype)
 
     g = FORMS[form](np.empty((batch, n_out)))
     kernels.layer_forward(g, x, W, b, panels, SERIAL)

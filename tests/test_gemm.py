@@ -64,7 +64,7 @@ def test_an_element_depends_on_its_row_and_column_alone(dtype, rng):
 def test_product_takes_arrays_of_any_layout_from_python(form, dtype, rng):
     a, b = operands(rng, dtype, 13, 5, 7)
     c = FORMS[form](np.empty((13, 5), dtype))
-    panels = np.empty(kernels.panels_size(13, 7, dtype.itemsize), dtype)
+    panels = np.empty(kernels.panels_size(13, 5, 7, dtype.itemsize), dtype)
     kernels.product(c, FORMS[form](a), FORMS[form](b), panels, SERIAL)
     np.testing.assert_array_equal(c, product(np.empty((13, 5), dtype), a, b))
 
