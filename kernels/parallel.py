@@ -12,13 +12,14 @@ it again into every caller.
 
 import hashlib
 import importlib
+import os
 from collections import namedtuple
 
 import llvmlite.binding
 from llvmlite import ir
 from numba import prange, types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic, overload, register_jitable
 
 from .blocking import CACHE_LINE, GRAIN, MOST_THREADS, SHARE
 from .compiling import digest, jit
@@ -36,6 +37,7 @@ SERIAL = Team(1, GRAIN["omp"])
 ARRIVED, ROUND, HELPING, JOB, NEXT = range(5)
 THREADS, FUNCTION, ARGUMENTS, TASKS = range(4)  # in the line JOB
 OVER = -1  # the last ROUND
+PATIENCE = 1024  # turns of waiting, 60 us
 
 
 @intrinsic
@@ -227,6 +229,28 @@ def pause(typingctx):
     return types.void(), codegen
 
 
+@intrinsic
+def give_way(typingctx):
+    """Let the system run another thread on this core, where there is one."""
+
+    def codegen(context, builder, signature, args):
+        if os.name == "posix":
+            function = ir.FunctionType(ir.IntType(32), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, function, "sched_yield"), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@register_jitable
+def wait(turns):
+    """One of so many turns of a loop that waits: where cores are short, the thread waited for may need this one."""
+    if turns % PATIENCE == 0:
+        give_way()
+    else:
+        pause()
+
+
 def run_tasks(function, arguments, tasks):
     for task in prange(tasks):
         call_task(function, arguments, task, 0)
@@ -265,15 +289,16 @@ def join(members, task, _):
 @jit
 def help_out(memory, worker):
     """Take tasks of every round that is open, until the leader is done."""
-    seen = 0
+    seen, turns = 0, 0
     while True:
         number = atomic_load(memory, ROUND)
         if number == OVER:
             return
         if number == seen or number % 2 == 0:
-            pause()
+            turns += 1
+            wait(turns)
             continue
-        seen = number
+        seen, turns = number, 0
         # The leader closes a round and then waits for those who help. Either it sees us, or we see that it is closed.
         atomic_add(memory, HELPING, 1)
         if atomic_load(memory, ROUND) == number:
@@ -311,8 +336,10 @@ def share(function, arguments, tasks, memory):
     atomic_add(memory, ROUND, 1)
     take_tasks(memory, 0)
     atomic_add(memory, ROUND, 1)
+    turns = 0
     while atomic_load(memory, HELPING) > 0:
-        pause()
+        turns += 1
+        wait(turns)
 
 
 @jit(inline=True)

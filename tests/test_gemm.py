@@ -31,6 +31,25 @@ def test_products_of_all_extents_are_within_the_rounding_bound(form_a, form_b, d
         assert (np.abs(c - exact) <= bound).all(), (m, n, k)
 
 
+# (m, n, k) beyond one slice of k, block of A or panel of B, and wide enough for A to be copied
+LARGE = [(50, 300, 1100), (300, 40, 1100), (1000, 280, 1060), (13, 700, 2100), (130, 1, 5000), (1, 600, 1025)]
+
+
+@pytest.mark.parametrize("team", [SERIAL, EAGER], ids=["serial", "shared"])
+@pytest.mark.parametrize(("form_a", "form_b"), [(form, form) for form in FORMS] + [("row-major", "column-major")])
+def test_large_products_are_within_the_rounding_bound(form_a, form_b, team, dtype, rng):
+    higher = HIGHER[dtype.name]
+    for m, n, k in LARGE:
+        a, b = operands(rng, dtype, m, n, k)
+        c = product(np.full((m, n), np.nan, dtype), FORMS[form_a](a), FORMS[form_b](b), team)
+        some = rng.permutation(m)[:8]
+        exact = a[some].astype(higher) @ b.astype(higher)
+        bound = gamma(k, dtype) * (np.abs(a[some]).astype(higher) @ np.abs(b).astype(higher))
+        assert (np.abs(c[some] - exact) <= bound).all(), (m, n, k)
+        one = product(np.empty((1, 1), dtype), a[-1:], b[:, -1:])
+        assert c[-1, -1] == one[0, 0]  # however the product was cut
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_the_form_of_the_output_changes_no_bit_and_nothing_around_it(form, dtype, rng):
     for m, n, k in itertools.product(hard_extents(dtype), hard_extents(dtype), (0, 1, 33)):

@@ -1,0 +1,47 @@
+"""Copies of blocks and their finiteness, in every order that source and target can have."""
+
+import itertools
+
+import numpy as np
+import pytest
+from conftest import FORMS, hard_extents
+from numba import njit
+
+from fastmlp.kernels.entry import _matrix, place
+from fastmlp.kernels.panel import all_finite, copy
+
+
+@njit
+def _copy(target, source, like):
+    copy(_matrix(target, like), _matrix(source, like))
+
+
+@njit
+def _all_finite(m, like):
+    return all_finite(_matrix(m, like))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_copy(form, dtype, rng):
+    for m, n in itertools.product(hard_extents(dtype), hard_extents(dtype)):
+        source = FORMS[form](rng.standard_normal((m, n)).astype(dtype))
+        frame = np.full((m + 2, n + 2), -1, dtype)
+        target = frame[1:-1, 1:-1]
+        _copy(place(target), place(source), np.empty(0, dtype))
+        np.testing.assert_array_equal(target, source)
+        target[...] = -1
+        assert (frame == -1).all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_all_finite_sees_every_element_and_nothing_else(form, bad, dtype):
+    largest = np.finfo(dtype).max
+    for m, n in ((1, 1), (3, 5), (2, 40), (17, 3)):
+        for i, j in itertools.product(range(m), range(n)):
+            around = FORMS[form](np.full((m + 2, n + 2), np.nan, dtype))
+            inside = around[1:-1, 1:-1]
+            inside[...] = largest
+            assert _all_finite(place(inside), np.empty(0, dtype))
+            inside[i, j] = bad
+            assert not _all_finite(place(inside), np.empty(0, dtype))
