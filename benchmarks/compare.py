@@ -39,7 +39,7 @@ class Worker:
     """A process that has warmed up a library's method, and times a sample of calls when it is told to."""
 
     def __init__(self, library, shape, what, cores):
-        command = [sys.executable, "-m", "benchmarks.compare", "--worker", library, repr(tuple(shape)), what]
+        command = [sys.executable, "-m", "benchmarks.compare", "--worker", library, json.dumps(shape), what]
         environment = dict(os.environ)
         for variable in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             environment[variable] = str(len(cores))
@@ -90,7 +90,7 @@ def work(library, shape, what):
 
 
 def measure(shape, what, rounds):
-    """Microseconds and threads of each library, the better of one thread and all; and the machine's peak."""
+    """Microseconds of each library, the better of one thread and all; ours by threads; and the machine's peak."""
     from .peak import flops_per_second
 
     cores = sorted(os.sched_getaffinity(0))
@@ -111,12 +111,10 @@ def measure(shape, what, rounds):
             worker.end()
     results = {}
     for worker in workers:
-        result = statistics.median(worker.times), worker.threads
-        results.setdefault(worker.library, {})[worker.threads] = result
-    ours = {threads: time for time, threads in results.get(OURS, {}).values()}
+        results.setdefault(worker.library, {})[worker.threads] = statistics.median(worker.times)
     return {
         "times": {library: min(by_threads.values()) for library, by_threads in results.items()},
-        "ours": ours,
+        "ours": results[OURS],
         "peak": max(peaks),
     }
 
@@ -129,7 +127,7 @@ def shape_of(what, shape):
 
 def line(what, shape, measured):
     """A row of the table: microseconds of each library, then the ratio, the share of peak and the gain of threads."""
-    times = {library: time for library, (time, _) in measured["times"].items()}
+    times = measured["times"]
     peers = [time for library, time in times.items() if library != OURS]
     cells = [f"{times[library]:,.1f}" if library in times else "" for library in LIBRARIES]
     ratio = f"{min(peers) / times[OURS]:.2f}" if peers else ""
@@ -150,7 +148,7 @@ def draw(results, path):
     width = 0.8 / len(LIBRARIES)
     for i, library in enumerate(LIBRARIES):
         at = [n + (i - len(LIBRARIES) / 2 + 0.5) * width for n in range(len(results))]
-        heights = [measured["times"].get(library, (float("nan"),))[0] for _, measured in results]
+        heights = [measured["times"].get(library, float("nan")) for _, measured in results]
         axes.bar(at, heights, width, label=library, color=COLOURS[library])
     axes.set_yscale("log")
     axes.set_ylabel("µs per minibatch")
@@ -171,8 +169,9 @@ def main():
     options = parser.parse_args()
     if options.worker:
         library, shape, what = options.worker
+        sizes, *numbers = json.loads(shape)
         with contextlib.suppress(NotImplementedError):
-            work(library, Shape(*eval(shape)), what)
+            work(library, Shape(tuple(sizes), *numbers), what)
         return
     print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, {DTYPE.name}, microseconds per minibatch\n")
     print("| | " + " | ".join([*LIBRARIES, "ratio", "share", "threads"]) + " |")

@@ -13,9 +13,9 @@ SSE         16         16           6 x 8            6 x 4
 NEON        16         32          12 x 8           12 x 4
 =======  =====  =========  ===============  ===============
 
-On AVX-512 one core runs a float32 tile of 12 x 32 at 97 GFLOP/s, 14 x 32 at 91, 8 x 32 at 82 (medians over k =
-32 to 784 on a busy machine): 14 rows leave too few registers free, 8 reuse each row of B too little. Undisturbed,
-12 x 32 runs at 126 for k = 64 and 133 for k = 256, of a peak of 137.
+On AVX-512, 14 rows leave too few registers free and 8 reuse each row of B too little: both were slower when the tile
+was chosen. Undisturbed, the tiles of float32 products of 784x128x128 and 784x512x256 run at 133 GFLOP/s, of a core's
+peak of 137.
 """
 
 import os
@@ -44,8 +44,8 @@ PACK_ROWS = 48  # rows of C from which on it pays to copy a panel of B whose row
 L1 = 8192  # if all of B is more than this, which stays in the first cache
 A_BLOCK = 1 << 18  # A is used in blocks of rows that stay in the second cache
 A_PACKED = 1 << 20  # or is copied, in blocks of this size: read in order, it may come from the third
-A_COLUMNS = 8  # panels of C from which on A is copied where its rows are adjacent: 87 becomes 114 at 784x512x256
-A_ROWS_COLUMNS = 16  # and where its columns are: 79 becomes 101 at 1024x1024x1024
+A_COLUMNS = 8  # panels of C from which on A is copied where its rows are adjacent: tiles of 784x512x256 at 114, not 87
+A_ROWS_COLUMNS = 16  # and where its columns are: a step of 1024x4 by 1024 takes 128 ms in place of 144
 PREFETCH = 64  # k from which on the part of C that comes next is fetched beforehand
 
 PREDICT_ROWS = 256  # samples that go through all layers together, so that activations stay in the L2 cache

@@ -7,7 +7,7 @@ gradient, so every sum over the batch further down is a mean.
 import numpy as np
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 from .activation import sigmoid_derivative
 from .blocking import HOST
@@ -15,6 +15,17 @@ from .compiling import jit
 from .matrix import get, matrix, put, scalar
 from .parallel import reference
 from .simd import INDEX, Simd
+
+
+@register_jitable
+def squared_error(g, y):
+    """(g - y)², of numbers or vector registers, as the next is."""
+    return (g - y) * (g - y)
+
+
+@register_jitable
+def squared_error_gradient(g, y, scale):
+    return scale * (g - y)
 
 
 @jit(inline=True)
@@ -25,8 +36,7 @@ def mse(g, y):
     for j in range(g.columns):
         output = 0.0
         for i in range(g.rows):
-            difference = np.float64(get(g, i, j)) - np.float64(get(y, i, j))
-            output += difference * difference
+            output += squared_error(np.float64(get(g, i, j)), np.float64(get(y, i, j)))
         total += output
     return total / (g.rows * g.columns)
 
@@ -38,7 +48,7 @@ def mse_gradient(grad_g, g, y):
     scale = scalar(2.0 / (g.rows * g.columns), g)
     for i in range(g.rows):
         for j in range(g.columns):
-            put(grad_g, i, j, scale * (get(g, i, j) - get(y, i, j)))
+            put(grad_g, i, j, squared_error_gradient(get(g, i, j), get(y, i, j), scale))
 
 
 @jit(inline=True)
@@ -68,7 +78,8 @@ def _mse_output_delta(typingctx, total, delta, rsd, g, rsg, y, rsy, scale, m, n)
         sums = cgutils.alloca_once(builder, wide.scalar, size=wide.lanes)
         output = wide.variable()
         with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(wide.lanes)) as (j, _):
-            mask = simd.first(builder.sub(n, j))
+            left = builder.sub(n, j)
+            mask = simd.first(left)
             output.set(wide.constant(0))
             with cgutils.for_range(builder, m) as loop:
 
@@ -76,13 +87,11 @@ def _mse_output_delta(typingctx, total, delta, rsd, g, rsg, y, rsy, scale, m, n)
                     return builder.gep(pointer, [builder.add(builder.mul(i, stride), j)])
 
                 g_row, y_row = simd.load(at(g, rsg), mask), simd.load(at(y, rsy), mask)
-                difference = simd.widened(g_row, wide) - simd.widened(y_row, wide)
-                output.set(output.get() + difference * difference)
-                simd.store(scale * (g_row - y_row) * sigmoid_derivative(g_row), at(delta, rsd), mask)
+                output.set(output.get() + squared_error(simd.widened(g_row, wide), simd.widened(y_row, wide)))
+                grad_g = squared_error_gradient(g_row, y_row, scale)
+                simd.store(grad_g * sigmoid_derivative(g_row), at(delta, rsd), mask)
             wide.store(output.get(), sums)
-            columns = builder.select(
-                builder.icmp_signed("<", builder.sub(n, j), INDEX(wide.lanes)), builder.sub(n, j), INDEX(wide.lanes)
-            )
+            columns = builder.select(builder.icmp_signed("<", left, INDEX(wide.lanes)), left, INDEX(wide.lanes))
             with cgutils.for_range(builder, columns) as loop:
                 one = builder.load(builder.gep(sums, [loop.index]))
                 builder.store(builder.fadd(builder.load(total), one), total)

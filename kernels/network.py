@@ -22,7 +22,7 @@ from .microkernel import STORE
 from .panel import all_finite, copy_any
 from .parallel import Crew, address, crew_of, lead, reference, share, task_address
 
-Workspace = namedtuple("Workspace", "activations deltas x y panels")
+Workspace = namedtuple("Workspace", "activations deltas delta_size x y panels")
 """Pointers into a workspace: g of every layer, two δ in turn, a gathered minibatch, and the panels of products."""
 
 
@@ -79,7 +79,7 @@ def divide(workspace, sizes, batch):
     deltas = advance(activations, activations_size)
     x = advance(deltas, 2 * delta_size)
     y = advance(x, x_size)
-    return Workspace(activations, deltas, x, y, advance(y, y_size))
+    return Workspace(activations, deltas, delta_size, x, y, advance(y, y_size))
 
 
 @register_jitable
@@ -115,7 +115,7 @@ def forward(parameters, x, sizes, workspace, team):
     """g⁽ℓ⁾ = σ(g⁽ℓ⁻¹⁾ W⁽ℓ⁾ᵀ + b⁽ℓ⁾) for ℓ = 1 ... L, kept in the workspace; the Matrix of the last is returned."""
     g = matrix(x)
     parameters = pointer(parameters)
-    activations, _, _, _, panels = divide(workspace, sizes, g.rows)
+    activations, _, _, _, _, panels = divide(workspace, sizes, g.rows)
     for layer in range(1, sizes.size):
         n_in, n_out = sizes[layer - 1], sizes[layer]
         W, b = layer_parameters(parameters, n_in, n_out)
@@ -139,8 +139,7 @@ def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes,
     x = matrix(x)
     batch, itemsize = x.rows, workspace.itemsize
     parameters, target = pointer(parameters), pointer(target)
-    activations, deltas, _, _, panels = divide(workspace, sizes, batch)
-    delta_size = extents(sizes, batch, itemsize)[1]
+    activations, deltas, delta_size, _, _, panels = divide(workspace, sizes, batch)
     offset, end = 0, 0  # of the layer's parameters, and of its activations
     for layer in range(1, sizes.size):
         offset += layer_size(sizes[layer - 1], sizes[layer])
@@ -166,12 +165,11 @@ def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes,
 @jit(inline=True)
 def output_loss(g, y, sizes, workspace):
     """𝓛 of the output g that `forward` returned; δ⁽ᴸ⁾ is left in the workspace."""
-    _, deltas, _, batch_y, _ = divide(workspace, sizes, g.rows)
+    _, deltas, delta_size, _, batch_y, _ = divide(workspace, sizes, g.rows)
     itemsize = workspace.itemsize
     if y.column_stride != 1:
         given, y = y, spaced(batch_y, g.rows, g.columns, itemsize)
         copy_any(y, given)
-    delta_size = extents(sizes, g.rows, itemsize)[1]
     delta = spaced(advance(deltas, (sizes.size - 1) % 2 * delta_size), g.rows, g.columns, itemsize)
     return mse_output_delta(delta, g, y)
 

@@ -5,7 +5,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
-from .blocking import CACHE_LINE, HOST, NV
+from .blocking import CACHE_LINE, NV
 from .matrix import get, put
 from .simd import INDEX, Simd, transposed
 
@@ -60,8 +60,7 @@ def _all_finite(typingctx, data, stride, m, n):
 
     def codegen(context, builder, signature, args):
         data, stride, m, n = args
-        dtype = signature.args[0].dtype
-        simd = Simd(builder, dtype, HOST.lanes(dtype.bitwidth // 8))
+        simd = Simd.of_host(builder, signature.args[0].dtype)
         total = simd.variable()  # of 0 x: 0 or NaN
         total.set(simd.constant(0))
         lanes = INDEX(simd.lanes)
@@ -93,11 +92,10 @@ def _prefetch(typingctx, data, stride, m, n, written):
 
     def codegen(context, builder, signature, args):
         data, stride, m, n, _ = args
-        bits = signature.args[0].dtype.bitwidth
         simd = Simd(builder, signature.args[0].dtype, 1)
         with cgutils.for_range(builder, m) as loop:
             row = builder.gep(data, [builder.mul(loop.index, stride)])
-            with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(CACHE_LINE * 8 // bits)) as (j, _):
+            with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(CACHE_LINE * 8 // simd.bits)) as (j, _):
                 simd.prefetch(builder.gep(row, [j]), written.literal_value)
         return context.get_dummy_value()
 
@@ -111,8 +109,7 @@ def copy_rows(typingctx, target, rst, source, rss, m, n):
 
     def codegen(context, builder, signature, args):
         target, rst, source, rss, m, n = args
-        dtype = signature.args[0].dtype
-        simd = Simd(builder, dtype, HOST.lanes(dtype.bitwidth // 8))
+        simd = Simd.of_host(builder, signature.args[0].dtype)
         width = INDEX(NV * simd.lanes)
         unrolled = builder.and_(m, INDEX(-ROWS_AT_ONCE))
 
@@ -156,7 +153,7 @@ def copy_transposed(typingctx, target, rst, source, css, m, n):
 
     def codegen(context, builder, signature, args):
         target, rst, source, css, m, n = args
-        simd = Simd(builder, signature.args[0].dtype, HOST.lanes(signature.args[0].dtype.bitwidth // 8))
+        simd = Simd.of_host(builder, signature.args[0].dtype)
         lanes = INDEX(simd.lanes)
         last = builder.sub(n, INDEX(1))
 

@@ -37,7 +37,7 @@ SERIAL = Team(1, GRAIN["omp"])
 ARRIVED, ROUND, HELPING, JOB, NEXT = range(5)
 THREADS, FUNCTION, ARGUMENTS, TASKS = range(4)  # in the line JOB
 OVER = -1  # the last ROUND
-PATIENCE = 1024  # turns of waiting, 60 us
+PATIENCE = 1024  # turns of waiting: some tens of us
 
 
 @intrinsic

@@ -30,6 +30,11 @@ class Simd:
         self.booleans = ir.VectorType(ir.IntType(1), lanes)
         self.suffix = f"v{lanes}f{self.bits}"
 
+    @classmethod
+    def of_host(cls, builder, dtype):
+        """Vectors of the width that kernels are compiled for."""
+        return cls(builder, dtype, HOST.lanes(dtype.bitwidth // 8))
+
     def call(self, name, result, *args):
         """Call an LLVM intrinsic by its full name: llvmlite cannot spell the suffix of a vector overload."""
         function = ir.FunctionType(result, [arg.type for arg in args])

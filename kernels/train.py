@@ -56,7 +56,7 @@ def _train(arguments, memory, _):
         batch = min(batch_size, last - first)
         x, y = rows(X, first, batch), rows(Y, first, batch)
         if order.size > 0:
-            _, _, batch_x, batch_y, _ = divide(workspace, sizes, batch)
+            _, _, _, batch_x, batch_y, _ = divide(workspace, sizes, batch)
             x = spaced(batch_x, batch, X.columns, itemsize)
             y = spaced(batch_y, batch, Y.columns, itemsize)
             parts = tasks_for(COPY * batch * X.columns, team)
