@@ -198,7 +198,8 @@ class Network:
         KeyboardInterrupt
             On Ctrl-C, within about 0.1 s; the parameters of the last completed step are kept.
         """
-        X, Y = _checks.sample_pairs(X, Y, self.sizes, self.dtype)
+        given = X, Y
+        X, Y = _checks.sample_pairs(X, Y, self.sizes, self.dtype, finite=False)
         epochs = _checks.whole_number("epochs", epochs, least=0)
         batch_size = min(_checks.whole_number("batch_size", batch_size), len(X))
         learning_rate = _checks.positive_number("learning_rate", learning_rate)
@@ -210,9 +211,20 @@ class Network:
             X_held, Y_held = _checks.sample_pairs(*pair, self.sizes, self.dtype, names=names)
             validate = functools.partial(self._mean_loss, X_held, Y_held)
         history = History()
+        state = self._rng.bit_generator.state
+
+        def refuse():
+            try:
+                _checks.sample_pairs(*given, self.sizes, self.dtype)
+            except ValueError:
+                self._rng.bit_generator.state = state
+                raise
+
+        if epochs == 0:
+            refuse()
 
         def train(workspace, team):
-            trainer = Trainer(self._parameters, self._widths, X, Y, batch_size, learning_rate, workspace, team)
+            trainer = Trainer(self._parameters, self._widths, X, Y, batch_size, learning_rate, workspace, team, refuse)
             with Progress(progress, epochs, len(X)) as bar:
                 for _ in range(epochs):
                     # The order within a batch of everything would change nothing but rounding.
@@ -235,11 +247,12 @@ class Network:
 
         Raises FloatingPointError, with the parameters as they were, where the loss or a new parameter is not finite.
         """
-        x, y = _checks.sample_pairs(x, y, self.sizes, self.dtype, names=("x", "y"))
+        check = functools.partial(_checks.sample_pairs, x, y, self.sizes, self.dtype, names=("x", "y"))
+        x, y = check(finite=False)
         learning_rate = _checks.positive_number("learning_rate", learning_rate)
 
         def step(workspace, team):
-            trainer = Trainer(self._parameters, self._widths, x, y, len(x), learning_rate, workspace, team)
+            trainer = Trainer(self._parameters, self._widths, x, y, len(x), learning_rate, workspace, team, check)
             return trainer.run(0, len(x))
 
         return self._compute(len(x), len(x), step)

@@ -15,16 +15,21 @@ FIRST_CALL_WORK = 2e7  # multiply-adds: a few ms on any machine, to measure the 
 
 
 class Trainer:
-    """Runs minibatches of X, Y through the network of `parameters`, in place."""
+    """Runs minibatches of X, Y through the network of `parameters`, in place.
 
-    def __init__(self, parameters, widths, X, Y, batch_size, learning_rate, workspace, team):
+    `refuse` raises what is to be raised if X or Y is not finite, which the kernels see while they gather the samples.
+    """
+
+    def __init__(self, parameters, widths, X, Y, batch_size, learning_rate, workspace, team, refuse):
         self.parameters, self.widths = parameters, widths
         self.samples = len(X)
         self.arrays = X, Y  # kept while their operands are used
         self.operands = entry.operand(X), entry.operand(Y)
         self.batch_size, self.learning_rate = batch_size, learning_rate
-        self.workspace, self.team = workspace, team
+        self.workspace, self.team, self.refuse = workspace, team, refuse
         self.before = np.empty_like(parameters)
+        self.since = 0  # the sample that was next when the parameters were those `before`
+        self.all_seen = False  # by the kernels, and finite: until then nothing may be changed for good
         self.minibatches = max(1, int(FIRST_CALL_WORK / (3 * batch_size * parameters.size)))
 
     def epoch(self, order, bar):
@@ -37,6 +42,7 @@ class Trainer:
             self._adjust(time.perf_counter() - start, last - first)
             bar.advance(last - first)
             first = last
+        self.all_seen = True
         return loss
 
     def _adjust(self, seconds, samples):
@@ -46,13 +52,17 @@ class Trainer:
     def run(self, first, last, order=IN_ORDER, loss=0.0):
         """Train on the samples first ... last-1 of `order`; `loss` plus their share of the mean loss of all samples.
 
-        Raises FloatingPointError with the last finite parameters in place.
+        Raises FloatingPointError with the last finite parameters in place, or, with the first, what `refuse` does.
         """
-        self.before[:] = self.parameters
+        if self.all_seen or first == 0:
+            self.before[:] = self.parameters
+            self.since = first
         try:
             loss, stopped = self._call(first, last, order, loss)
             if stopped < last or not all_finite(self.parameters):
-                self._repeat_until_not_finite(first, last, order)
+                self.parameters[:] = self.before
+                self.refuse()
+                self._repeat_until_not_finite(self.since, last, order)
         except BaseException:  # Ctrl-C too, which reaches us after the call
             if not all_finite(self.parameters):
                 self.parameters[:] = self.before
@@ -61,7 +71,6 @@ class Trainer:
 
     def _repeat_until_not_finite(self, start, end, order):
         """The same minibatches give the same bits again, one by one, up to the one that went wrong."""
-        self.parameters[:] = self.before
         for first in range(start, end, self.batch_size):
             last = min(end, first + self.batch_size)
             self.before[:] = self.parameters

@@ -7,7 +7,7 @@ from numba.extending import intrinsic, register_jitable
 
 from .blocking import CACHE_LINE, NV
 from .matrix import get, put
-from .simd import INDEX, Simd, transposed
+from .simd import INDEX, Simd, fma, transposed
 
 ROWS_AT_ONCE = 4
 
@@ -24,12 +24,12 @@ def copy(target, source):
 
 
 @register_jitable
-def copy_row(target, source):
-    """target = source, Matrices of one row; the columns of target are adjacent."""
+def copy_checked(target, source):
+    """target = source, Matrices of one row; whether all of it is finite. The columns of target are adjacent."""
     if source.column_stride == 1:
-        copy_rows(target.data, 0, source.data, 0, 1, source.columns)
-    else:
-        copy_any(target, source)
+        return _copy_checked(target.data, source.data, source.columns)
+    copy_any(target, source)
+    return all_finite(source)
 
 
 @register_jitable
@@ -60,21 +60,54 @@ def _all_finite(typingctx, data, stride, m, n):
 
     def codegen(context, builder, signature, args):
         data, stride, m, n = args
-        simd = Simd.of_host(builder, signature.args[0].dtype)
-        total = simd.variable()  # of 0 x: 0 or NaN
-        total.set(simd.constant(0))
-        lanes = INDEX(simd.lanes)
-        whole = builder.and_(n, INDEX(-simd.lanes))
-        mask = simd.first(builder.sub(n, whole))
+        row = Row(Simd.of_host(builder, signature.args[0].dtype), n)
         with cgutils.for_range(builder, m) as loop:
-            row = builder.gep(data, [builder.mul(loop.index, stride)])
-            with cgutils.for_range_slice(builder, INDEX(0), whole, lanes) as (j, _):
-                total.set(total.get() + simd.load(builder.gep(row, [j])) * 0)
-            with builder.if_then(builder.icmp_signed("<", whole, n)):
-                total.set(total.get() + simd.load(builder.gep(row, [whole]), mask) * 0)
-        return simd.all(total.get() < 1)
+            row.check(builder.gep(data, [builder.mul(loop.index, stride)]))
+        return row.finite()
 
     return signature, codegen
+
+
+@intrinsic
+def _copy_checked(typingctx, target, source, n):
+    signature = types.boolean(target, target, types.intp)
+
+    def codegen(context, builder, signature, args):
+        target, source, n = args
+        row = Row(Simd.of_host(builder, signature.args[0].dtype), n)
+        row.check(source, target)
+        return row.finite()
+
+    return signature, codegen
+
+
+class Row:
+    """Code that looks through rows of n adjacent elements, vector by vector, for one that is not finite."""
+
+    def __init__(self, simd, n):
+        self.simd, self.builder, self.n = simd, simd.builder, n
+        self.whole = self.builder.and_(n, INDEX(-simd.lanes))
+        self.mask = simd.first(self.builder.sub(n, self.whole))
+        self.total = simd.variable()  # of 0 x: 0 or NaN
+        self.total.set(simd.constant(0))
+
+    def check(self, source, target=None):
+        """Look through the row at `source`, and copy it to `target`."""
+        builder, simd = self.builder, self.simd
+
+        def vector(j, mask=None):
+            value = simd.load(builder.gep(source, [j]), mask)
+            if target is not None:
+                simd.store(value, builder.gep(target, [j]), mask)
+            self.total.set(fma(value, 0, self.total.get()))
+
+        with cgutils.for_range_slice(builder, INDEX(0), self.whole, INDEX(simd.lanes)) as (j, _):
+            vector(j)
+        with builder.if_then(builder.icmp_signed("<", self.whole, self.n)):
+            vector(self.whole, self.mask)
+
+    def finite(self):
+        return self.simd.all(self.total.get() < 1)
 
 
 @register_jitable

@@ -10,7 +10,7 @@ from .compiling import jit
 from .matrix import matrix, rows
 from .microkernel import SGD
 from .network import backward, divide, forward, output_loss, spaced, work
-from .panel import copy_row
+from .panel import all_finite, copy_checked
 from .parallel import Crew, address, crew_of, lead, reference, share, task_address, tasks_for
 
 NO = np.bool_(False)  # Numba would compile `backward` once more for a Python False
@@ -20,12 +20,13 @@ NO = np.bool_(False)  # Numba would compile `backward` once more for a Python Fa
 def train_step(parameters, x, y, learning_rate, sizes, workspace, team):
     """One step of gradient descent on the minibatch x, y; returns its loss before the step.
 
-    Where that loss is not finite, the parameters are left as they were.
+    Where that loss, x or y is not finite, NaN is returned and the parameters are left as they were.
     """
-    x = matrix(x)
-    none = sizes[:0]
-    loss, _ = train_minibatches(parameters, x, y, none, 0, x.rows, 0.0, x.rows, learning_rate, sizes, workspace, team)
-    return loss
+    x, none = matrix(x), sizes[:0]
+    loss, done = train_minibatches(
+        parameters, x, y, none, 0, x.rows, 0.0, x.rows, learning_rate, sizes, workspace, team
+    )
+    return loss if done == x.rows else np.nan
 
 
 @jit(inline=True)
@@ -34,7 +35,7 @@ def train_minibatches(parameters, X, Y, order, first, last, loss, batch_size, le
 
     Sample i is row order[i] of X and Y, gathered into the workspace; or row i, where `order` is empty. Returns `loss`
     plus each minibatch's loss times its part of all samples, so that an epoch from `loss` = 0 gives their mean; and
-    the sample at which it stopped: before `last` where a minibatch's loss was not finite.
+    the sample at which it stopped: before `last` where a minibatch or its loss was not finite.
     """
     X, Y = matrix(X), matrix(Y)
     result = reference((loss, first))
@@ -59,9 +60,14 @@ def _train(arguments, memory, _):
             _, _, _, batch_x, batch_y, _ = divide(workspace, sizes, batch)
             x = spaced(batch_x, batch, X.columns, itemsize)
             y = spaced(batch_y, batch, Y.columns, itemsize)
+            finite = reference(np.intp(1))
             parts = tasks_for(COPY * batch * X.columns, team)
-            gathering = reference((x, y, X, Y, order, first, parts))
+            gathering = reference((finite, x, y, X, Y, order, first, parts))
             share(task_address(_gather, gathering), address(gathering), parts, memory)
+            if finite[0] == 0:
+                break
+        elif not (all_finite(x) and all_finite(y)):
+            break
         of_batch = output_loss(forward(parameters, x, sizes, workspace, team), y, sizes, workspace)
         if not np.isfinite(of_batch):
             break
@@ -74,7 +80,9 @@ def _train(arguments, memory, _):
 @jit
 def _gather(arguments, task, _):
     """One task's share of the rows of a minibatch."""
-    x, y, X, Y, order, first, parts = arguments[0]
+    finite, x, y, X, Y, order, first, parts = arguments[0]
     for i in range(task * x.rows // parts, (task + 1) * x.rows // parts):
-        copy_row(rows(x, i, 1), rows(X, order[first + i], 1))
-        copy_row(rows(y, i, 1), rows(Y, order[first + i], 1))
+        x_finite = copy_checked(rows(x, i, 1), rows(X, order[first + i], 1))
+        y_finite = copy_checked(rows(y, i, 1), rows(Y, order[first + i], 1))
+        if not (x_finite and y_finite):
+            finite[0] = 0

@@ -178,6 +178,15 @@ def test_one_nan_anywhere_in_more_than_is_looked_at_at_once(dtype):
         values[i] = 0
 
 
+@pytest.mark.parametrize("arguments", [{"epochs": 0}, {"shuffle": False}, {"batch_size": 1}], ids=str)
+def test_a_nan_in_the_last_sample_of_a_fit_leaves_no_trace_of_the_others(arguments, dtype):
+    bad = np.full((50, 4), 0.5, dtype)
+    bad[-1, 2] = np.nan
+    net = network(dtype)
+    with refused(net, ValueError, "X", "nan", "[49, 2]"):
+        net.fit(bad, np.ones((50, 3)), **arguments)
+
+
 def test_a_vector_is_looked_at_in_few_blocks(monkeypatch, dtype):
     """Every compiled call of a fit has its parameters looked at, of which there may be millions."""
     parameters, looks = np.zeros(2**22, dtype), []

@@ -36,6 +36,18 @@ def test_a_network_trained_in_compiled_code_is_the_network_trained_from_python(d
     np.testing.assert_array_equal(net.parameters, other.parameters)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_step_in_compiled_code_on_what_is_not_finite_is_no_step(bad, dtype, rng):
+    net = Network([5, 4, 3], dtype=dtype, seed=0)
+    before = net.parameters.copy()
+    workspace = np.empty(kernels.workspace_size(net.sizes, 9, dtype.itemsize), dtype)
+    for position in range(2):
+        pair = [rng.random((9, columns)).astype(dtype) for columns in (5, 3)]
+        pair[position][8, 2] = bad
+        assert np.isnan(train(1, net.parameters, *pair, 0.5, np.array(net.sizes), workspace))
+        np.testing.assert_array_equal(net.parameters, before)
+
+
 def test_serial_kernels_in_a_parallel_loop(dtype, rng):
     net = Network([5, 40, 3], dtype=dtype, seed=0)
     x, g = rng.random((6, 9, 5)).astype(dtype), np.empty((6, 9, 3), dtype)
