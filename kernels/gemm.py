@@ -98,9 +98,13 @@ def compute(epilogue, c, e, a, b, scale, panels, crew):
             packing = reference((panels, a_block, parts))
             share(task_address(pack, packing), address(packing), parts, crew.memory)
             a_block, step = Matrix(panels, m, k, 1, mr), mr * k
+        c_block, e_block, tiles = rows(c, i, m), rows(e, i, m), (m + mr - 1) // mr * ((c.columns + nr - 1) // nr)
         parts = tasks_for(m * c.columns * k, crew)
-        tiles = reference((epilogue, rows(c, i, m), rows(e, i, m), a_block, step, b, scale, scratch, parts))
-        share(task_address(compute_tiles, tiles), address(tiles), parts, crew.memory)
+        if parts == 1:
+            compute_tiles(epilogue, c_block, e_block, a_block, step, b, scale, scratch, 0, tiles)
+        else:
+            arguments = reference((epilogue, c_block, e_block, a_block, step, b, scale, scratch, tiles, parts))
+            share(task_address(compute_part, arguments), address(arguments), parts, crew.memory)
 
 
 @jit
@@ -116,22 +120,27 @@ def pack(arguments, task, _):
 
 
 @jit
-def compute_tiles(arguments, task, worker):
-    """One task's share of C: of a block of its rows, some of the tiles, numbered down one panel after the other."""
-    epilogue, c, e, a, a_step, b, scale, scratch, parts = arguments[0]
+def compute_part(arguments, task, worker):
+    """One task's share of a block of rows of C."""
+    epilogue, c, e, a, a_step, b, scale, scratch, tiles, parts = arguments[0]
+    mr, nr = tile_shape(c)
+    scratch = advance(scratch, worker * worker_size(a.columns, mr, nr))
+    first, end = task * tiles // parts, (task + 1) * tiles // parts
+    compute_tiles(epilogue, c, e, a, a_step, b, scale, scratch, first, end)
+
+
+@jit
+def compute_tiles(epilogue, c, e, a, a_step, b, scale, scratch, tile, end):
+    """Some of the tiles of C, numbered down one panel after the other, in a thread's own `scratch`."""
     mr, nr = tile_shape(c)
     k = a.columns
-    down = (c.rows + mr - 1) // mr
-    tiles = down * ((c.columns + nr - 1) // nr)
     group = sums_tiles(k)
-    sums = advance(scratch, worker * worker_size(k, mr, nr))
+    sums = scratch
     staged = advance(sums, group * mr * nr)
     packed = advance(staged, mr * nr)
-    tile, end = 0, tiles
-    if parts > 1:
-        tile, end = task * tiles // parts, (task + 1) * tiles // parts
+    down = (c.rows + mr - 1) // mr
     panel = tile // down if tile > 0 else 0
-    top = tile - panel * down  # of the rows of tiles that the task has in this panel
+    top = tile - panel * down  # of the rows of tiles that there are to compute in this panel
     while tile < end:
         bottom = min(down, top + end - tile)
         tile += bottom - top

@@ -16,20 +16,25 @@ from numba.extending import intrinsic
 from .activation import sigmoid, sigmoid_derivative
 from .blocking import HOST, NV
 from .optimizer import sgd
-from .simd import BYTE, INDEX, Simd, fma
+from .simd import BYTE, INDEX, Simd, fma, joined, split
 
 
 class Epilogue(NamedTuple):
-    """What becomes of a sum: C = finish(sum, e, c, scale), all of them vectors; e and c are loaded where read."""
+    """What becomes of a sum: C = finish(sum, e, c, scale), all of them vectors; e and c are loaded where read.
+
+    `together` registers are computed at once, their operations interleaved: a long chain of operations, each waiting
+    for the one before, would leave the processor idle.
+    """
 
     finish: callable
     reads_e: bool = False
     reads_c: bool = False
+    together: int = NV
 
 
 EPILOGUES = (
     Epilogue(lambda total, e, c, scale: total),
-    Epilogue(lambda total, e, c, scale: sigmoid(total + e), reads_e=True),
+    Epilogue(lambda total, e, c, scale: sigmoid(total + e), reads_e=True, together=4),
     Epilogue(lambda total, e, c, scale: total * sigmoid_derivative(e), reads_e=True),
     Epilogue(lambda total, e, c, scale: sgd(c, total, scale), reads_c=True),
 )
@@ -212,38 +217,41 @@ class Finish(Emitter):
         builder.position_at_end(done)
 
     def emit_rows(self, epilogue, vectors):
-        # A masked store delays the load of a row of C that begins right behind it: then all loads come first.
-        apart = epilogue.reads_c and vectors[0].mask is not None
-        scale = self.simd.splat(self.scale)
+        if epilogue.reads_c and vectors[0].mask is not None:
+            # A masked store delays the load of a row of C that begins right behind it: then all loads come first.
+            self.emit_loop(epilogue, vectors, into_sums=True)
+            epilogue = EPILOGUES[STORE]
+        self.emit_loop(epilogue, vectors)
 
-        def finished(i, sums):
-            c_row, e_row = (
-                self.at(pointer, self.builder.mul(i, stride)) if reads else None
-                for pointer, stride, reads in (
-                    (self.c, self.rsc, epilogue.reads_c),
-                    (self.e, self.rse, epilogue.reads_e),
+    def emit_loop(self, epilogue, vectors, into_sums=False):
+        """Some rows at a time, then the rest one by one."""
+        builder = self.builder
+        at_once = epilogue.together // len(vectors)
+        whole = builder.and_(self.m, INDEX(-at_once))
+        for start, end, step in ((INDEX(0), whole, at_once), (whole, self.m, 1)):
+            with cgutils.for_range_slice(builder, start, end, INDEX(step)) as (i, _):
+                rows = [builder.add(i, INDEX(t)) for t in range(step)]
+                self.emit_vectors(
+                    epilogue, [(row, number, v) for row in rows for number, v in enumerate(vectors)], into_sums
                 )
-            )
-            values = []
-            for vector, at in zip(vectors, sums, strict=False):
-                c, e = (row and self.simd.load(self.at(row, vector.offset), vector.mask) for row in (c_row, e_row))
-                values.append(epilogue.finish(self.simd.load(at), e, c, scale))
-            return values
 
-        def store(i, values):
-            c_row = self.at(self.c, self.builder.mul(i, self.rsc))
-            for vector, value in zip(vectors, values, strict=True):
-                self.simd.store(value, self.at(c_row, vector.offset), vector.mask)
+    def emit_vectors(self, epilogue, places, into_sums):
+        """Registers at (row of C, number in the row, Columns), as if they were one."""
+        simd = self.simd
 
-        if apart:
-            for i, sums in self.rows():
-                for at, value in zip(sums, finished(i, sums), strict=False):
-                    self.simd.store(value, at)
-        for i, sums in self.rows():
-            store(i, [self.simd.load(at) for at, _ in zip(sums, vectors, strict=False)] if apart else finished(i, sums))
+        def load(pointer, stride):
+            return joined(simd.load(self.at_row(pointer, stride, row, v.offset), v.mask) for row, _, v in places)
 
-    def rows(self):
-        """The body of a loop over rows: the row's number, and where its sums are, vector by vector."""
-        with cgutils.for_range(self.builder, self.m) as loop:
-            row = self.at(self.sums, self.builder.mul(loop.index, INDEX(self.nr)))
-            yield loop.index, [self.at(row, INDEX(j * self.simd.lanes)) for j in range(NV)]
+        sums = [self.at_row(self.sums, INDEX(self.nr), row, INDEX(number * simd.lanes)) for row, number, _ in places]
+        total = joined(map(simd.load, sums))
+        e = load(self.e, self.rse) if epilogue.reads_e else None
+        c = load(self.c, self.rsc) if epilogue.reads_c else None
+        values = split(epilogue.finish(total, e, c, total.simd.splat(self.scale)), simd)
+        for value, at, (row, _, v) in zip(values, sums, places, strict=True):
+            if into_sums:
+                simd.store(value, at)
+            else:
+                simd.store(value, self.at_row(self.c, self.rsc, row, v.offset), v.mask)
+
+    def at_row(self, pointer, stride, row, offset):
+        return self.at(pointer, self.builder.add(self.builder.mul(row, stride), offset))

@@ -21,6 +21,7 @@ class Simd:
 
     def __init__(self, builder, dtype, lanes):
         self.builder = builder
+        self.dtype = dtype
         self.lanes = lanes
         self.bits = dtype.bitwidth
         self.scalar = ir.FloatType() if dtype == types.float32 else ir.DoubleType()
@@ -231,7 +232,23 @@ def transposed(rows):
     return rows
 
 
+def joined(vectors):
+    """One vector of the lanes of 1, 2, 4, ... vectors. LLVM splits it, and interleaves what is done with the parts."""
+    vectors = list(vectors)
+    while len(vectors) > 1:
+        simd = Simd(vectors[0].simd.builder, vectors[0].simd.dtype, 2 * vectors[0].simd.lanes)
+        pairs = zip(vectors[::2], vectors[1::2], strict=True)
+        vectors = [Vector(simd, _shuffle(*pair, range(simd.lanes)).llvm) for pair in pairs]
+    return vectors[0]
+
+
+def split(vector, simd):
+    """The vectors of `simd` that were joined."""
+    starts = range(0, vector.simd.lanes, simd.lanes)
+    return [Vector(simd, _shuffle(vector, vector, range(start, start + simd.lanes)).llvm) for start in starts]
+
+
 def _shuffle(x, y, lanes):
     """The lanes of x followed by those of y, as numbered."""
-    numbers = ir.Constant(ir.VectorType(INT32, len(lanes)), lanes)
+    numbers = ir.Constant(ir.VectorType(INT32, len(lanes)), list(lanes))
     return Vector(x.simd, x.simd.builder.shuffle_vector(x.llvm, y.llvm, numbers))
