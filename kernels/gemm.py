@@ -11,11 +11,25 @@ each tile reads what is adjacent, and most of it from a near cache.
 
 from numba.extending import overload, register_jitable
 
-from .blocking import A_BLOCK, A_COLUMNS, A_PACKED, A_ROWS_COLUMNS, COPY, HOST, KC, L1, MC, NV, PACK_ROWS, PREFETCH
+from .blocking import (
+    A_BLOCK,
+    A_COLUMNS,
+    A_PACKED,
+    A_ROWS_COLUMNS,
+    COPY,
+    HOST,
+    KC,
+    L1,
+    MC,
+    NV,
+    PACK_ROWS,
+    PREFETCH,
+    SHARE,
+)
 from .compiling import jit
-from .matrix import Matrix, advance, block, matrix, pointer, rows, transposed
+from .matrix import Matrix, advance, block, matrix, pointer, rows, scalar, transposed
 from .microkernel import SIGMOID_DELTA, STORE, accumulate, finish
-from .panel import copy, copy_any, expect
+from .panel import add_rows, copy, copy_any, expect
 from .parallel import Crew, address, crew_of, lead, reference, share, task_address, tasks_for
 
 
@@ -193,6 +207,26 @@ def finish_block(epilogue, c, e, sums, scale, staged):
         copy_any(e_tile, rows(e, i, m))
         finish(epilogue, c_tile.data, nr, e_tile.data, nr, advance(sums, i * nr), scale, m, c.columns)
         copy_any(c_rows, c_tile)
+
+
+@register_jitable
+def fused_sum(epilogue, c, b, scale, panels, team):
+    """C = epilogue(sum of the rows of B), for a C of one row: the bits of a product by a row of ones."""
+    if b.column_stride == 1 and c.column_stride == 1 and b.rows * b.columns < 2 * SHARE:
+        add_up(epilogue, c, b, scalar(scale, b), panels)
+    else:
+        ones = Matrix(reference(scalar(1, b)), 1, b.rows, 0, 0)
+        fused_product(epilogue, c, c, ones, b, scale, panels, team)
+
+
+@jit
+def add_up(epilogue, c, b, scale, sums):
+    _, nr = tile_shape(c)
+    for j in range(0, c.columns, nr):
+        n = min(nr, c.columns - j)
+        add_rows(sums, advance(b.data, j), b.row_stride, b.rows, n)
+        at = advance(c.data, j)
+        finish(epilogue, at, 0, at, 0, sums, scale, 1, n)
 
 
 def tile_shape(m):

@@ -10,10 +10,9 @@ W is fastest column-major, as `Network` stores it: then the loads of the forward
 
 from .activation import sigmoid_derivative
 from .compiling import jit
-from .gemm import fused_product
-from .matrix import Matrix, broadcast_rows, get, matrix, pointer, put, row, scalar, transposed
+from .gemm import fused_product, fused_sum
+from .matrix import broadcast_rows, get, matrix, pointer, put, row, transposed
 from .microkernel import BIAS_SIGMOID, SGD, SIGMOID_DELTA, STORE
-from .parallel import reference
 
 
 @jit(inline=True)
@@ -77,8 +76,7 @@ def layer_update(W, b, delta, x, learning_rate, panels, team):
 
 @jit(inline=True)
 def finish_gradient(epilogue, W, b, delta, x, scale, panels, team):
-    """Give ∇W and ∇b to an epilogue that writes W and b. A row of ones makes the sum over the batch a product."""
-    W, b, delta, x = matrix(W), row(b), matrix(delta), matrix(x)
-    ones = Matrix(reference(scalar(1, delta)), 1, delta.rows, 0, 0)
-    fused_product(epilogue, W, W, transposed(delta), x, scale, pointer(panels), team)
-    fused_product(epilogue, b, b, ones, delta, scale, pointer(panels), team)
+    """Give ∇W and ∇b to an epilogue that writes W and b."""
+    W, b, delta, x, panels = matrix(W), row(b), matrix(delta), matrix(x), pointer(panels)
+    fused_product(epilogue, W, W, transposed(delta), x, scale, panels, team)
+    fused_sum(epilogue, b, delta, scale, panels, team)
