@@ -28,8 +28,8 @@ from .blocking import (
 )
 from .compiling import jit
 from .matrix import Matrix, advance, block, matrix, pointer, rows, scalar, transposed
-from .microkernel import SIGMOID_DELTA, STORE, accumulate, finish
-from .panel import add_rows, copy, copy_any, expect
+from .microkernel import SIGMOID_DELTA, STORE, accumulate, add_rows, finish
+from .panel import copy, copy_any, expect
 from .parallel import Crew, address, crew_of, lead, reference, share, task_address, tasks_for
 
 
@@ -224,7 +224,7 @@ def add_up(epilogue, c, b, scale, sums):
     _, nr = tile_shape(c)
     for j in range(0, c.columns, nr):
         n = min(nr, c.columns - j)
-        add_rows(sums, advance(b.data, j), b.row_stride, b.rows, n)
+        add_rows(sums, advance(b.data, j), b.row_stride, n, b.rows)
         at = advance(c.data, j)
         finish(epilogue, at, 0, at, 0, sums, scale, 1, n)
 

@@ -61,6 +61,18 @@ def accumulate(typingctx, sums, a, step, rsa, csa, b, rsb, m, n, k, more):
 
 
 @intrinsic
+def add_rows(typingctx, sums, b, rsb, n, k):
+    """sums = a row of ones times B, as `accumulate` leaves them."""
+    signature = types.void(sums, sums, types.intp, types.intp, types.intp)
+
+    def codegen(context, builder, signature, args):
+        AddRows(Simd.of_host(builder, sums.dtype), *args).emit()
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
 def finish(typingctx, epilogue, c, rsc, e, rse, sums, scale, m, n):
     """C = epilogue(sums, E) for m > 0, 0 < n <= NR: C[i, j] = c[i*rsc + j], E[i, j] = e[i*rse + j], sums[i*NR + j]."""
     index = types.intp
@@ -195,6 +207,26 @@ class Accumulate(Emitter):
             else:
                 offsets.append(simd.opaque(builder.mul(stride, INDEX(t))))
         return offsets
+
+
+class AddRows(Emitter):
+    def __init__(self, simd, sums, b, rsb, n, k):
+        super().__init__(simd, n)
+        self.sums, self.b, self.rsb, self.k = sums, b, rsb, k
+
+    def emit(self):
+        self.for_columns(self.emit_sums)
+
+    def emit_sums(self, vectors):
+        totals = [self.simd.variable() for _ in vectors]
+        for total in totals:
+            total.set(self.simd.constant(0))
+        with cgutils.for_range(self.builder, self.k) as loop:
+            row = self.at(self.b, self.builder.mul(loop.index, self.rsb))
+            for total, vector in zip(totals, vectors, strict=True):
+                total.set(total.get() + self.simd.load(self.at(row, vector.offset), vector.mask))
+        for number, total in enumerate(totals):
+            self.simd.store(total.get(), self.at(self.sums, INDEX(number * self.simd.lanes)))
 
 
 class Finish(Emitter):

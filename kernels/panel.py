@@ -110,28 +110,6 @@ class Row:
         return self.simd.all(self.total.get() < 1)
 
 
-@intrinsic
-def add_rows(typingctx, sums, source, stride, m, n):
-    """sums[j] = Σ over i = 0, 1, ... m-1 of source[i*stride + j], added up in that order, for j < n <= NV vectors."""
-    signature = types.void(sums, sums, types.intp, types.intp, types.intp)
-
-    def codegen(context, builder, signature, args):
-        sums, source, stride, m, n = args
-        simd = Simd.of_host(builder, signature.args[0].dtype)
-        totals = [(simd.variable(), INDEX(v * simd.lanes), simd.first(n, v * simd.lanes)) for v in range(NV)]
-        for total, _, _ in totals:
-            total.set(simd.constant(0))
-        with cgutils.for_range(builder, m) as loop:
-            row = builder.gep(source, [builder.mul(loop.index, stride)])
-            for total, offset, mask in totals:
-                total.set(total.get() + simd.load(builder.gep(row, [offset]), mask))
-        for total, offset, _ in totals:
-            simd.store(total.get(), builder.gep(sums, [offset]))
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
 @register_jitable
 def expect(m, written):
     """Begin to fetch a Matrix, whose columns are adjacent, into the cache: to be read, or `written`."""
