@@ -1,21 +1,21 @@
 """Tile sizes, derived from the host's vectors by one rule: the only tuning numbers.
 
-A register tile is C[MR, NR]: MR rows of NV vectors of VL elements each, NR = NV * VL. Its MR * NV
-accumulators take three quarters of the registers; the rest holds NV vectors of B, a broadcast element of A
-and the addresses' vector temporaries.
+C is computed in panels of NR columns, of up to NV vectors of VL elements each, by register tiles of as many rows as
+three quarters of the registers can hold accumulators for; the rest holds the vectors of B, a broadcast element of A and
+the addresses' vector temporaries.
 
-=======  =====  =========  ===============  ===============
-vectors  bytes  registers  float32 MR x NR  float64 MR x NR
-=======  =====  =========  ===============  ===============
-AVX-512     64         32          12 x 32          12 x 16
-AVX2        32         16           6 x 16           6 x 8
-SSE         16         16           6 x 8            6 x 4
-NEON        16         32          12 x 8           12 x 4
-=======  =====  =========  ===============  ===============
+=======  =====  =========  ================  ===============  =====================
+vectors  bytes  registers  float32 VL, NR    float64 VL, NR   rows by 4, 2, 1 vector
+=======  =====  =========  ================  ===============  =====================
+AVX-512     64         32  16, 64            8, 32            6, 12, 12
+AVX2        32         16  8, 16             4, 8             -, 6, 12
+SSE         16         16  4, 8              2, 4             -, 6, 12
+NEON        16         32  4, 16             2, 8             6, 12, 12
+=======  =====  =========  ================  ===============  =====================
 
-On AVX-512, 14 rows leave too few registers free and 8 reuse each row of B too little: both were slower when the tile
-was chosen. Undisturbed, the tiles of float32 products of 784x128x128 and 784x512x256 run at 133 GFLOP/s, of a core's
-peak of 137.
+A wide tile loads less for the same multiply-adds: on AVX-512, 10 values for 24 of them with 6 rows of 4 vectors and 14
+with 12 rows of 2. Alone on a core both run at 136 GFLOP/s of a peak of 138; beside another program's thread on the
+same core the wide one runs at 118 and the other at 107 (float32, 240 rows, k = 256).
 """
 
 import os
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from numba.core.registry import cpu_target
 
-NV = 2  # vectors in a row of the tile
+MR = 12  # rows of A that lie together where it is copied, one or more tiles of them
 
 # Multiply-adds that a thread must get for a product to be shared, by Numba's threading layer: a parallel region
 # costs about 2 us under OpenMP and TBB and 100 us under workqueue.
@@ -39,13 +39,13 @@ CACHE_LINE = 64  # bytes
 
 # Blocks of a product, in elements; measured on AVX-512, float32, serial, in GFLOP/s of a peak of 137.
 KC = 1024  # of k: a panel of B, 128 KB, then stays in the second cache; 256 makes it 105 in place of 111 at k = 1024
-MC = 20  # tiles of rows that a slice of k goes through before the next, where there are several
+MC = 10  # tiles of rows that a slice of k goes through before the next, where there are several
 PACK_ROWS = 48  # rows of C from which on it pays to copy a panel of B whose rows lie apart
 L1 = 8192  # if all of B is more than this, which stays in the first cache
 A_BLOCK = 1 << 18  # A is used in blocks of rows that stay in the second cache
 A_PACKED = 1 << 20  # or is copied, in blocks of this size: read in order, it may come from the third
-A_COLUMNS = 8  # panels of C from which on A is copied where its rows are adjacent: tiles of 784x512x256 at 114, not 87
-A_ROWS_COLUMNS = 16  # and where its columns are: a step of 1024x4 by 1024 takes 128 ms in place of 144
+A_COLUMNS = 4  # panels of C from which on A is copied where its rows are adjacent: tiles of 784x512x256 at 114, not 87
+A_ROWS_COLUMNS = 8  # and where its columns are: a step of 1024x4 by 1024 takes 128 ms in place of 144
 PREFETCH = 64  # k from which on the part of C that comes next is fetched beforehand
 
 PREDICT_ROWS = 256  # samples that go through all layers together, so that activations stay in the L2 cache
@@ -64,17 +64,18 @@ class Host:
         return self.vector_bytes // itemsize
 
     @property
-    def rows(self):
-        """MR, rows of the tile."""
-        return 3 * self.registers // (4 * NV)
+    def vectors(self):
+        """NV, vectors in a panel."""
+        return 4 if self.registers >= 32 else 2
 
-    def row_bodies(self):
-        """Rows that the tile is unrolled for, most first: MR, the multiples of 4 below it, and 1.
+    def row_bodies(self, vectors):
+        """Rows that a tile of so many vectors is unrolled for, most first.
 
-        m rows are cut into the fewest such bodies, so that no batch computes many rows in vain: 32 rows are
-        12 + 12 + 8. A body of 2 or 3 would wait for its own sums as long as one of 4 takes.
+        m rows are cut into the fewest such bodies, so that no batch computes many rows in vain: 32 rows by 2 vectors
+        are 12 + 12 + 8. A body of fewer than 8 accumulators would wait for its own sums as long as one of 8 takes.
         """
-        return [self.rows, *(rows for rows in range(self.rows - 1, 3, -1) if rows % 4 == 0), 1]
+        most, least = min(MR, 3 * self.registers // (4 * vectors)), 8 // vectors
+        return [most, *(rows for rows in range(most - 1, 1, -1) if rows % least == 0), 1]
 
 
 def _host():
@@ -96,7 +97,7 @@ def _host():
     if forced:
         if forced not in ("16", "32", "64"):
             raise ValueError(f"FASTMLP_VECTOR_BYTES must be 16, 32 or 64, got {forced!r}")
-        host = Host(int(forced), 32 if forced == "64" else host.registers, host.has_fma)
+        host = Host(int(forced), 32 if forced == "64" else 16, host.has_fma)
     return host
 
 

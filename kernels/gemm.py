@@ -21,30 +21,31 @@ from .blocking import (
     KC,
     L1,
     MC,
-    NV,
+    MR,
     PACK_ROWS,
     PREFETCH,
     SHARE,
 )
 from .compiling import jit
 from .matrix import Matrix, advance, block, matrix, pointer, rows, scalar, transposed
-from .microkernel import SIGMOID_DELTA, STORE, accumulate, add_rows, finish
+from .microkernel import SIGMOID_DELTA, STORE, accumulate, add_rows, finish, finish_row
 from .panel import copy, copy_any, expect
 from .parallel import Crew, address, crew_of, lead, reference, share, task_address, tasks_for
 
 
 def panels_size(m, n, k, itemsize, threads=1):
     """Elements of the vector `panels` for products (m, k) by (k, n), or the other way round."""
-    mr, nr = HOST.rows, NV * HOST.lanes(itemsize)
+    mr, nr = MR, HOST.vectors * HOST.lanes(itemsize)
     both_ways = ((m, n), (n, m))
-    packed = max((min(m, A_PACKED // max(k, 1)) + 2 * mr) * k if n >= A_COLUMNS * nr else 0 for m, n in both_ways)
+    many = min(A_COLUMNS, A_ROWS_COLUMNS) * nr
+    packed = max((min(m, A_PACKED // max(k, 1)) + 2 * mr) * k if n >= many else 0 for m, n in both_ways)
     return -(-packed // nr) * nr + threads * worker_size(k, mr, nr)
 
 
 @register_jitable
 def worker_size(k, mr, nr):
     """Elements for a thread's sums, staged tiles and copied panel of B."""
-    return (k + (sums_tiles(k) + 1) * mr) * nr
+    return (k + 3 * sums_tiles(k) * mr) * nr
 
 
 @register_jitable
@@ -112,13 +113,9 @@ def compute(epilogue, c, e, a, b, scale, panels, crew):
             packing = reference((panels, a_block, parts))
             share(task_address(pack, packing), address(packing), parts, crew.memory)
             a_block, step = Matrix(panels, m, k, 1, mr), mr * k
-        c_block, e_block, tiles = rows(c, i, m), rows(e, i, m), (m + mr - 1) // mr * ((c.columns + nr - 1) // nr)
         parts = tasks_for(m * c.columns * k, crew)
-        if parts == 1:
-            compute_tiles(epilogue, c_block, e_block, a_block, step, b, scale, scratch, 0, tiles)
-        else:
-            arguments = reference((epilogue, c_block, e_block, a_block, step, b, scale, scratch, tiles, parts))
-            share(task_address(compute_part, arguments), address(arguments), parts, crew.memory)
+        arguments = reference((epilogue, rows(c, i, m), rows(e, i, m), a_block, step, b, scale, scratch, parts))
+        share(task_address(compute_tiles, arguments), address(arguments), parts, crew.memory)
 
 
 @jit
@@ -134,27 +131,22 @@ def pack(arguments, task, _):
 
 
 @jit
-def compute_part(arguments, task, worker):
-    """One task's share of a block of rows of C."""
-    epilogue, c, e, a, a_step, b, scale, scratch, tiles, parts = arguments[0]
-    mr, nr = tile_shape(c)
-    scratch = advance(scratch, worker * worker_size(a.columns, mr, nr))
-    first, end = task * tiles // parts, (task + 1) * tiles // parts
-    compute_tiles(epilogue, c, e, a, a_step, b, scale, scratch, first, end)
-
-
-@jit
-def compute_tiles(epilogue, c, e, a, a_step, b, scale, scratch, tile, end):
-    """Some of the tiles of C, numbered down one panel after the other, in a thread's own `scratch`."""
+def compute_tiles(arguments, task, worker):
+    """One task's share of C: of a block of its rows, some of the tiles, numbered down one panel after the other."""
+    epilogue, c, e, a, a_step, b, scale, scratch, parts = arguments[0]
     mr, nr = tile_shape(c)
     k = a.columns
-    group = sums_tiles(k)
-    sums = scratch
-    staged = advance(sums, group * mr * nr)
-    packed = advance(staged, mr * nr)
     down = (c.rows + mr - 1) // mr
+    tiles = down * ((c.columns + nr - 1) // nr)
+    group = sums_tiles(k)
+    sums = advance(scratch, worker * worker_size(k, mr, nr))
+    staged = advance(sums, group * mr * nr)
+    packed = advance(staged, 2 * group * mr * nr)
+    tile, end = 0, tiles
+    if parts > 1:
+        tile, end = task * tiles // parts, (task + 1) * tiles // parts
     panel = tile // down if tile > 0 else 0
-    top = tile - panel * down  # of the rows of tiles that there are to compute in this panel
+    top = tile - panel * down  # of the rows of tiles that the task has in this panel
     while tile < end:
         bottom = min(down, top + end - tile)
         tile += bottom - top
@@ -194,39 +186,30 @@ def compute_tiles(epilogue, c, e, a, a_step, b, scale, scratch, tile, end):
 @register_jitable
 def finish_block(epilogue, c, e, sums, scale, staged):
     """C = epilogue(sums, E), by way of `staged` where the columns of C or E are not adjacent."""
-    if c.column_stride == 1 and e.column_stride == 1:
-        finish(epilogue, c.data, c.row_stride, e.data, e.row_stride, sums, scale, c.rows, c.columns)
-        return
-    mr, nr = tile_shape(c)
-    half = mr // 2
-    for i in range(0, c.rows, half):
-        m = min(half, c.rows - i)
-        c_rows = rows(c, i, m)
-        c_tile, e_tile = Matrix(staged, m, c.columns, nr, 1), Matrix(advance(staged, half * nr), m, c.columns, nr, 1)
-        copy_any(c_tile, c_rows)
-        copy_any(e_tile, rows(e, i, m))
-        finish(epilogue, c_tile.data, nr, e_tile.data, nr, advance(sums, i * nr), scale, m, c.columns)
-        copy_any(c_rows, c_tile)
+    c_data, c_stride, e_data, e_stride = c.data, c.row_stride, e.data, e.row_stride
+    adjacent = c.column_stride == 1 and e.column_stride == 1
+    if not adjacent:
+        _, nr = tile_shape(c)
+        c_data, e_data, c_stride, e_stride = staged, advance(staged, c.rows * nr), nr, nr
+        copy_any(Matrix(c_data, c.rows, c.columns, nr, 1), c)
+        copy_any(Matrix(e_data, c.rows, c.columns, nr, 1), e)
+    finish(epilogue, c_data, c_stride, e_data, e_stride, sums, scale, c.rows, c.columns)
+    if not adjacent:
+        copy_any(c, Matrix(c_data, c.rows, c.columns, c_stride, 1))
 
 
-@register_jitable
+@jit(inline=True)
 def fused_sum(epilogue, c, b, scale, panels, team):
     """C = epilogue(sum of the rows of B), for a C of one row: the bits of a product by a row of ones."""
     if b.column_stride == 1 and c.column_stride == 1 and b.rows * b.columns < 2 * SHARE:
-        add_up(epilogue, c, b, scalar(scale, b), panels)
+        _, nr = tile_shape(c)
+        for j in range(0, c.columns, nr):
+            n = min(nr, c.columns - j)
+            add_rows(panels, advance(b.data, j), b.row_stride, n, b.rows)
+            finish_row(epilogue, advance(c.data, j), panels, scalar(scale, b), n)
     else:
         ones = Matrix(reference(scalar(1, b)), 1, b.rows, 0, 0)
         fused_product(epilogue, c, c, ones, b, scale, panels, team)
-
-
-@jit
-def add_up(epilogue, c, b, scale, sums):
-    _, nr = tile_shape(c)
-    for j in range(0, c.columns, nr):
-        n = min(nr, c.columns - j)
-        add_rows(sums, advance(b.data, j), b.row_stride, n, b.rows)
-        at = advance(c.data, j)
-        finish(epilogue, at, 0, at, 0, sums, scale, 1, n)
 
 
 def tile_shape(m):
@@ -236,5 +219,5 @@ def tile_shape(m):
 
 @overload(tile_shape)
 def _tile_shape(m):
-    shape = HOST.rows, NV * HOST.lanes(m[0].dtype.bitwidth // 8)
+    shape = MR, HOST.vectors * HOST.lanes(m[0].dtype.bitwidth // 8)
     return lambda m: shape

@@ -1,7 +1,7 @@
 """The inner loops of every product: sums A·B kept in registers, then an epilogue on them before they reach C.
 
-`accumulate` adds A·B to a panel of sums, NR columns wide, in register tiles of MR x NR; `finish` turns the panel
-into NR columns of C. So the sums pass through memory, which never leaves the nearest cache; but a product can be cut
+`accumulate` adds A·B to a panel of sums, NR columns wide, in register tiles; `finish` turns the panel into NR columns
+of C. So the sums pass through memory, which never leaves the nearest cache; but a product can be cut
 along k, into slices of B that stay near, without a change of any bit: a sum goes on where it was left. And the epilogue
 is compiled once, not unrolled over the registers of every body.
 """
@@ -14,7 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .activation import sigmoid, sigmoid_derivative
-from .blocking import HOST, NV
+from .blocking import HOST, MR
 from .optimizer import sgd
 from .simd import BYTE, INDEX, Simd, fma, joined, split
 
@@ -22,14 +22,14 @@ from .simd import BYTE, INDEX, Simd, fma, joined, split
 class Epilogue(NamedTuple):
     """What becomes of a sum: C = finish(sum, e, c, scale), all of them vectors; e and c are loaded where read.
 
-    `together` registers are computed at once, their operations interleaved: a long chain of operations, each waiting
-    for the one before, would leave the processor idle.
+    `together` registers, or a row's if those are more, are computed at once, their operations interleaved: a long chain
+    of operations, each waiting for the one before, would leave the processor idle.
     """
 
     finish: callable
     reads_e: bool = False
     reads_c: bool = False
-    together: int = NV
+    together: int = 1
 
 
 EPILOGUES = (
@@ -46,9 +46,9 @@ STORE, BIAS_SIGMOID, SIGMOID_DELTA, SGD = map(np.intp, range(len(EPILOGUES)))
 def accumulate(typingctx, sums, a, step, rsa, csa, b, rsb, m, n, k, more):
     """sums = A·B, or sums += A·B if `more`, for m > 0, 0 < n <= NR, k >= 0.
 
-    sums[i*NR + j], A[i, p] = a[i*rsa + p*csa] for i < MR, and every MR rows from `step` elements further on,
-    B[p, j] = b[p*rsb + j]: pointers, and strides in elements. Every sum runs over p = 0, 1, ... k-1, one fused
-    multiply-add a term.
+    A[i, p] = a[i*rsa + p*csa] for i < MR, and every MR rows from `step` elements further on, B[p, j] = b[p*rsb + j]:
+    pointers, and strides in elements. The sums of row i begin at sums[i*NR], in an order that `finish` knows. Every sum
+    runs over p = 0, 1, ... k-1, one fused multiply-add a term.
     """
     index = types.intp
     signature = types.void(sums, sums, index, index, index, sums, index, index, index, index, types.boolean)
@@ -74,43 +74,77 @@ def add_rows(typingctx, sums, b, rsb, n, k):
 
 @intrinsic
 def finish(typingctx, epilogue, c, rsc, e, rse, sums, scale, m, n):
-    """C = epilogue(sums, E) for m > 0, 0 < n <= NR: C[i, j] = c[i*rsc + j], E[i, j] = e[i*rse + j], sums[i*NR + j]."""
+    """C = epilogue(sums, E) for m > 0, 0 < n <= NR: C[i, j] = c[i*rsc + j], E[i, j] = e[i*rse + j]."""
     index = types.intp
     signature = types.void(index, c, index, c, index, c, c.dtype, index, index)
 
     def codegen(context, builder, signature, args):
-        Finish(Simd.of_host(builder, c.dtype), *args).emit()
+        Finish(Simd.of_host(builder, c.dtype), *args).emit(*range(len(EPILOGUES)))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def finish_row(typingctx, epilogue, c, sums, scale, n):
+    """`finish` for one row of C and an epilogue, STORE or SGD, that reads no E."""
+    signature = types.void(types.intp, c, c, c.dtype, types.intp)
+
+    def codegen(context, builder, signature, args):
+        epilogue, c, sums, scale, n = args
+        row = Finish(
+            Simd.of_host(builder, signature.args[1].dtype), epilogue, c, INDEX(0), c, INDEX(0), sums, scale, INDEX(1), n
+        )
+        row.emit(STORE, SGD)
         return context.get_dummy_value()
 
     return signature, codegen
 
 
 class Columns(NamedTuple):
-    """A vector of the panel's columns: where it begins, and which of its lanes are used, None for all."""
+    """A vector of the panel's columns: where it begins, where its sums do, and which lanes are used, None for all."""
 
     offset: object
+    sums: object
     mask: object = None
 
 
 class Emitter:
-    """Code for n columns, as one vector or NV.
+    """Code for n columns, as NV vectors; or as 2, or 1, or 2 and then 1.
 
-    Where the last of NV vectors would be cut short it begins earlier instead, and shares columns with the one before:
-    they are computed twice, to the same bits, and no mask is needed.
+    Where the last of several vectors would be cut short it begins earlier instead, and shares columns with the one
+    before: they are computed twice, to the same bits, and no mask is needed.
     """
 
     def __init__(self, simd, n):
         self.simd, self.builder, self.n = simd, simd.builder, n
-        self.nr = NV * simd.lanes
+        self.nr = HOST.vectors * simd.lanes
 
     def for_columns(self, emit):
         """emit(vectors) for the case that n asks for."""
-        lanes = self.simd.lanes
-        with self.if_else(">", self.n, lanes) as (wide, narrow):
+        lanes, vectors = self.simd.lanes, HOST.vectors
+        if vectors == 2:
+            self.for_columns_of_2(emit)
+            return
+        with self.if_else(">", self.n, (vectors - 1) * lanes) as (wide, narrow):
             with wide:
-                emit([Columns(INDEX(0)), Columns(self.builder.sub(self.n, INDEX(lanes)))])
+                emit(self.overlapping(self.n, vectors))
             with narrow:
-                emit([Columns(INDEX(0), self.simd.first(self.n))])
+                self.for_columns_of_2(emit)
+
+    def for_columns_of_2(self, emit):
+        builder, two, lanes = self.builder, INDEX(2 * self.simd.lanes), INDEX(self.simd.lanes)
+        more = builder.icmp_signed(">", self.n, two)
+        with builder.if_then(builder.icmp_signed(">", self.n, lanes)):
+            emit(self.overlapping(self.minimum(self.n, two), 2))
+        with builder.if_then(builder.or_(more, builder.icmp_signed("<=", self.n, lanes))):
+            start = builder.select(more, two, INDEX(0))
+            emit([Columns(start, start, self.simd.first(builder.sub(self.n, start)))])
+
+    def overlapping(self, n, vectors):
+        starts = [INDEX(v * self.simd.lanes) for v in range(vectors)]
+        last = Columns(self.builder.sub(n, INDEX(self.simd.lanes)), starts[-1])
+        return [*(Columns(start, start) for start in starts[:-1]), last]
 
     def at(self, pointer, elements):
         return self.builder.gep(pointer, [elements])
@@ -137,11 +171,16 @@ class Accumulate(Emitter):
 
     def emit_tiles(self, vectors):
         """Tile after tile down the rows."""
-        a = cgutils.alloca_once_value(self.builder, self.a)
-        with cgutils.for_range_slice(self.builder, INDEX(0), self.m, INDEX(HOST.rows)) as (i, _):
-            a_tile = self.builder.load(a)
-            self.emit_tile(HOST.row_bodies(), vectors, i, self.builder.sub(self.m, i), a_tile)
-            self.builder.store(self.at(a_tile, self.step), a)
+        builder, bodies = self.builder, HOST.row_bodies(len(vectors))
+        a = cgutils.alloca_once_value(builder, self.a)
+        with cgutils.for_range_slice(builder, INDEX(0), self.m, INDEX(MR)) as (i, _):
+            a_rows, m = builder.load(a), builder.sub(self.m, i)
+            self.emit_tile(bodies, vectors, i, m, a_rows)
+            for t in range(bodies[0], MR, bodies[0]):
+                with builder.if_then(builder.icmp_signed(">", m, INDEX(t))):
+                    a_tile = self.at(a_rows, builder.mul(self.rsa, INDEX(t)))
+                    self.emit_tile(bodies, vectors, builder.add(i, INDEX(t)), builder.sub(m, INDEX(t)), a_tile)
+            builder.store(self.at(a_rows, self.step), a)
 
     def emit_tile(self, bodies, vectors, i, m, a):
         """The body of the fewest rows, of `bodies` (falling), that holds m rows from i."""
@@ -157,12 +196,12 @@ class Accumulate(Emitter):
     def emit_body(self, rows, vectors, i, m, a):
         """rows x len(vectors) accumulators, all in registers."""
         simd, builder = self.simd, self.builder
-        offsets = self.row_offsets(rows, m)
+        offsets = self.row_offsets(rows, m, HOST.row_bodies(len(vectors)))
         tile = self.at(self.sums, builder.mul(i, INDEX(self.nr)))
         totals = [
-            (simd.variable(), self.at(tile, INDEX(t * self.nr + j * simd.lanes)))
+            (simd.variable(), self.at(tile, builder.add(INDEX(t * self.nr), vector.sums)))
             for t in range(rows)
-            for j in range(len(vectors))
+            for vector in vectors
         ]
         with builder.if_else(self.more) as (further, first):
             with further:
@@ -187,14 +226,13 @@ class Accumulate(Emitter):
         for total, at in totals:
             simd.store(total.get(), at)
 
-    def row_offsets(self, rows, m):
+    def row_offsets(self, rows, m, bodies):
         """Bytes at which the rows of a tile begin. A row past m reads row m-1 again and its sum is not used.
 
         So one body serves every m from the next smaller body's up. Rows that all of these have are written as one of
         few numbers times a power of two, which an x86 address can hold.
         """
         simd, builder = self.simd, self.builder
-        bodies = HOST.row_bodies()
         certain = bodies[bodies.index(rows) + 1] + 1 if rows > 1 else 1
         last = builder.sub(m, INDEX(1))
         stride = builder.mul(self.rsa, INDEX(simd.bits // 8))
@@ -225,8 +263,8 @@ class AddRows(Emitter):
             row = self.at(self.b, self.builder.mul(loop.index, self.rsb))
             for total, vector in zip(totals, vectors, strict=True):
                 total.set(total.get() + self.simd.load(self.at(row, vector.offset), vector.mask))
-        for number, total in enumerate(totals):
-            self.simd.store(total.get(), self.at(self.sums, INDEX(number * self.simd.lanes)))
+        for total, vector in zip(totals, vectors, strict=True):
+            self.simd.store(total.get(), self.at(self.sums, vector.sums))
 
 
 class Finish(Emitter):
@@ -235,16 +273,16 @@ class Finish(Emitter):
         self.epilogue, self.scale = epilogue, scale
         self.c, self.rsc, self.e, self.rse, self.sums, self.m = c, rsc, e, rse, sums, m
 
-    def emit(self):
-        """The loop of the epilogue asked for."""
+    def emit(self, *numbers):
+        """The loop of the epilogue asked for, one of these."""
         builder = self.builder
         done = builder.append_basic_block("done")
         switch = builder.switch(self.epilogue, done)
-        for number, epilogue in enumerate(EPILOGUES):
+        for number in map(int, numbers):
             case = builder.append_basic_block(f"epilogue_{number}")
             switch.add_case(INDEX(number), case)
             with builder.goto_block(case):
-                self.for_columns(lambda vectors, epilogue=epilogue: self.emit_rows(epilogue, vectors))
+                self.for_columns(lambda vectors, number=number: self.emit_rows(EPILOGUES[number], vectors))
                 builder.branch(done)
         builder.position_at_end(done)
 
@@ -258,28 +296,27 @@ class Finish(Emitter):
     def emit_loop(self, epilogue, vectors, into_sums=False):
         """Some rows at a time, then the rest one by one."""
         builder = self.builder
-        at_once = epilogue.together // len(vectors)
+        at_once = max(1, epilogue.together // len(vectors))
         whole = builder.and_(self.m, INDEX(-at_once))
-        for start, end, step in ((INDEX(0), whole, at_once), (whole, self.m, 1)):
+        loops = [(INDEX(0), whole, at_once), (whole, self.m, 1)]
+        for start, end, step in loops if at_once > 1 else loops[:1]:
             with cgutils.for_range_slice(builder, start, end, INDEX(step)) as (i, _):
                 rows = [builder.add(i, INDEX(t)) for t in range(step)]
-                self.emit_vectors(
-                    epilogue, [(row, number, v) for row in rows for number, v in enumerate(vectors)], into_sums
-                )
+                self.emit_vectors(epilogue, [(row, vector) for row in rows for vector in vectors], into_sums)
 
     def emit_vectors(self, epilogue, places, into_sums):
-        """Registers at (row of C, number in the row, Columns), as if they were one."""
+        """Registers at (row of C, Columns), as if they were one."""
         simd = self.simd
 
         def load(pointer, stride):
-            return joined(simd.load(self.at_row(pointer, stride, row, v.offset), v.mask) for row, _, v in places)
+            return joined(simd.load(self.at_row(pointer, stride, row, v.offset), v.mask) for row, v in places)
 
-        sums = [self.at_row(self.sums, INDEX(self.nr), row, INDEX(number * simd.lanes)) for row, number, _ in places]
+        sums = [self.at_row(self.sums, INDEX(self.nr), row, v.sums) for row, v in places]
         total = joined(map(simd.load, sums))
         e = load(self.e, self.rse) if epilogue.reads_e else None
         c = load(self.c, self.rsc) if epilogue.reads_c else None
         values = split(epilogue.finish(total, e, c, total.simd.splat(self.scale)), simd)
-        for value, at, (row, _, v) in zip(values, sums, places, strict=True):
+        for value, at, (row, v) in zip(values, sums, places, strict=True):
             if into_sums:
                 simd.store(value, at)
             else:

@@ -5,7 +5,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
-from .blocking import CACHE_LINE, NV
+from .blocking import CACHE_LINE
 from .matrix import get, put
 from .simd import INDEX, Simd, fma, transposed
 
@@ -28,8 +28,11 @@ def copy_checked(target, source):
     """target = source, Matrices of one row; whether all of it is finite. The columns of target are adjacent."""
     if source.column_stride == 1:
         return _copy_checked(target.data, source.data, source.columns)
-    copy_any(target, source)
-    return all_finite(source)
+    finite = True
+    for j in range(source.columns):
+        put(target, 0, j, get(source, 0, j))
+        finite &= np.isfinite(get(source, 0, j))
+    return finite
 
 
 @register_jitable
@@ -137,13 +140,13 @@ def _prefetch(typingctx, data, stride, m, n, written):
 
 @intrinsic
 def copy_rows(typingctx, target, rst, source, rss, m, n):
-    """target[i*rst + j] = source[i*rss + j] for i < m, j < n: in strips of NV vectors, some rows at a time."""
+    """target[i*rst + j] = source[i*rss + j] for i < m, j < n: in strips of 2 vectors, some rows at a time."""
     signature = types.void(target, types.intp, target, types.intp, types.intp, types.intp)
 
     def codegen(context, builder, signature, args):
         target, rst, source, rss, m, n = args
         simd = Simd.of_host(builder, signature.args[0].dtype)
-        width = INDEX(NV * simd.lanes)
+        width = INDEX(2 * simd.lanes)
         unrolled = builder.and_(m, INDEX(-ROWS_AT_ONCE))
 
         def strip(to, of, masks):
@@ -168,10 +171,10 @@ def copy_rows(typingctx, target, rst, source, rss, m, n):
             to, of = builder.gep(target, [j]), builder.gep(source, [j])
             with builder.if_else(builder.icmp_signed(">=", left, width)) as (whole, part):
                 with whole:
-                    strip(to, of, [None] * NV)
+                    strip(to, of, [None] * 2)
                 with part, builder.if_else(builder.icmp_signed(">", left, INDEX(simd.lanes))) as (wide, narrow):
                     with wide:
-                        strip(to, of, [simd.first(left, v * simd.lanes) for v in range(NV)])
+                        strip(to, of, [simd.first(left, v * simd.lanes) for v in range(2)])
                     with narrow:
                         strip(to, of, [simd.first(left)])
         return context.get_dummy_value()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastmlp.kernels.blocking import HOST, NV
+from fastmlp.kernels.blocking import HOST, MR
 
 
 @pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
@@ -17,9 +17,10 @@ def rng():
 
 
 def hard_extents(dtype):
-    """0, 1, 2, and around the tile's MR rows and NR columns."""
-    mr, nr = HOST.rows, NV * HOST.lanes(np.dtype(dtype).itemsize)
-    return sorted({0, 1, 2, mr - 1, mr + 1, nr - 1, nr + 1, 2 * nr + 1, 33})
+    """0, 1, 2, around the MR rows of a tile, and all numbers of vectors in a panel."""
+    lanes = HOST.lanes(np.dtype(dtype).itemsize)
+    vectors = {v * lanes + 1 for v in range(1, HOST.vectors + 1)}
+    return sorted({0, 1, 2, MR - 1, MR + 1, HOST.vectors * lanes - 1, 33} | vectors)
 
 
 def _strided(array):
