@@ -30,7 +30,7 @@ from .compiling import jit
 from .matrix import Matrix, advance, block, matrix, pointer, rows, scalar, transposed
 from .microkernel import SIGMOID_DELTA, STORE, accumulate, add_rows, finish, finish_row
 from .panel import copy, copy_any, expect
-from .parallel import Crew, address, crew_of, lead, reference, share, task_address, tasks_for
+from .parallel import KEPT, NEXT, Crew, address, crew_of, lead, read, reference, share, task_address, tasks_for, write
 
 
 def panels_size(m, n, k, itemsize, threads=1):
@@ -114,7 +114,9 @@ def compute(epilogue, c, e, a, b, scale, panels, crew):
             share(task_address(pack, packing), address(packing), parts, crew.memory)
             a_block, step = Matrix(panels, m, k, 1, mr), mr * k
         parts = tasks_for(m * c.columns * k, crew)
-        arguments = reference((epilogue, rows(c, i, m), rows(e, i, m), a_block, step, b, scale, scratch, parts))
+        arguments = reference(
+            (epilogue, rows(c, i, m), rows(e, i, m), a_block, step, b, scale, scratch, parts, crew.memory)
+        )
         share(task_address(compute_tiles, arguments), address(arguments), parts, crew.memory)
 
 
@@ -133,7 +135,7 @@ def pack(arguments, task, _):
 @jit
 def compute_tiles(arguments, task, worker):
     """One task's share of C: of a block of its rows, some of the tiles, numbered down one panel after the other."""
-    epilogue, c, e, a, a_step, b, scale, scratch, parts = arguments[0]
+    epilogue, c, e, a, a_step, b, scale, scratch, parts, memory = arguments[0]
     mr, nr = tile_shape(c)
     k = a.columns
     down = (c.rows + mr - 1) // mr
@@ -155,7 +157,10 @@ def compute_tiles(arguments, task, worker):
         b_panel = block(b, 0, j, k, n)
         if b.column_stride != 1 or (c.rows > PACK_ROWS and k * c.columns > L1):
             b_packed = Matrix(packed, k, n, nr, 1)
-            copy(b_packed, b_panel)
+            if parts == 1 or read(memory, NEXT + worker, KEPT) != panel:
+                copy(b_packed, b_panel)
+                if parts > 1:
+                    write(memory, NEXT + worker, KEPT, panel)
             b_panel = b_packed
         for t in range(top, bottom, group):
             i = t * mr

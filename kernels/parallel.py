@@ -36,6 +36,7 @@ SERIAL = Team(1, GRAIN["omp"])
 # What threads of a crew tell each other: 64-bit numbers, each in a cache line of its own.
 ARRIVED, ROUND, HELPING, JOB, NEXT = range(5)
 THREADS, FUNCTION, ARGUMENTS, TASKS = range(4)  # in the line JOB
+KEPT = 1  # in a worker's line NEXT + worker: what tasks of a round, before this one, left in the worker's own memory
 OVER = -1  # the last ROUND
 PATIENCE = 1024  # turns of waiting: some tens of us
 
@@ -163,7 +164,7 @@ def _slot(builder, crew, line, number=None):
 
 @intrinsic
 def write(typingctx, crew, line, number, value):
-    """Write a number that only the leader writes, before the round begins."""
+    """Write a number that no other thread reads or writes now."""
 
     def codegen(context, builder, signature, args):
         crew, line, number, value = args
@@ -333,6 +334,7 @@ def share(function, arguments, tasks, memory):
     write(memory, JOB, TASKS, tasks)
     for owner in range(threads):
         write(memory, NEXT + owner, 0, owner * tasks // threads)
+        write(memory, NEXT + owner, KEPT, -1)
     atomic_add(memory, ROUND, 1)
     take_tasks(memory, 0)
     atomic_add(memory, ROUND, 1)
