@@ -328,7 +328,7 @@ class Network:
 
         Calls in several threads of Python at once get a workspace each.
         """
-        if not worth_sharing(batch * self._largest_layer):
+        if not (samples > batch if each else worth_sharing(batch * self._largest_layer)):
             return self._with_workspace(batch, SERIAL, run, each)
         with team(samples * self._parameters.size) as crew:
             return self._with_workspace(batch, crew, run, each)

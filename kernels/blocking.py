@@ -29,10 +29,11 @@ MR = 12  # rows of A that lie together where it is copied, one or more tiles of 
 # costs about 2 us under OpenMP and TBB and 100 us under workqueue.
 GRAIN = {"omp": 1 << 18, "tbb": 1 << 18, "workqueue": 1 << 23}
 
-# Multiply-adds that a thread of several already called together must get for a product to be shared: 4 us. Of less, it
-# loses on fetching what the others wrote (9 to 14 ns a cache line) what it gains.
-SHARE = 1 << 18
-COPY = 32  # multiply-adds that take as long as copying an element that another core wrote
+# Multiply-adds that a thread of several already called together must get for a product to be shared: 16 us. A meeting
+# costs 2 or 3 us and every cache line that another core wrote some 10 ns: with 2**18, two threads take 1.13 times as
+# long as one for 128-128-10 by 64, which shares two products of 2**20.
+SHARE = 1 << 20
+COPY = 64  # multiply-adds that take as long as copying an element that is in no near cache
 
 MOST_THREADS = 64  # of a crew, whose numbers lie on the stack
 CACHE_LINE = 64  # bytes

@@ -208,8 +208,8 @@ def predict(g, parameters, x, batch_size, sizes, workspace, team):
     finite = reference(np.intp(1))
     part = workspace.size // team.threads // 16 * 16
     arguments = reference((finite, g, parameters, x, batch_size, sizes, workspace, part))
-    samples = min(x.rows, batch_size)
-    lead(task_address(_predict, arguments), address(arguments), crew_of(team), work(sizes, samples, x.rows, team))
+    shared = parameters.size * x.rows if x.rows > batch_size else 0
+    lead(task_address(_predict, arguments), address(arguments), crew_of(team), shared)
     return finite[0] != 0
 
 

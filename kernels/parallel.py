@@ -38,6 +38,7 @@ ARRIVED, ROUND, HELPING, JOB, NEXT = range(5)
 THREADS, FUNCTION, ARGUMENTS, TASKS = range(4)  # in the line JOB
 KEPT = 1  # in a worker's line NEXT + worker: what tasks of a round, before this one, left in the worker's own memory
 OVER = -1  # the last ROUND
+TASKS_EACH = 4  # for every thread
 PATIENCE = 1024  # turns of waiting: some tens of us
 
 
@@ -347,6 +348,7 @@ def share(function, arguments, tasks, memory):
 @jit(inline=True)
 def tasks_for(work, crew):
     """Into how many tasks to cut so many multiply-adds: several a thread, so that one who is late finds less to do."""
-    if crew.memory == 0:
+    enough = min(crew.grain, SHARE)
+    if crew.memory == 0 or work < 2 * enough:
         return 1
-    return max(1, min(4 * read(crew.memory, JOB, THREADS), work // min(crew.grain, SHARE)))
+    return min(TASKS_EACH * read(crew.memory, JOB, THREADS), TASKS_EACH * work // enough)
