@@ -30,7 +30,8 @@ from .compiling import jit
 from .matrix import Matrix, advance, block, matrix, pointer, rows, scalar, transposed
 from .microkernel import SIGMOID_DELTA, STORE, accumulate, add_rows, finish, finish_row
 from .panel import copy, copy_any, expect
-from .parallel import KEPT, NEXT, Crew, address, crew_of, lead, read, reference, share, task_address, tasks_for, write
+from .parallel import KEPT, NEXT, Crew, crew_of, lead, read, share, tasks_for, write
+from .tasks import address, reference, task_address
 
 
 def panels_size(m, n, k, itemsize, threads=1):

@@ -13,8 +13,8 @@ from .activation import sigmoid_derivative
 from .blocking import HOST
 from .compiling import jit
 from .matrix import get, matrix, put, scalar
-from .parallel import reference
 from .simd import INDEX, Simd
+from .tasks import reference
 
 
 @register_jitable

@@ -20,7 +20,8 @@ from .loss import mse_output_delta
 from .matrix import Matrix, advance, matrix, pointer, row_major, rows, transposed
 from .microkernel import STORE
 from .panel import all_finite, copy_any
-from .parallel import Crew, address, crew_of, lead, reference, share, task_address
+from .parallel import Crew, crew_of, lead, share
+from .tasks import address, reference, task_address
 
 Workspace = namedtuple("Workspace", "activations deltas delta_size x y panels")
 """Pointers into a workspace: g of every layer, two δ in turn, a gathered minibatch, and the panels of products."""

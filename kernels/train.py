@@ -11,7 +11,8 @@ from .matrix import matrix, rows
 from .microkernel import SGD
 from .network import backward, divide, forward, output_loss, spaced, work
 from .panel import all_finite, copy_checked
-from .parallel import Crew, address, crew_of, lead, reference, share, task_address, tasks_for
+from .parallel import Crew, crew_of, lead, share, tasks_for
+from .tasks import address, reference, task_address
 
 NO = np.bool_(False)  # Numba would compile `backward` once more for a Python False
 
