@@ -31,7 +31,7 @@ from .matrix import Matrix, advance, block, matrix, pointer, rows, scalar, trans
 from .microkernel import SIGMOID_DELTA, STORE, accumulate, add_rows, finish, finish_row
 from .panel import copy, copy_any, expect
 from .parallel import KEPT, NEXT, Crew, crew_of, lead, read, share, tasks_for, write
-from .tasks import address, reference, task_address
+from .tasks import address, call_task, reference, task_address
 
 
 def panels_size(m, n, k, itemsize, threads=1):
@@ -74,25 +74,22 @@ def fused_product(epilogue, c, e, a, b, scale, panels, team):
 
 @overload(fused_product)
 def _fused_product(epilogue, c, e, a, b, scale, panels, team):
-    if team.instance_class is Crew:
-        return lambda epilogue, c, e, a, b, scale, panels, team: compute(epilogue, c, e, a, b, scale, panels, team)
+    def by_crew(epilogue, c, e, a, b, scale, panels, team):
+        arguments = reference((epilogue, c, e, a, b, scale, panels, team))
+        call_task(task_address(compute, arguments), address(arguments), team.memory, 0)
 
-    def with_crew(epilogue, c, e, a, b, scale, panels, team):
+    def by_team(epilogue, c, e, a, b, scale, panels, team):
         arguments = reference((epilogue, c, e, a, b, scale, panels, crew_of(team)))
-        lead(task_address(compute_alone, arguments), address(arguments), crew_of(team), c.rows * c.columns * a.columns)
+        lead(task_address(compute, arguments), address(arguments), crew_of(team), c.rows * c.columns * a.columns)
 
-    return with_crew
-
-
-@jit
-def compute_alone(arguments, memory, _):
-    epilogue, c, e, a, b, scale, panels, crew = arguments[0]
-    compute(epilogue, c, e, a, b, scale, panels, Crew(crew.threads, crew.grain, memory))
+    return by_crew if team.instance_class is Crew else by_team
 
 
 @jit
-def compute(epilogue, c, e, a, b, scale, panels, crew):
+def compute(arguments, memory, _):
     """The product, block after block of its rows, each shared by the crew."""
+    epilogue, c, e, a, b, scale, panels, crew = arguments[0]
+    crew = Crew(crew.threads, crew.grain, memory)
     if c.row_stride == 1 and (c.column_stride != 1 or c.columns == 1):  # a column is computed as a row
         c, e, a, b = transposed(c), transposed(e), transposed(b), transposed(a)
     if c.rows == 0 or c.columns == 0:
