@@ -96,7 +96,8 @@ class Network:
 
     In every method X is (samples, N_0) and Y is (samples, N_L), array-likes of real, finite numbers in any order,
     strides and real dtype; they are copied only where their dtype is not the network's. What does not fit is refused
-    with a `ValueError` or `TypeError` that names the argument, and the network stays as it was.
+    with a `ValueError` or `TypeError` that names the argument, and the network stays as it was. Training looks for NaN
+    and infinity where it takes the samples, and undoes what it did before it came to one.
     """
 
     def __init__(
