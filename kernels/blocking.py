@@ -19,7 +19,7 @@ same core the wide one runs at 118 and the other at 107 (float32, 240 rows, k = 
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from numba.core.registry import cpu_target
 
@@ -85,7 +85,8 @@ class Host:
 def _host():
     """The target that Numba generates code for, which NUMBA_CPU_NAME and NUMBA_CPU_FEATURES can change.
 
-    FASTMLP_VECTOR_BYTES sets another width of vector, 16, 32 or 64; LLVM splits what the target has not.
+    FASTMLP_VECTOR_BYTES sets another width of vector, 16, 32 or 64, with 16 registers, or 32 if it is 64;
+    FASTMLP_VECTOR_REGISTERS another number of them. LLVM splits, and spills, what the target has not.
     """
     triple, _, features = cpu_target.target_context.codegen().magic_tuple()
     features = set(features.split(","))
@@ -97,12 +98,18 @@ def _host():
         host = Host(16, 32, True)
     else:
         host = Host(16, 16, "+fma" in features)
-    forced = os.environ.get("FASTMLP_VECTOR_BYTES")
-    if forced:
-        if forced not in ("16", "32", "64"):
-            raise ValueError(f"FASTMLP_VECTOR_BYTES must be 16, 32 or 64, got {forced!r}")
-        host = Host(int(forced), 32 if forced == "64" else 16, host.has_fma)
-    return host
+    vector_bytes = _forced("FASTMLP_VECTOR_BYTES", 16, 32, 64)
+    if vector_bytes:
+        host = replace(host, vector_bytes=vector_bytes, registers=32 if vector_bytes == 64 else 16)
+    return replace(host, registers=_forced("FASTMLP_VECTOR_REGISTERS", 16, 32) or host.registers)
+
+
+def _forced(variable, *values):
+    """The number in an environment variable, if it is set."""
+    value = os.environ.get(variable)
+    if value and value not in map(str, values):
+        raise ValueError(f"{variable} must be one of {', '.join(map(str, values))}, got {value!r}")
+    return int(value or 0)
 
 
 HOST = _host()

@@ -57,16 +57,19 @@ def test_same_bits_under_the_workqueue_layer(dtype):
 
 
 @pytest.mark.skipif(not blocking.HOST.has_fma, reason="a fused multiply-add of one width only")
-@pytest.mark.parametrize("vector_bytes", [16, 32, 64])
-def test_same_bits_on_any_width_of_vector(vector_bytes):
+@pytest.mark.parametrize(
+    ("vector_bytes", "registers"), [(16, 16), (16, 32), (32, 16), (64, 32)], ids=["SSE", "NEON", "AVX2", "AVX-512"]
+)
+def test_same_bits_on_any_width_of_vector(vector_bytes, registers):
     dtype = np.dtype(np.float32)
-    assert train(2, dtype, "fit", FASTMLP_VECTOR_BYTES=str(vector_bytes)) == train(2, dtype, "fit")
+    vectors = {"FASTMLP_VECTOR_BYTES": str(vector_bytes), "FASTMLP_VECTOR_REGISTERS": str(registers)}
+    assert train(2, dtype, "fit", **vectors) == train(2, dtype, "fit")
 
 
 def test_products_of_a_large_network_are_shared():
     """What the tests above compare is not the serial build with itself."""
     largest_product = 65 * 301 * 200
-    assert largest_product >= 2 * blocking.GRAIN["omp"]
+    assert largest_product >= 2 * max(blocking.GRAIN["omp"], blocking.SHARE)
 
 
 def test_a_prediction_depends_on_its_own_sample_alone(dtype, rng):
