@@ -36,17 +36,18 @@ from .tasks import address, call_task, reference, task_address
 
 def panels_size(m, n, k, itemsize, threads=1):
     """Elements of the vector `panels` for products (m, k) by (k, n), or the other way round."""
-    mr, nr = MR, HOST.vectors * HOST.lanes(itemsize)
-    both_ways = ((m, n), (n, m))
+    lanes = HOST.lanes(itemsize)
+    nr = HOST.vectors * lanes
     many = min(A_COLUMNS, A_ROWS_COLUMNS) * nr
-    packed = max((min(m, A_PACKED // max(k, 1)) + 2 * mr) * k if n >= many else 0 for m, n in both_ways)
-    return -(-packed // nr) * nr + threads * worker_size(k, mr, nr)
+    packed = max((min(m, A_PACKED // max(k, 1)) + 2 * MR) * k if n >= many else 0 for m, n in ((m, n), (n, m)))
+    width = 2 * lanes if max(m, n) <= 2 * lanes else nr
+    return -(-packed // nr) * nr + threads * worker_size(k, MR, width)
 
 
 @register_jitable
-def worker_size(k, mr, nr):
-    """Elements for a thread's sums, staged tiles and copied panel of B."""
-    return (k + 3 * sums_tiles(k) * mr) * nr
+def worker_size(k, mr, width):
+    """Elements for a thread's sums and copied panel of B, so wide, or sums, C and E of a single tile beside each other."""
+    return (k + (sums_tiles(k) + 1) * mr) * width
 
 
 @register_jitable
@@ -94,7 +95,7 @@ def compute(arguments, memory, _):
         c, e, a, b = transposed(c), transposed(e), transposed(b), transposed(a)
     if c.rows == 0 or c.columns == 0:
         return
-    mr, nr = tile_shape(c)
+    mr, nr, _ = tile_shape(c)
     k = a.columns
     packed = c.columns >= (A_COLUMNS if a.row_stride == 1 else A_ROWS_COLUMNS) * nr and k > 0
     block_rows, largest = c.rows, A_PACKED if packed else A_BLOCK
@@ -122,7 +123,7 @@ def compute(arguments, memory, _):
 def pack(arguments, task, _):
     """One task's share of the copy of A: tile after tile, MR elements for each p."""
     panels, a, parts = arguments[0]
-    mr, _ = tile_shape(a)
+    mr, _, _ = tile_shape(a)
     tiles = (a.rows + mr - 1) // mr
     for tile in range(task * tiles // parts, (task + 1) * tiles // parts):
         m = min(mr, a.rows - tile * mr)
@@ -134,14 +135,15 @@ def pack(arguments, task, _):
 def compute_tiles(arguments, task, worker):
     """One task's share of C: of a block of its rows, some of the tiles, numbered down one panel after the other."""
     epilogue, c, e, a, a_step, b, scale, scratch, parts, memory = arguments[0]
-    mr, nr = tile_shape(c)
+    mr, nr, two = tile_shape(c)
     k = a.columns
     down = (c.rows + mr - 1) // mr
     tiles = down * ((c.columns + nr - 1) // nr)
-    group = sums_tiles(k)
-    sums = advance(scratch, worker * worker_size(k, mr, nr))
-    staged = advance(sums, group * mr * nr)
-    packed = advance(staged, 2 * group * mr * nr)
+    group = sums_tiles(k) if c.column_stride == 1 and e.column_stride == 1 else 1
+    width = two if c.columns <= two else nr
+    sums = advance(scratch, worker * worker_size(k, mr, width))
+    staged = advance(sums, mr * width)  # of C and E, a tile each, where the group is a single tile
+    packed = advance(sums, (sums_tiles(k) + 1) * mr * width)
     tile, end = 0, tiles
     if parts > 1:
         tile, end = task * tiles // parts, (task + 1) * tiles // parts
@@ -154,35 +156,40 @@ def compute_tiles(arguments, task, worker):
         n = min(nr, c.columns - j)
         b_panel = block(b, 0, j, k, n)
         if b.column_stride != 1 or (c.rows > PACK_ROWS and k * c.columns > L1):
-            b_packed = Matrix(packed, k, n, nr, 1)
+            b_packed = Matrix(packed, k, n, width, 1)
             if parts == 1 or read(memory, NEXT + worker, KEPT) != panel:
                 copy(b_packed, b_panel)
                 if parts > 1:
                     write(memory, NEXT + worker, KEPT, panel)
             b_panel = b_packed
+        at_once = two if two < n <= nr - nr // 4 else n  # 3 vectors of 4 are computed as 2 and 1
         for t in range(top, bottom, group):
             i = t * mr
             m = min(min(group, bottom - t) * mr, c.rows - i)
-            c_block, e_block = block(c, i, j, m, n), block(e, i, j, m, n)
-            if k >= PREFETCH:
-                expect(c_block, True)
-                if epilogue == SIGMOID_DELTA:
-                    expect(e_block, False)
-            for p in range(0, max(k, 1), KC):
-                accumulate(
-                    sums,
-                    advance(a.data, t * a_step + p * a.column_stride),
-                    a_step,
-                    a.row_stride,
-                    a.column_stride,
-                    advance(b_panel.data, p * b_panel.row_stride),
-                    b_panel.row_stride,
-                    m,
-                    n,
-                    min(KC, k - p),
-                    p > 0,
-                )
-            finish_block(epilogue, c_block, e_block, sums, scale, staged)
+            first = 0
+            while first < n:
+                columns = min(at_once, n - first)
+                c_block, e_block = block(c, i, j + first, m, columns), block(e, i, j + first, m, columns)
+                if k >= PREFETCH:
+                    expect(c_block, True)
+                    if epilogue == SIGMOID_DELTA:
+                        expect(e_block, False)
+                for p in range(0, max(k, 1), KC):
+                    accumulate(
+                        sums,
+                        advance(a.data, t * a_step + p * a.column_stride),
+                        a_step,
+                        a.row_stride,
+                        a.column_stride,
+                        advance(b_panel.data, p * b_panel.row_stride + first),
+                        b_panel.row_stride,
+                        m,
+                        columns,
+                        min(KC, k - p),
+                        p > 0,
+                    )
+                finish_block(epilogue, c_block, e_block, sums, scale, staged)
+                first += columns
         panel, top = panel + 1, 0
 
 
@@ -192,7 +199,8 @@ def finish_block(epilogue, c, e, sums, scale, staged):
     c_data, c_stride, e_data, e_stride = c.data, c.row_stride, e.data, e.row_stride
     adjacent = c.column_stride == 1 and e.column_stride == 1
     if not adjacent:
-        _, nr = tile_shape(c)
+        _, nr, two = tile_shape(c)
+        nr = two if c.columns <= two else nr
         c_data, e_data, c_stride, e_stride = staged, advance(staged, c.rows * nr), nr, nr
         copy_any(Matrix(c_data, c.rows, c.columns, nr, 1), c)
         copy_any(Matrix(e_data, c.rows, c.columns, nr, 1), e)
@@ -205,9 +213,9 @@ def finish_block(epilogue, c, e, sums, scale, staged):
 def fused_sum(epilogue, c, b, scale, panels, team):
     """C = epilogue(sum of the rows of B), for a C of one row: the bits of a product by a row of ones."""
     if b.column_stride == 1 and c.column_stride == 1 and b.rows * b.columns < 2 * SHARE:
-        _, nr = tile_shape(c)
-        for j in range(0, c.columns, nr):
-            n = min(nr, c.columns - j)
+        _, _, two = tile_shape(c)
+        for j in range(0, c.columns, two):
+            n = min(two, c.columns - j)
             add_rows(panels, advance(b.data, j), b.row_stride, n, b.rows)
             finish_row(epilogue, advance(c.data, j), panels, scalar(scale, b), n)
     else:
@@ -216,11 +224,12 @@ def fused_sum(epilogue, c, b, scale, panels, team):
 
 
 def tile_shape(m):
-    """(MR, NR) of the tile for the elements of Matrix m, in compiled code."""
+    """(MR, NR, 2 VL) for the elements of Matrix m, in compiled code."""
     raise NotImplementedError("for compiled code")
 
 
 @overload(tile_shape)
 def _tile_shape(m):
-    shape = MR, HOST.vectors * HOST.lanes(m[0].dtype.bitwidth // 8)
+    lanes = HOST.lanes(m[0].dtype.bitwidth // 8)
+    shape = MR, HOST.vectors * lanes, 2 * lanes
     return lambda m: shape

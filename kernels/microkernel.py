@@ -44,10 +44,10 @@ STORE, BIAS_SIGMOID, SIGMOID_DELTA, SGD = map(np.intp, range(len(EPILOGUES)))
 
 @intrinsic
 def accumulate(typingctx, sums, a, step, rsa, csa, b, rsb, m, n, k, more):
-    """sums = A·B, or sums += A·B if `more`, for m > 0, 0 < n <= NR, k >= 0.
+    """sums = A·B, or sums += A·B if `more`: m > 0, k >= 0, n of up to 2 vectors or, where NV is 4, more than 3.
 
     A[i, p] = a[i*rsa + p*csa] for i < MR, and every MR rows from `step` elements further on, B[p, j] = b[p*rsb + j]:
-    pointers, and strides in elements. The sums of row i begin at sums[i*NR], in an order that `finish` knows. Every sum
+    pointers, and strides in elements. Where in `sums` each lies, `finish` knows. Every sum
     runs over p = 0, 1, ... k-1, one fused multiply-add a term.
     """
     index = types.intp
@@ -74,7 +74,7 @@ def add_rows(typingctx, sums, b, rsb, n, k):
 
 @intrinsic
 def finish(typingctx, epilogue, c, rsc, e, rse, sums, scale, m, n):
-    """C = epilogue(sums, E) for m > 0, 0 < n <= NR: C[i, j] = c[i*rsc + j], E[i, j] = e[i*rse + j]."""
+    """C = epilogue(sums, E), for the m and n of `accumulate`: C[i, j] = c[i*rsc + j], E[i, j] = e[i*rse + j]."""
     index = types.intp
     signature = types.void(index, c, index, c, index, c, c.dtype, index, index)
 
@@ -110,7 +110,7 @@ class Columns(NamedTuple):
 
 
 class Emitter:
-    """Code for n columns, as NV vectors; or as 2, or 1, or 2 and then 1.
+    """Code for n columns, as NV vectors, 2 or 1.
 
     Where the last of several vectors would be cut short it begins earlier instead, and shares columns with the one
     before: they are computed twice, to the same bits, and no mask is needed.
@@ -118,28 +118,23 @@ class Emitter:
 
     def __init__(self, simd, n):
         self.simd, self.builder, self.n = simd, simd.builder, n
-        self.nr = HOST.vectors * simd.lanes
 
     def for_columns(self, emit):
         """emit(vectors) for the case that n asks for."""
-        lanes, vectors = self.simd.lanes, HOST.vectors
-        if vectors == 2:
-            self.for_columns_of_2(emit)
-            return
-        with self.if_else(">", self.n, (vectors - 1) * lanes) as (wide, narrow):
+        lanes = self.simd.lanes
+        with self.if_else(">", self.n, 2 * lanes) as (wide, narrow):
             with wide:
-                emit(self.overlapping(self.n, vectors))
-            with narrow:
-                self.for_columns_of_2(emit)
+                if HOST.vectors > 2:
+                    emit(self.overlapping(self.n, HOST.vectors))
+            with narrow, self.if_else(">", self.n, lanes) as (two, one):
+                with two:
+                    emit(self.overlapping(self.n, 2))
+                with one:
+                    emit([Columns(INDEX(0), INDEX(0), self.simd.first(self.n))])
 
-    def for_columns_of_2(self, emit):
-        builder, two, lanes = self.builder, INDEX(2 * self.simd.lanes), INDEX(self.simd.lanes)
-        more = builder.icmp_signed(">", self.n, two)
-        with builder.if_then(builder.icmp_signed(">", self.n, lanes)):
-            emit(self.overlapping(self.minimum(self.n, two), 2))
-        with builder.if_then(builder.or_(more, builder.icmp_signed("<=", self.n, lanes))):
-            start = builder.select(more, two, INDEX(0))
-            emit([Columns(start, start, self.simd.first(builder.sub(self.n, start)))])
+    def sums_stride(self, vectors):
+        """From row to row of the sums: 2 vectors where not more are asked for."""
+        return max(2, len(vectors)) * self.simd.lanes
 
     def overlapping(self, n, vectors):
         starts = [INDEX(v * self.simd.lanes) for v in range(vectors)]
@@ -197,9 +192,10 @@ class Accumulate(Emitter):
         """rows x len(vectors) accumulators, all in registers."""
         simd, builder = self.simd, self.builder
         offsets = self.row_offsets(rows, m, HOST.row_bodies(len(vectors)))
-        tile = self.at(self.sums, builder.mul(i, INDEX(self.nr)))
+        stride = self.sums_stride(vectors)
+        tile = self.at(self.sums, builder.mul(i, INDEX(stride)))
         totals = [
-            (simd.variable(), self.at(tile, builder.add(INDEX(t * self.nr), vector.sums)))
+            (simd.variable(), self.at(tile, builder.add(INDEX(t * stride), vector.sums)))
             for t in range(rows)
             for vector in vectors
         ]
@@ -302,16 +298,17 @@ class Finish(Emitter):
         for start, end, step in loops if at_once > 1 else loops[:1]:
             with cgutils.for_range_slice(builder, start, end, INDEX(step)) as (i, _):
                 rows = [builder.add(i, INDEX(t)) for t in range(step)]
-                self.emit_vectors(epilogue, [(row, vector) for row in rows for vector in vectors], into_sums)
+                self.emit_vectors(epilogue, rows, vectors, into_sums)
 
-    def emit_vectors(self, epilogue, places, into_sums):
-        """Registers at (row of C, Columns), as if they were one."""
-        simd = self.simd
+    def emit_vectors(self, epilogue, rows, vectors, into_sums):
+        """The registers of some rows of C, as if they were one."""
+        simd, places = self.simd, [(row, vector) for row in rows for vector in vectors]
 
         def load(pointer, stride):
             return joined(simd.load(self.at_row(pointer, stride, row, v.offset), v.mask) for row, v in places)
 
-        sums = [self.at_row(self.sums, INDEX(self.nr), row, v.sums) for row, v in places]
+        stride = INDEX(self.sums_stride(vectors))
+        sums = [self.at_row(self.sums, stride, row, v.sums) for row, v in places]
         total = joined(map(simd.load, sums))
         e = load(self.e, self.rse) if epilogue.reads_e else None
         c = load(self.c, self.rsc) if epilogue.reads_c else None
