@@ -46,7 +46,7 @@ def panels_size(m, n, k, itemsize, threads=1):
 
 @register_jitable
 def worker_size(k, mr, width):
-    """Elements for a thread's sums and copied panel of B, so wide, or sums, C and E of a single tile beside each other."""
+    """Elements for a thread's sums, or those of a single tile with its C and E, and for its copied panel of B."""
     return (k + (sums_tiles(k) + 1) * mr) * width
 
 
