@@ -23,7 +23,7 @@ def multiply_add(typingctx, x, y, times):
 
     def codegen(context, builder, signature, args):
         x, y, times = args
-        simd = Simd(builder, signature.args[0], HOST.lanes(DTYPE.itemsize))
+        simd = Simd.of_host(builder, signature.args[0])
         x, y = simd.splat(x), simd.splat(y)
         chains = [simd.variable() for _ in range(CHAINS)]
         for number, chain in enumerate(chains):

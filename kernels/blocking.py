@@ -35,6 +35,8 @@ GRAIN = {"omp": 1 << 18, "tbb": 1 << 18, "workqueue": 1 << 23}
 SHARE = 1 << 20
 COPY = 64  # multiply-adds that take as long as copying an element that is in no near cache
 
+TASKS_EACH = 4  # tasks for every thread that shares a product
+PATIENCE = 1024  # turns of waiting, some tens of us, after which a thread lets others have its core
 MOST_THREADS = 64  # of a crew, whose numbers lie on the stack
 CACHE_LINE = 64  # bytes
 

@@ -24,13 +24,12 @@ from .blocking import (
     MR,
     PACK_ROWS,
     PREFETCH,
-    SHARE,
 )
 from .compiling import jit
-from .matrix import Matrix, advance, block, matrix, pointer, rows, scalar, transposed
+from .matrix import Matrix, advance, block, matrix, pointer, row_major, rows, scalar, transposed
 from .microkernel import SIGMOID_DELTA, STORE, accumulate, add_rows, finish, finish_row
 from .panel import copy, copy_any, expect
-from .parallel import KEPT, NEXT, Crew, crew_of, lead, read, share, tasks_for, write
+from .parallel import KEPT, NEXT, Crew, crew_of, lead, read, share, tasks_for, worth_sharing, write
 from .tasks import address, call_task, reference, task_address
 
 
@@ -110,13 +109,11 @@ def compute(arguments, memory, _):
         if packed:
             parts = tasks_for(COPY * m * k, crew)
             packing = reference((panels, a_block, parts))
-            share(task_address(pack, packing), address(packing), parts, crew.memory)
+            share(task_address(pack, packing), address(packing), parts, memory)
             a_block, step = Matrix(panels, m, k, 1, mr), mr * k
         parts = tasks_for(m * c.columns * k, crew)
-        arguments = reference(
-            (epilogue, rows(c, i, m), rows(e, i, m), a_block, step, b, scale, scratch, parts, crew.memory)
-        )
-        share(task_address(compute_tiles, arguments), address(arguments), parts, crew.memory)
+        tiles = reference((epilogue, rows(c, i, m), rows(e, i, m), a_block, step, b, scale, scratch, parts, memory))
+        share(task_address(compute_tiles, tiles), address(tiles), parts, memory)
 
 
 @jit
@@ -138,7 +135,10 @@ def compute_tiles(arguments, task, worker):
     mr, nr, two = tile_shape(c)
     k = a.columns
     down = (c.rows + mr - 1) // mr
-    tiles = down * ((c.columns + nr - 1) // nr)
+    whole = c.columns // nr  # panels; behind them a narrower one, or two
+    rest = c.columns - whole * nr
+    panels = whole + (rest > 0) + (rest > columns_at_once(rest, nr, two))
+    tiles = down * panels
     group = sums_tiles(k) if c.column_stride == 1 and e.column_stride == 1 else 1
     width = two if c.columns <= two else nr
     sums = advance(scratch, worker * worker_size(k, mr, width))
@@ -152,8 +152,8 @@ def compute_tiles(arguments, task, worker):
     while tile < end:
         bottom = min(down, top + end - tile)
         tile += bottom - top
-        j = panel * nr
-        n = min(nr, c.columns - j)
+        j = panel * nr if panel <= whole else whole * nr + two
+        n = columns_at_once(c.columns - j, nr, two)
         b_panel = block(b, 0, j, k, n)
         if b.column_stride != 1 or (c.rows > PACK_ROWS and k * c.columns > L1):
             b_packed = Matrix(packed, k, n, width, 1)
@@ -162,35 +162,36 @@ def compute_tiles(arguments, task, worker):
                 if parts > 1:
                     write(memory, NEXT + worker, KEPT, panel)
             b_panel = b_packed
-        at_once = two if two < n <= nr - nr // 4 else n  # 3 vectors of 4 are computed as 2 and 1
         for t in range(top, bottom, group):
             i = t * mr
             m = min(min(group, bottom - t) * mr, c.rows - i)
-            first = 0
-            while first < n:
-                columns = min(at_once, n - first)
-                c_block, e_block = block(c, i, j + first, m, columns), block(e, i, j + first, m, columns)
-                if k >= PREFETCH:
-                    expect(c_block, True)
-                    if epilogue == SIGMOID_DELTA:
-                        expect(e_block, False)
-                for p in range(0, max(k, 1), KC):
-                    accumulate(
-                        sums,
-                        advance(a.data, t * a_step + p * a.column_stride),
-                        a_step,
-                        a.row_stride,
-                        a.column_stride,
-                        advance(b_panel.data, p * b_panel.row_stride + first),
-                        b_panel.row_stride,
-                        m,
-                        columns,
-                        min(KC, k - p),
-                        p > 0,
-                    )
-                finish_block(epilogue, c_block, e_block, sums, scale, staged)
-                first += columns
+            c_block, e_block = block(c, i, j, m, n), block(e, i, j, m, n)
+            if k >= PREFETCH:
+                expect(c_block, True)
+                if epilogue == SIGMOID_DELTA:
+                    expect(e_block, False)
+            for p in range(0, max(k, 1), KC):
+                accumulate(
+                    sums,
+                    advance(a.data, t * a_step + p * a.column_stride),
+                    a_step,
+                    a.row_stride,
+                    a.column_stride,
+                    advance(b_panel.data, p * b_panel.row_stride),
+                    b_panel.row_stride,
+                    m,
+                    n,
+                    min(KC, k - p),
+                    p > 0,
+                )
+            finish_block(epilogue, c_block, e_block, sums, scale, staged)
         panel, top = panel + 1, 0
+
+
+@jit(inline=True)
+def columns_at_once(left, nr, two):
+    """Columns of the next panel where so many are left: NR, or up to 2 vectors, so that 3 are computed as 2 and 1."""
+    return min(left, nr) if left > nr - two // 2 else min(left, two)
 
 
 @register_jitable
@@ -199,25 +200,25 @@ def finish_block(epilogue, c, e, sums, scale, staged):
     c_data, c_stride, e_data, e_stride = c.data, c.row_stride, e.data, e.row_stride
     adjacent = c.column_stride == 1 and e.column_stride == 1
     if not adjacent:
-        _, nr, two = tile_shape(c)
-        nr = two if c.columns <= two else nr
-        c_data, e_data, c_stride, e_stride = staged, advance(staged, c.rows * nr), nr, nr
-        copy_any(Matrix(c_data, c.rows, c.columns, nr, 1), c)
-        copy_any(Matrix(e_data, c.rows, c.columns, nr, 1), e)
+        c_data, e_data, c_stride, e_stride = staged, advance(staged, c.rows * c.columns), c.columns, c.columns
+        copy_any(row_major(c_data, c.rows, c.columns), c)
+        copy_any(row_major(e_data, c.rows, c.columns), e)
     finish(epilogue, c_data, c_stride, e_data, e_stride, sums, scale, c.rows, c.columns)
     if not adjacent:
-        copy_any(c, Matrix(c_data, c.rows, c.columns, c_stride, 1))
+        copy_any(c, row_major(c_data, c.rows, c.columns))
 
 
 @jit(inline=True)
 def fused_sum(epilogue, c, b, scale, panels, team):
     """C = epilogue(sum of the rows of B), for a C of one row: the bits of a product by a row of ones."""
-    if b.column_stride == 1 and c.column_stride == 1 and b.rows * b.columns < 2 * SHARE:
-        _, _, two = tile_shape(c)
-        for j in range(0, c.columns, two):
-            n = min(two, c.columns - j)
+    if b.column_stride == 1 and c.column_stride == 1 and not worth_sharing(b.rows * b.columns, team.grain):
+        _, nr, two = tile_shape(c)
+        j = 0
+        while j < c.columns:
+            n = columns_at_once(c.columns - j, nr, two)
             add_rows(panels, advance(b.data, j), b.row_stride, n, b.rows)
             finish_row(epilogue, advance(c.data, j), panels, scalar(scale, b), n)
+            j += n
     else:
         ones = Matrix(reference(scalar(1, b)), 1, b.rows, 0, 0)
         fused_product(epilogue, c, c, ones, b, scale, panels, team)

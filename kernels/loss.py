@@ -10,7 +10,6 @@ from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
 from .activation import sigmoid_derivative
-from .blocking import HOST
 from .compiling import jit
 from .matrix import get, matrix, put, scalar
 from .simd import INDEX, Simd
@@ -72,7 +71,7 @@ def _mse_output_delta(typingctx, total, delta, rsd, g, rsg, y, rsy, scale, m, n)
 
     def codegen(context, builder, signature, args):
         total, delta, rsd, g, rsg, y, rsy, scale, m, n = args
-        wide = Simd(builder, types.float64, HOST.lanes(8))
+        wide = Simd.of_host(builder, types.float64)
         simd = Simd(builder, signature.args[1].dtype, wide.lanes)
         scale = simd.splat(scale)
         sums = cgutils.alloca_once(builder, wide.scalar, size=wide.lanes)

@@ -1,9 +1,9 @@
 """The inner loops of every product: sums A·B kept in registers, then an epilogue on them before they reach C.
 
 `accumulate` adds A·B to a panel of sums, NR columns wide, in register tiles; `finish` turns the panel into NR columns
-of C. So the sums pass through memory, which never leaves the nearest cache; but a product can be cut
-along k, into slices of B that stay near, without a change of any bit: a sum goes on where it was left. And the epilogue
-is compiled once, not unrolled over the registers of every body.
+of C. So the sums pass through memory, which never leaves the nearest cache; but a product can be cut along k, into
+slices of B that stay near, without a change of any bit: a sum goes on where it was left. And the epilogue is compiled
+once, not unrolled over the registers of every body.
 """
 
 from typing import NamedTuple
@@ -47,8 +47,8 @@ def accumulate(typingctx, sums, a, step, rsa, csa, b, rsb, m, n, k, more):
     """sums = A·B, or sums += A·B if `more`: m > 0, k >= 0, n of up to 2 vectors or, where NV is 4, more than 3.
 
     A[i, p] = a[i*rsa + p*csa] for i < MR, and every MR rows from `step` elements further on, B[p, j] = b[p*rsb + j]:
-    pointers, and strides in elements. Where in `sums` each lies, `finish` knows. Every sum
-    runs over p = 0, 1, ... k-1, one fused multiply-add a term.
+    pointers, and strides in elements. Every sum runs over p = 0, 1, ... k-1, one fused multiply-add a term. Where in
+    `sums` each lies, `finish` knows.
     """
     index = types.intp
     signature = types.void(sums, sums, index, index, index, sums, index, index, index, index, types.boolean)
@@ -102,10 +102,9 @@ def finish_row(typingctx, epilogue, c, sums, scale, n):
 
 
 class Columns(NamedTuple):
-    """A vector of the panel's columns: where it begins, where its sums do, and which lanes are used, None for all."""
+    """A vector of the panel's columns: where it begins, and which of its lanes are used, None for all."""
 
     offset: object
-    sums: object
     mask: object = None
 
 
@@ -125,21 +124,20 @@ class Emitter:
         with self.if_else(">", self.n, 2 * lanes) as (wide, narrow):
             with wide:
                 if HOST.vectors > 2:
-                    emit(self.overlapping(self.n, HOST.vectors))
+                    emit(self.overlapping(HOST.vectors))
             with narrow, self.if_else(">", self.n, lanes) as (two, one):
                 with two:
-                    emit(self.overlapping(self.n, 2))
+                    emit(self.overlapping(2))
                 with one:
-                    emit([Columns(INDEX(0), INDEX(0), self.simd.first(self.n))])
+                    emit([Columns(INDEX(0), self.simd.first(self.n))])
 
     def sums_stride(self, vectors):
         """From row to row of the sums: 2 vectors where not more are asked for."""
         return max(2, len(vectors)) * self.simd.lanes
 
-    def overlapping(self, n, vectors):
-        starts = [INDEX(v * self.simd.lanes) for v in range(vectors)]
-        last = Columns(self.builder.sub(n, INDEX(self.simd.lanes)), starts[-1])
-        return [*(Columns(start, start) for start in starts[:-1]), last]
+    def overlapping(self, vectors):
+        last = Columns(self.builder.sub(self.n, INDEX(self.simd.lanes)))
+        return [*(Columns(INDEX(v * self.simd.lanes)) for v in range(vectors - 1)), last]
 
     def at(self, pointer, elements):
         return self.builder.gep(pointer, [elements])
@@ -195,9 +193,9 @@ class Accumulate(Emitter):
         stride = self.sums_stride(vectors)
         tile = self.at(self.sums, builder.mul(i, INDEX(stride)))
         totals = [
-            (simd.variable(), self.at(tile, builder.add(INDEX(t * stride), vector.sums)))
+            (simd.variable(), self.at(tile, INDEX(t * stride + j * simd.lanes)))
             for t in range(rows)
-            for vector in vectors
+            for j in range(len(vectors))
         ]
         with builder.if_else(self.more) as (further, first):
             with further:
@@ -259,8 +257,8 @@ class AddRows(Emitter):
             row = self.at(self.b, self.builder.mul(loop.index, self.rsb))
             for total, vector in zip(totals, vectors, strict=True):
                 total.set(total.get() + self.simd.load(self.at(row, vector.offset), vector.mask))
-        for total, vector in zip(totals, vectors, strict=True):
-            self.simd.store(total.get(), self.at(self.sums, vector.sums))
+        for j, total in enumerate(totals):
+            self.simd.store(total.get(), self.at(self.sums, INDEX(j * self.simd.lanes)))
 
 
 class Finish(Emitter):
@@ -302,18 +300,18 @@ class Finish(Emitter):
 
     def emit_vectors(self, epilogue, rows, vectors, into_sums):
         """The registers of some rows of C, as if they were one."""
-        simd, places = self.simd, [(row, vector) for row in rows for vector in vectors]
+        simd, places = self.simd, [(row, j, vector) for row in rows for j, vector in enumerate(vectors)]
 
         def load(pointer, stride):
-            return joined(simd.load(self.at_row(pointer, stride, row, v.offset), v.mask) for row, v in places)
+            return joined(simd.load(self.at_row(pointer, stride, row, v.offset), v.mask) for row, _, v in places)
 
         stride = INDEX(self.sums_stride(vectors))
-        sums = [self.at_row(self.sums, stride, row, v.sums) for row, v in places]
+        sums = [self.at_row(self.sums, stride, row, INDEX(j * simd.lanes)) for row, j, _ in places]
         total = joined(map(simd.load, sums))
         e = load(self.e, self.rse) if epilogue.reads_e else None
         c = load(self.c, self.rsc) if epilogue.reads_c else None
         values = split(epilogue.finish(total, e, c, total.simd.splat(self.scale)), simd)
-        for value, at, (row, v) in zip(values, sums, places, strict=True):
+        for value, at, (row, _, v) in zip(values, sums, places, strict=True):
             if into_sums:
                 simd.store(value, at)
             else:

@@ -12,7 +12,7 @@ from collections import namedtuple
 import numpy as np
 from numba.extending import register_jitable
 
-from .blocking import CACHE_LINE, SHARE
+from .blocking import CACHE_LINE
 from .compiling import jit
 from .gemm import panels_size
 from .layer import finish_gradient, layer_delta, layer_forward, layer_input_gradient
@@ -20,7 +20,7 @@ from .loss import mse_output_delta
 from .matrix import Matrix, advance, matrix, pointer, row_major, rows, transposed
 from .microkernel import STORE
 from .panel import all_finite, copy_any
-from .parallel import Crew, crew_of, lead, share
+from .parallel import Crew, crew_of, lead, share, worth_sharing
 from .tasks import address, reference, task_address
 
 Workspace = namedtuple("Workspace", "activations deltas delta_size x y panels")
@@ -108,7 +108,7 @@ def work(sizes, batch, samples, team):
     for layer in range(1, sizes.size):
         weights = sizes[layer - 1] * sizes[layer]
         largest, total = max(largest, weights), total + weights
-    return 3 * samples * total if batch * largest >= 2 * min(team.grain, SHARE) else 0
+    return 3 * samples * total if worth_sharing(batch * largest, team.grain) else 0
 
 
 @jit

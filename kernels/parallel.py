@@ -15,7 +15,7 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload, register_jitable
 
-from .blocking import CACHE_LINE, GRAIN, MOST_THREADS, SHARE
+from .blocking import CACHE_LINE, GRAIN, MOST_THREADS, PATIENCE, SHARE, TASKS_EACH
 from .compiling import jit
 from .tasks import address, call_task, reference, task_address
 
@@ -33,8 +33,6 @@ ARRIVED, ROUND, HELPING, JOB, NEXT = range(5)
 THREADS, FUNCTION, ARGUMENTS, TASKS = range(4)  # in the line JOB
 KEPT = 1  # in a worker's line NEXT + worker: what tasks of a round, before this one, left in the worker's own memory
 OVER = -1  # the last ROUND
-TASKS_EACH = 4  # for every thread
-PATIENCE = 1024  # turns of waiting: some tens of us
 
 
 def crew_of(team):
@@ -253,9 +251,14 @@ def share(function, arguments, tasks, memory):
 
 
 @jit(inline=True)
+def worth_sharing(work, grain):
+    """Whether two threads that have been called together, for `grain` each, gain from sharing so many multiply-adds."""
+    return work >= 2 * min(grain, SHARE)
+
+
+@jit(inline=True)
 def tasks_for(work, crew):
     """Into how many tasks to cut so many multiply-adds: several a thread, so that one who is late finds less to do."""
-    enough = min(crew.grain, SHARE)
-    if crew.memory == 0 or work < 2 * enough:
+    if crew.memory == 0 or not worth_sharing(work, crew.grain):
         return 1
-    return min(TASKS_EACH * read(crew.memory, JOB, THREADS), TASKS_EACH * work // enough)
+    return TASKS_EACH * min(read(crew.memory, JOB, THREADS), work // min(crew.grain, SHARE))

@@ -28,7 +28,6 @@ class Simd:
         self.vector = ir.VectorType(self.scalar, lanes)
         self.integer = ir.IntType(self.bits)
         self.integers = ir.VectorType(self.integer, lanes)
-        self.booleans = ir.VectorType(ir.IntType(1), lanes)
         self.suffix = f"v{lanes}f{self.bits}"
 
     @classmethod

@@ -17,10 +17,10 @@ def rng():
 
 
 def hard_extents(dtype):
-    """0, 1, 2, around the MR rows of a tile, and all numbers of vectors in a panel."""
+    """0, 1, 2, around the MR rows of a tile, all numbers of vectors in a panel, and several panels."""
     lanes = HOST.lanes(np.dtype(dtype).itemsize)
-    vectors = {v * lanes + 1 for v in range(1, HOST.vectors + 1)}
-    return sorted({0, 1, 2, MR - 1, MR + 1, HOST.vectors * lanes - 1, 33} | vectors)
+    nr = HOST.vectors * lanes
+    return sorted({0, 1, 2, MR - 1, MR + 1, nr - 1, 2 * nr + 1, 33, *range(lanes + 1, nr + 2, lanes)})
 
 
 def _strided(array):
