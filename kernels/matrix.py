@@ -49,6 +49,17 @@ def pointer_at(typingctx, address, like):
     return result(types.intp, like), codegen
 
 
+def itemsize(data):
+    """Bytes of an element of an array or behind a pointer: a constant, in compiled code, which divides by a shift."""
+    raise NotImplementedError("for compiled code")
+
+
+@overload(itemsize)
+def _itemsize(data):
+    size = data.dtype.bitwidth // 8
+    return lambda data: size
+
+
 def matrix(array):
     """Matrix of a 2-D array, in compiled code; a Matrix is given back as it is."""
     raise NotImplementedError("for compiled code")
@@ -63,8 +74,8 @@ def _matrix(array):
                 pointer(array),
                 array.shape[0],
                 array.shape[1],
-                array.strides[0] // array.itemsize,
-                array.strides[1] // array.itemsize,
+                array.strides[0] // itemsize(array),
+                array.strides[1] // itemsize(array),
             )
 
         return from_array
@@ -83,7 +94,7 @@ def _row(vector):
     if isinstance(vector, types.Array) and vector.ndim == 1 and vector.aligned:
 
         def from_array(vector):
-            return Matrix(pointer(vector), 1, vector.shape[0], 0, vector.strides[0] // vector.itemsize)
+            return Matrix(pointer(vector), 1, vector.shape[0], 0, vector.strides[0] // itemsize(vector))
 
         return from_array
     if isinstance(vector, types.NamedTuple) and vector.instance_class is Matrix:

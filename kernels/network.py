@@ -17,7 +17,7 @@ from .compiling import jit
 from .gemm import panels_size
 from .layer import finish_gradient, layer_delta, layer_forward, layer_input_gradient
 from .loss import mse_output_delta
-from .matrix import Matrix, advance, matrix, pointer, row_major, rows, transposed
+from .matrix import Matrix, advance, itemsize, matrix, pointer, row_major, rows, transposed
 from .microkernel import STORE
 from .panel import all_finite, copy_any
 from .parallel import Crew, crew_of, lead, share, worth_sharing
@@ -75,7 +75,7 @@ def workspace_size(sizes, batch_size, itemsize, threads=1):
 @register_jitable
 def divide(workspace, sizes, batch):
     """The Workspace of a batch, in the vector `workspace`."""
-    activations_size, delta_size, x_size, y_size = extents(sizes, batch, workspace.itemsize)
+    activations_size, delta_size, x_size, y_size = extents(sizes, batch, itemsize(workspace))
     activations = pointer(workspace)
     deltas = advance(activations, activations_size)
     x = advance(deltas, 2 * delta_size)
@@ -84,9 +84,9 @@ def divide(workspace, sizes, batch):
 
 
 @register_jitable
-def spaced(data, rows, columns, itemsize):
+def spaced(data, rows, columns):
     """Matrix of the workspace that begins at the pointer `data`."""
-    return Matrix(data, rows, columns, row_stride(columns, itemsize), 1)
+    return Matrix(data, rows, columns, row_stride(columns, itemsize(data)), 1)
 
 
 @register_jitable
@@ -120,7 +120,7 @@ def forward(parameters, x, sizes, workspace, team):
     for layer in range(1, sizes.size):
         n_in, n_out = sizes[layer - 1], sizes[layer]
         W, b = layer_parameters(parameters, n_in, n_out)
-        below, g = g, spaced(activations, g.rows, n_out, workspace.itemsize)
+        below, g = g, spaced(activations, g.rows, n_out)
         layer_forward(g, below, W, b, panels, team)
         activations = advance(activations, padded(g.rows * g.row_stride))
         parameters = advance(parameters, layer_size(n_in, n_out))
@@ -138,24 +138,24 @@ def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes,
     the target, takes a step of `scale` against them.
     """
     x = matrix(x)
-    batch, itemsize = x.rows, workspace.itemsize
+    batch = x.rows
     parameters, target = pointer(parameters), pointer(target)
     activations, deltas, delta_size, _, _, panels = divide(workspace, sizes, batch)
     offset, end = 0, 0  # of the layer's parameters, and of its activations
     for layer in range(1, sizes.size):
         offset += layer_size(sizes[layer - 1], sizes[layer])
-        end += padded(batch * row_stride(sizes[layer], itemsize))
+        end += padded(batch * row_stride(sizes[layer], itemsize(workspace)))
     for layer in range(sizes.size - 1, 0, -1):
         n_in, n_out = sizes[layer - 1], sizes[layer]
         offset -= layer_size(n_in, n_out)
-        end -= padded(batch * row_stride(n_out, itemsize))
+        end -= padded(batch * row_stride(n_out, itemsize(workspace)))
         W, _ = layer_parameters(advance(parameters, offset), n_in, n_out)
-        delta = spaced(advance(deltas, layer % 2 * delta_size), batch, n_out, itemsize)
+        delta = spaced(advance(deltas, layer % 2 * delta_size), batch, n_out)
         below = x
         if layer > 1:
-            start = end - padded(batch * row_stride(n_in, itemsize))
-            below = spaced(advance(activations, start), batch, n_in, itemsize)
-            delta_below = spaced(advance(deltas, (layer - 1) % 2 * delta_size), batch, n_in, itemsize)
+            start = end - padded(batch * row_stride(n_in, itemsize(workspace)))
+            below = spaced(advance(activations, start), batch, n_in)
+            delta_below = spaced(advance(deltas, (layer - 1) % 2 * delta_size), batch, n_in)
             layer_delta(delta_below, delta, below, W, panels, team)
         elif with_grad_x:
             layer_input_gradient(grad_x, delta, W, panels, team)
@@ -167,11 +167,10 @@ def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes,
 def output_loss(g, y, sizes, workspace):
     """𝓛 of the output g that `forward` returned; δ⁽ᴸ⁾ is left in the workspace."""
     _, deltas, delta_size, _, batch_y, _ = divide(workspace, sizes, g.rows)
-    itemsize = workspace.itemsize
     if y.column_stride != 1:
-        given, y = y, spaced(batch_y, g.rows, g.columns, itemsize)
+        given, y = y, spaced(batch_y, g.rows, g.columns)
         copy_any(y, given)
-    delta = spaced(advance(deltas, (sizes.size - 1) % 2 * delta_size), g.rows, g.columns, itemsize)
+    delta = spaced(advance(deltas, (sizes.size - 1) % 2 * delta_size), g.rows, g.columns)
     return mse_output_delta(delta, g, y)
 
 

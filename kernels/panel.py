@@ -24,14 +24,20 @@ def copy(target, source):
 
 
 @register_jitable
-def copy_checked(target, source):
-    """target = source, Matrices of one row; whether all of it is finite. The columns of target are adjacent."""
+def gather(target, source, order):
+    """target = rows order[0], order[1], ... of source, and whether all of them are finite.
+
+    `order` is a pointer to as many numbers as target has rows; the columns of target are adjacent.
+    """
     if source.column_stride == 1:
-        return _copy_checked(target.data, source.data, source.columns)
+        return _gather(
+            target.data, target.row_stride, source.data, source.row_stride, order, target.rows, target.columns
+        )
     finite = True
-    for j in range(source.columns):
-        put(target, 0, j, get(source, 0, j))
-        finite &= np.isfinite(get(source, 0, j))
+    for i in range(target.rows):
+        for j in range(target.columns):
+            put(target, i, j, get(source, order[i], j))
+            finite &= np.isfinite(get(source, order[i], j))
     return finite
 
 
@@ -63,54 +69,59 @@ def _all_finite(typingctx, data, stride, m, n):
 
     def codegen(context, builder, signature, args):
         data, stride, m, n = args
-        row = Row(Simd.of_host(builder, signature.args[0].dtype), n)
-        with cgutils.for_range(builder, m) as loop:
-            row.check(builder.gep(data, [builder.mul(loop.index, stride)]))
-        return row.finite()
+        simd = Simd.of_host(builder, signature.args[0].dtype)
+        return emit_rows(simd, m, n, lambda i: (builder.gep(data, [builder.mul(i, stride)]), None))
 
     return signature, codegen
 
 
 @intrinsic
-def _copy_checked(typingctx, target, source, n):
-    signature = types.boolean(target, target, types.intp)
+def _gather(typingctx, target, rst, source, rss, order, m, n):
+    index = types.intp
+    signature = types.boolean(target, index, target, index, types.CPointer(index), index, index)
 
     def codegen(context, builder, signature, args):
-        target, source, n = args
-        row = Row(Simd.of_host(builder, signature.args[0].dtype), n)
-        row.check(source, target)
-        return row.finite()
+        target, rst, source, rss, order, m, n = args
+
+        def row(i):
+            number = builder.load(builder.gep(order, [i]))
+            of, to = builder.mul(number, rss), builder.mul(i, rst)
+            return builder.gep(source, [of]), builder.gep(target, [to])
+
+        return emit_rows(Simd.of_host(builder, signature.args[0].dtype), m, n, row)
 
     return signature, codegen
 
 
-class Row:
-    """Code that looks through rows of n adjacent elements, vector by vector, for one that is not finite."""
+def emit_rows(simd, m, n, row):
+    """Code that looks through m rows of n elements, row(i) = (source, target), copying those that have a target.
 
-    def __init__(self, simd, n):
-        self.simd, self.builder, self.n = simd, simd.builder, n
-        self.whole = self.builder.and_(n, INDEX(-simd.lanes))
-        self.mask = simd.first(self.builder.sub(n, self.whole))
-        self.total = simd.variable()  # of 0 x: 0 or NaN
-        self.total.set(simd.constant(0))
+    Returns whether all elements are finite. It is one loop, without calls and almost without branches: the processor
+    then reads far enough ahead to wait for many rows at once, which lie anywhere in memory.
+    """
+    builder, lanes = simd.builder, INDEX(simd.lanes)
+    total = simd.variable()  # of 0 x: 0 or NaN
+    total.set(simd.constant(0))
 
-    def check(self, source, target=None):
-        """Look through the row at `source`, and copy it to `target`."""
-        builder, simd = self.builder, self.simd
+    def vector(source, target, j, mask=None):
+        value = simd.load(builder.gep(source, [j]), mask)
+        if target is not None:
+            simd.store(value, builder.gep(target, [j]), mask)
+        total.set(fma(value, 0, total.get()))
 
-        def vector(j, mask=None):
-            value = simd.load(builder.gep(source, [j]), mask)
-            if target is not None:
-                simd.store(value, builder.gep(target, [j]), mask)
-            self.total.set(fma(value, 0, self.total.get()))
-
-        with cgutils.for_range_slice(builder, INDEX(0), self.whole, INDEX(simd.lanes)) as (j, _):
-            vector(j)
-        with builder.if_then(builder.icmp_signed("<", self.whole, self.n)):
-            vector(self.whole, self.mask)
-
-    def finite(self):
-        return self.simd.all(self.total.get() < 1)
+    with builder.if_else(builder.icmp_signed(">=", n, lanes)) as (wide, narrow):
+        with wide:
+            last = builder.sub(n, lanes)  # where the last vector begins, which may overlap the one before
+            with cgutils.for_range(builder, m) as loop:
+                source, target = row(loop.index)
+                with cgutils.for_range_slice(builder, INDEX(0), last, lanes) as (j, _):
+                    vector(source, target, j)
+                vector(source, target, last)
+        with narrow:
+            mask = simd.first(n)
+            with cgutils.for_range(builder, m) as loop:
+                vector(*row(loop.index), INDEX(0), mask)
+    return simd.all(total.get() < 1)
 
 
 @register_jitable
@@ -191,23 +202,37 @@ def copy_transposed(typingctx, target, rst, source, css, m, n):
         target, rst, source, css, m, n = args
         simd = Simd.of_host(builder, signature.args[0].dtype)
         lanes = INDEX(simd.lanes)
-        last = builder.sub(n, INDEX(1))
 
-        with cgutils.for_range_slice(builder, INDEX(0), n, lanes) as (j, _):
-            columns = builder.sub(n, j)
-            with cgutils.for_range_slice(builder, INDEX(0), m, lanes) as (i, _):
-                rows = builder.sub(m, i)
-                mask = simd.first(rows)
-                loaded = []
-                for t in range(simd.lanes):
-                    column = builder.add(j, INDEX(t))
-                    column = builder.select(builder.icmp_signed("<", column, last), column, last)
-                    start = builder.add(i, builder.mul(column, css))
-                    loaded.append(simd.load(builder.gep(source, [start]), mask))
-                for t, row in enumerate(transposed(loaded)):
-                    at = builder.gep(target, [builder.add(builder.mul(builder.add(i, INDEX(t)), rst), j)])
-                    inside = builder.icmp_signed("<", INDEX(t), rows)
-                    simd.store(row, at, simd.first(builder.select(inside, columns, INDEX(0))))
+        def square(to, of):
+            """Of as many rows and columns as a vector has lanes."""
+            loaded = [simd.load(builder.gep(of, [builder.mul(css, INDEX(t))])) for t in range(simd.lanes)]
+            for t, row in enumerate(transposed(loaded)):
+                simd.store(row, builder.gep(to, [builder.mul(rst, INDEX(t))]))
+
+        def part(to, of, rows, columns):
+            """Of fewer."""
+            mask, last = simd.first(rows), builder.sub(columns, INDEX(1))
+            loaded = []
+            for t in range(simd.lanes):
+                column = builder.select(builder.icmp_signed("<", INDEX(t), last), INDEX(t), last)
+                loaded.append(simd.load(builder.gep(of, [builder.mul(css, column)]), mask))
+            for t, row in enumerate(transposed(loaded)):
+                mask = simd.first(builder.select(builder.icmp_signed("<", INDEX(t), rows), columns, INDEX(0)))
+                simd.store(row, builder.gep(to, [builder.mul(rst, INDEX(t))]), mask)
+
+        with (
+            cgutils.for_range_slice(builder, INDEX(0), n, lanes) as (j, _),
+            cgutils.for_range_slice(builder, INDEX(0), m, lanes) as (i, _),
+        ):
+            to = builder.gep(target, [builder.add(builder.mul(i, rst), j)])
+            of = builder.gep(source, [builder.add(i, builder.mul(j, css))])
+            rows, columns = builder.sub(m, i), builder.sub(n, j)
+            fewer = builder.select(builder.icmp_signed("<", rows, columns), rows, columns)
+            with builder.if_else(builder.icmp_signed(">=", fewer, lanes)) as (whole, rest):
+                with whole:
+                    square(to, of)
+                with rest:
+                    part(to, of, rows, columns)
         return context.get_dummy_value()
 
     return signature, codegen

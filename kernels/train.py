@@ -7,10 +7,10 @@ import numpy as np
 
 from .blocking import COPY
 from .compiling import jit
-from .matrix import matrix, rows
+from .matrix import advance, matrix, pointer, rows
 from .microkernel import SGD
 from .network import backward, divide, forward, output_loss, spaced, work
-from .panel import all_finite, copy_checked
+from .panel import all_finite, gather
 from .parallel import Crew, crew_of, lead, share, tasks_for
 from .tasks import address, reference, task_address
 
@@ -52,15 +52,14 @@ def train_minibatches(parameters, X, Y, order, first, last, loss, batch_size, le
 def _train(arguments, memory, _):
     result, parameters, X, Y, order, last, batch_size, learning_rate, sizes, workspace, team = arguments[0]
     team = Crew(team.threads, team.grain, memory)
-    itemsize = workspace.itemsize
     loss, first = result[0]
     while first < last:
         batch = min(batch_size, last - first)
         x, y = rows(X, first, batch), rows(Y, first, batch)
         if order.size > 0:
             _, _, _, batch_x, batch_y, _ = divide(workspace, sizes, batch)
-            x = spaced(batch_x, batch, X.columns, itemsize)
-            y = spaced(batch_y, batch, Y.columns, itemsize)
+            x = spaced(batch_x, batch, X.columns)
+            y = spaced(batch_y, batch, Y.columns)
             finite = reference(np.intp(1))
             parts = tasks_for(COPY * batch * X.columns, team)
             gathering = reference((finite, x, y, X, Y, order, first, parts))
@@ -82,8 +81,9 @@ def _train(arguments, memory, _):
 def _gather(arguments, task, _):
     """One task's share of the rows of a minibatch."""
     finite, x, y, X, Y, order, first, parts = arguments[0]
-    for i in range(task * x.rows // parts, (task + 1) * x.rows // parts):
-        x_finite = copy_checked(rows(x, i, 1), rows(X, order[first + i], 1))
-        y_finite = copy_checked(rows(y, i, 1), rows(Y, order[first + i], 1))
-        if not (x_finite and y_finite):
-            finite[0] = 0
+    start, end = task * x.rows // parts, (task + 1) * x.rows // parts
+    numbers = advance(pointer(order), first + start)
+    x_finite = gather(rows(x, start, end - start), X, numbers)
+    y_finite = gather(rows(y, start, end - start), Y, numbers)
+    if not (x_finite and y_finite):
+        finite[0] = 0

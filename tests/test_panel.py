@@ -1,4 +1,4 @@
-"""Copies of blocks and their finiteness, in every order that source and target can have."""
+"""Copies of blocks and of rows, and their finiteness, in every order that source and target can have."""
 
 import itertools
 
@@ -8,12 +8,18 @@ from conftest import FORMS, hard_extents
 from numba import njit
 
 from fastmlp.kernels.entry import _matrix, place
-from fastmlp.kernels.panel import all_finite, copy
+from fastmlp.kernels.matrix import pointer
+from fastmlp.kernels.panel import all_finite, copy, gather
 
 
 @njit
 def _copy(target, source, like):
     copy(_matrix(target, like), _matrix(source, like))
+
+
+@njit
+def _gather(target, source, order, like):
+    return gather(_matrix(target, like), _matrix(source, like), pointer(order))
 
 
 @njit
@@ -31,6 +37,33 @@ def test_copy(form, dtype, rng):
         np.testing.assert_array_equal(target, source)
         target[...] = -1
         assert (frame == -1).all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_gather_copies_the_rows_in_the_order_given(form, dtype, rng):
+    for n in hard_extents(dtype):
+        around = FORMS[form](np.full((9, n + 2), np.nan, dtype))
+        source = around[1:-1, 1:-1]
+        source[...] = rng.standard_normal(source.shape)
+        frame = np.full((7, n + 2), -1, dtype)
+        target = frame[1:-1, 1:-1]
+        order = rng.integers(0, 7, 5)
+        assert _gather(place(target), place(source), order, np.empty(0, dtype))
+        np.testing.assert_array_equal(target, source[order])
+        target[...] = -1
+        assert (frame == -1).all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_gather_sees_what_is_not_finite_in_the_rows_it_copies(form, bad, dtype):
+    for n in (1, 5, 40):
+        for row, j in itertools.product((1, 3), range(n)):
+            source = FORMS[form](np.full((4, n), np.finfo(dtype).max, dtype))
+            source[row, j] = bad
+            target = np.empty((3, n), dtype)
+            finite = _gather(place(target), place(source), np.array([2, 3, 0]), np.empty(0, dtype))
+            assert finite == (row == 1)
 
 
 @pytest.mark.parametrize("form", FORMS)
