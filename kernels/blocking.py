@@ -43,8 +43,8 @@ CACHE_LINE = 64  # bytes
 # Blocks of a product, in elements; measured on AVX-512 in float32.
 KC = 1024  # of k: a panel of B, 256 KB, stays in the second cache; steps of 1024x4 take 2 to 6 % longer with 128 to 256
 MC = 10  # tiles of rows that a slice of k goes through before the next, where there are several
-PACK_ROWS = 48  # rows of C from which on it pays to copy a panel of B whose rows lie apart
-L1 = 8192  # if all of B is more than this, which stays in the first cache
+PACK_ROWS = 48  # rows of C from which on it pays to copy a panel of B whose rows lie apart, if all of B is more than L1
+L1 = 8192  # elements that stay in the first cache
 A_BLOCK = 1 << 18  # A is used in blocks of rows that stay in the second cache
 A_PACKED = 1 << 20  # or is copied, in blocks of this size: read in order, it may come from the third
 # Panels of C from which on A is copied: where its rows are adjacent, which else are 12 reads far apart in every step of
@@ -52,7 +52,7 @@ A_PACKED = 1 << 20  # or is copied, in blocks of this size: read in order, it ma
 # at 114 GFLOP/s in place of 87, and a step of 1024x4 by 1024 take 128 ms in place of 144.
 A_COLUMNS = 4
 A_ROWS_COLUMNS = 8
-PREFETCH = 64  # k from which on the part of C that comes next is fetched beforehand
+PREFETCH = 64  # k from which on the part of C that comes next is fetched beforehand, if C is more than L1
 
 PREDICT_ROWS = 256  # samples that go through all layers together, so that activations stay in the L2 cache
 

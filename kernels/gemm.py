@@ -139,6 +139,7 @@ def compute_tiles(arguments, task, worker):
     rest = c.columns - whole * nr
     panels = whole + (rest > 0) + (rest > columns_at_once(rest, nr, two))
     tiles = down * panels
+    distant = k >= PREFETCH and c.rows * c.columns > L1
     group = sums_tiles(k) if c.column_stride == 1 and e.column_stride == 1 else 1
     width = two if c.columns <= two else nr
     sums = advance(scratch, worker * worker_size(k, mr, width))
@@ -166,7 +167,7 @@ def compute_tiles(arguments, task, worker):
             i = t * mr
             m = min(min(group, bottom - t) * mr, c.rows - i)
             c_block, e_block = block(c, i, j, m, n), block(e, i, j, m, n)
-            if k >= PREFETCH:
+            if distant:
                 expect(c_block, True)
                 if epilogue == SIGMOID_DELTA:
                     expect(e_block, False)
