@@ -1,7 +1,7 @@
-"""`Matrix`: where a matrix lies in memory, so that one compiled kernel serves every layout.
+"""`Matrix` and `Vector`: where they lie in memory, so that one compiled kernel serves every layout.
 
 A transpose is a swap of strides, a block is a moved pointer; neither counts references nor allocates. The
-array that a Matrix was made of must outlive it: kernels make them of their arguments, which do.
+array that one was made of must outlive it: kernels make them of their arguments, which do.
 """
 
 from collections import namedtuple
@@ -12,6 +12,10 @@ from numba.extending import intrinsic, overload, register_jitable
 
 Matrix = namedtuple("Matrix", "data rows columns row_stride column_stride")
 """Element [i, j] is at data + i*row_stride + j*column_stride, in elements; strides may be 0 or negative."""
+
+
+Vector = namedtuple("Vector", "data size")
+"""Element [i] is at data + i."""
 
 
 @intrinsic
@@ -82,6 +86,20 @@ def _matrix(array):
     if isinstance(array, types.NamedTuple) and array.instance_class is Matrix:
         return lambda array: array
     raise TypingError(f"expected an aligned two-dimensional array or a Matrix, got {array}")
+
+
+def vector(array):
+    """Vector of a 1-D array whose elements are adjacent, in compiled code; a Vector is given back as it is."""
+    raise NotImplementedError("for compiled code")
+
+
+@overload(vector)
+def _vector(array):
+    if isinstance(array, types.Array) and array.ndim == 1:
+        return lambda array: Vector(pointer(array), array.size)
+    if isinstance(array, types.NamedTuple) and array.instance_class is Vector:
+        return lambda array: array
+    raise TypingError(f"expected a one-dimensional array or a Vector, got {array}")
 
 
 def row(vector):

@@ -17,7 +17,7 @@ from .compiling import jit
 from .gemm import panels_size
 from .layer import finish_gradient, layer_delta, layer_forward, layer_input_gradient
 from .loss import mse_output_delta
-from .matrix import Matrix, advance, itemsize, matrix, pointer, row_major, rows, transposed
+from .matrix import Matrix, Vector, advance, itemsize, matrix, pointer, row_major, rows, transposed, vector
 from .microkernel import STORE
 from .panel import all_finite, copy_any
 from .parallel import Crew, crew_of, lead, share, worth_sharing
@@ -48,22 +48,22 @@ def padded(elements):
 def extents(sizes, batch, itemsize):
     """Elements for the activations of all layers, for the δ of any, and for x and y."""
     activations, delta = 0, 0
-    for layer in range(1, len(sizes)):
-        elements = padded(batch * row_stride(sizes[layer], itemsize))
+    for layer in range(1, sizes.size):
+        elements = padded(batch * row_stride(sizes.data[layer], itemsize))
         activations += elements
         delta = max(delta, elements)
     return (
         activations,
         delta,
-        padded(batch * row_stride(sizes[0], itemsize)),
-        padded(batch * row_stride(sizes[len(sizes) - 1], itemsize)),
+        padded(batch * row_stride(sizes.data[0], itemsize)),
+        padded(batch * row_stride(sizes.data[sizes.size - 1], itemsize)),
     )
 
 
 def workspace_size(sizes, batch_size, itemsize, threads=1):
     """Elements of workspace for batches of up to `batch_size` samples and teams of up to `threads` threads."""
     sizes = [int(size) for size in sizes]
-    activations, delta, x, y = extents(sizes, batch_size, itemsize)
+    activations, delta, x, y = extents(Vector(sizes, len(sizes)), batch_size, itemsize)
     panels = max(
         panels_size(*m_n_k, itemsize, threads)
         for n_in, n_out in itertools.pairwise(sizes)
@@ -74,13 +74,12 @@ def workspace_size(sizes, batch_size, itemsize, threads=1):
 
 @register_jitable
 def divide(workspace, sizes, batch):
-    """The Workspace of a batch, in the vector `workspace`."""
+    """The Workspace of a batch, from the pointer `workspace` on."""
     activations_size, delta_size, x_size, y_size = extents(sizes, batch, itemsize(workspace))
-    activations = pointer(workspace)
-    deltas = advance(activations, activations_size)
+    deltas = advance(workspace, activations_size)
     x = advance(deltas, 2 * delta_size)
     y = advance(x, x_size)
-    return Workspace(activations, deltas, delta_size, x, y, advance(y, y_size))
+    return Workspace(workspace, deltas, delta_size, x, y, advance(y, y_size))
 
 
 @register_jitable
@@ -106,7 +105,7 @@ def work(sizes, batch, samples, team):
     """Multiply-adds of a pass forward and back over so many samples, 0 if no product of a batch can be shared."""
     largest, total = 0, 0
     for layer in range(1, sizes.size):
-        weights = sizes[layer - 1] * sizes[layer]
+        weights = sizes.data[layer - 1] * sizes.data[layer]
         largest, total = max(largest, weights), total + weights
     return 3 * samples * total if worth_sharing(batch * largest, team.grain) else 0
 
@@ -114,21 +113,26 @@ def work(sizes, batch, samples, team):
 @jit
 def forward(parameters, x, sizes, workspace, team):
     """g⁽ℓ⁾ = σ(g⁽ℓ⁻¹⁾ W⁽ℓ⁾ᵀ + b⁽ℓ⁾) for ℓ = 1 ... L, kept in the workspace; the Matrix of the last is returned."""
-    g = matrix(x)
-    parameters = pointer(parameters)
-    activations, _, _, _, _, panels = divide(workspace, sizes, g.rows)
+    x, sizes = matrix(x), vector(sizes)
+    return forward_layers(pointer(parameters), x, sizes, divide(pointer(workspace), sizes, x.rows), team)
+
+
+@jit
+def forward_layers(parameters, x, sizes, space, team):
+    """`forward` with a pointer, a Matrix, a Vector and a Workspace, as the functions below."""
+    g, activations = x, space.activations
     for layer in range(1, sizes.size):
-        n_in, n_out = sizes[layer - 1], sizes[layer]
+        n_in, n_out = sizes.data[layer - 1], sizes.data[layer]
         W, b = layer_parameters(parameters, n_in, n_out)
         below, g = g, spaced(activations, g.rows, n_out)
-        layer_forward(g, below, W, b, panels, team)
+        layer_forward(g, below, W, b, space.panels, team)
         activations = advance(activations, padded(g.rows * g.row_stride))
         parameters = advance(parameters, layer_size(n_in, n_out))
     return g
 
 
 @jit
-def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes, workspace, team):
+def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes, space, team):
     """Backward from the δ⁽ᴸ⁾ that `output_loss` left, through the activations that `forward` did: from ℓ = L to 1
 
         δ⁽ℓ⁻¹⁾ = (δ⁽ℓ⁾ W⁽ℓ⁾) ⊙ g⁽ℓ⁻¹⁾ (1 - g⁽ℓ⁻¹⁾),  or for ℓ = 1, `with_grad_x`, ∇x = δ⁽¹⁾ W⁽¹⁾
@@ -137,40 +141,36 @@ def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes,
     The epilogue STORE puts ∇W and ∇b into `target`, laid out as `parameters`; SGD, with the parameters themselves as
     the target, takes a step of `scale` against them.
     """
-    x = matrix(x)
-    batch = x.rows
-    parameters, target = pointer(parameters), pointer(target)
-    activations, deltas, delta_size, _, _, panels = divide(workspace, sizes, batch)
+    batch, size = x.rows, itemsize(target)
     offset, end = 0, 0  # of the layer's parameters, and of its activations
     for layer in range(1, sizes.size):
-        offset += layer_size(sizes[layer - 1], sizes[layer])
-        end += padded(batch * row_stride(sizes[layer], itemsize(workspace)))
+        offset += layer_size(sizes.data[layer - 1], sizes.data[layer])
+        end += padded(batch * row_stride(sizes.data[layer], size))
     for layer in range(sizes.size - 1, 0, -1):
-        n_in, n_out = sizes[layer - 1], sizes[layer]
+        n_in, n_out = sizes.data[layer - 1], sizes.data[layer]
         offset -= layer_size(n_in, n_out)
-        end -= padded(batch * row_stride(n_out, itemsize(workspace)))
+        end -= padded(batch * row_stride(n_out, size))
         W, _ = layer_parameters(advance(parameters, offset), n_in, n_out)
-        delta = spaced(advance(deltas, layer % 2 * delta_size), batch, n_out)
+        delta = spaced(advance(space.deltas, layer % 2 * space.delta_size), batch, n_out)
         below = x
         if layer > 1:
-            start = end - padded(batch * row_stride(n_in, itemsize(workspace)))
-            below = spaced(advance(activations, start), batch, n_in)
-            delta_below = spaced(advance(deltas, (layer - 1) % 2 * delta_size), batch, n_in)
-            layer_delta(delta_below, delta, below, W, panels, team)
+            start = end - padded(batch * row_stride(n_in, size))
+            below = spaced(advance(space.activations, start), batch, n_in)
+            delta_below = spaced(advance(space.deltas, (layer - 1) % 2 * space.delta_size), batch, n_in)
+            layer_delta(delta_below, delta, below, W, space.panels, team)
         elif with_grad_x:
-            layer_input_gradient(grad_x, delta, W, panels, team)
+            layer_input_gradient(grad_x, delta, W, space.panels, team)
         target_W, target_b = layer_parameters(advance(target, offset), n_in, n_out)
-        finish_gradient(epilogue, target_W, target_b, delta, below, scale, panels, team)
+        finish_gradient(epilogue, target_W, target_b, delta, below, scale, space.panels, team)
 
 
 @jit(inline=True)
-def output_loss(g, y, sizes, workspace):
-    """𝓛 of the output g that `forward` returned; δ⁽ᴸ⁾ is left in the workspace."""
-    _, deltas, delta_size, _, batch_y, _ = divide(workspace, sizes, g.rows)
+def output_loss(g, y, sizes, space):
+    """𝓛 of the output g that `forward_layers` returned; δ⁽ᴸ⁾ is left in the workspace."""
     if y.column_stride != 1:
-        given, y = y, spaced(batch_y, g.rows, g.columns)
+        given, y = y, spaced(space.y, g.rows, g.columns)
         copy_any(y, given)
-    delta = spaced(advance(deltas, (sizes.size - 1) % 2 * delta_size), g.rows, g.columns)
+    delta = spaced(advance(space.deltas, (sizes.size - 1) % 2 * space.delta_size), g.rows, g.columns)
     return mse_output_delta(delta, g, y)
 
 
@@ -181,7 +181,8 @@ def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace,
     The loss is NaN, and nothing is done, if x or y is not finite. `gradient` is laid out as `parameters`. ∇x is stored
     in grad_x (batch, N⁽⁰⁾) if `with_grad_x`; else any array of two dimensions will do for it.
     """
-    x, y, grad_x = matrix(x), matrix(y), matrix(grad_x)
+    x, y, grad_x, sizes = matrix(x), matrix(y), matrix(grad_x), vector(sizes)
+    gradient, parameters, workspace = pointer(gradient), pointer(parameters), pointer(workspace)
     loss = reference(np.nan)
     arguments = reference((loss, gradient, grad_x, np.intp(with_grad_x), parameters, x, y, sizes, workspace, team))
     lead(task_address(_gradients, arguments), address(arguments), crew_of(team), work(sizes, x.rows, x.rows, team))
@@ -193,8 +194,9 @@ def _gradients(arguments, memory, _):
     loss, gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team = arguments[0]
     team = Crew(team.threads, team.grain, memory)
     if all_finite(x) and all_finite(y):
-        loss[0] = output_loss(forward(parameters, x, sizes, workspace, team), y, sizes, workspace)
-        backward(STORE, gradient, 0.0, grad_x, with_grad_x != 0, parameters, x, sizes, workspace, team)
+        space = divide(workspace, sizes, x.rows)
+        loss[0] = output_loss(forward_layers(parameters, x, sizes, space, team), y, sizes, space)
+        backward(STORE, gradient, 0.0, grad_x, with_grad_x != 0, parameters, x, sizes, space, team)
 
 
 @jit(inline=True)
@@ -204,10 +206,10 @@ def predict(g, parameters, x, batch_size, sizes, workspace, team):
     g (samples, N⁽ᴸ⁾) and x (samples, N⁽⁰⁾) may have any number of rows; row i of g depends on row i of x alone. Threads
     take batches in turn: `workspace` is as large as for `batch_size` samples for each of `team.threads`.
     """
-    g, x = matrix(g), matrix(x)
+    g, x, sizes = matrix(g), matrix(x), vector(sizes)
     finite = reference(np.intp(1))
     part = workspace.size // team.threads // 16 * 16
-    arguments = reference((finite, g, parameters, x, batch_size, sizes, workspace, part))
+    arguments = reference((finite, g, pointer(parameters), x, batch_size, sizes, pointer(workspace), part))
     shared = parameters.size * x.rows if x.rows > batch_size else 0
     lead(task_address(_predict, arguments), address(arguments), crew_of(team), shared)
     return finite[0] != 0
@@ -226,7 +228,8 @@ def _predict_batch(arguments, task, worker):
     batch = min(batch_size, x.rows - first)
     x = rows(x, first, batch)
     if all_finite(x):
-        output = forward(parameters, x, sizes, workspace[worker * part :], Crew(1, 1, 0))
+        space = divide(advance(workspace, worker * part), sizes, batch)
+        output = forward_layers(parameters, x, sizes, space, Crew(1, 1, 0))
         copy_any(rows(g, first, batch), output)
     else:
         finite[0] = 0
@@ -235,9 +238,9 @@ def _predict_batch(arguments, task, worker):
 @jit(inline=True)
 def mean_loss(parameters, x, y, batch_size, sizes, workspace, team):
     """𝓛 over all of x (samples, N⁽⁰⁾) and y (samples, N⁽ᴸ⁾), with workspace for `batch_size` samples at a time."""
-    x, y = matrix(x), matrix(y)
+    x, y, sizes = matrix(x), matrix(y), vector(sizes)
     loss = reference(0.0)
-    arguments = reference((loss, parameters, x, y, batch_size, sizes, workspace, team))
+    arguments = reference((loss, pointer(parameters), x, y, batch_size, sizes, pointer(workspace), team))
     samples = min(x.rows, batch_size)
     lead(task_address(_mean_loss, arguments), address(arguments), crew_of(team), work(sizes, samples, x.rows, team))
     return loss[0]
@@ -249,5 +252,6 @@ def _mean_loss(arguments, memory, _):
     team = Crew(team.threads, team.grain, memory)
     for first in range(0, x.rows, batch_size):
         batch = min(batch_size, x.rows - first)
-        output = forward(parameters, rows(x, first, batch), sizes, workspace, team)
-        loss[0] += output_loss(output, rows(y, first, batch), sizes, workspace) * (batch / x.rows)
+        space = divide(workspace, sizes, batch)
+        output = forward_layers(parameters, rows(x, first, batch), sizes, space, team)
+        loss[0] += output_loss(output, rows(y, first, batch), sizes, space) * (batch / x.rows)

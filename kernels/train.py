@@ -7,9 +7,9 @@ import numpy as np
 
 from .blocking import COPY
 from .compiling import jit
-from .matrix import advance, matrix, pointer, rows
+from .matrix import advance, matrix, pointer, rows, vector
 from .microkernel import SGD
-from .network import backward, divide, forward, output_loss, spaced, work
+from .network import backward, divide, forward_layers, output_loss, spaced, work
 from .panel import all_finite, gather
 from .parallel import Crew, crew_of, lead, share, tasks_for
 from .tasks import address, reference, task_address
@@ -38,7 +38,8 @@ def train_minibatches(parameters, X, Y, order, first, last, loss, batch_size, le
     plus each minibatch's loss times its part of all samples, so that an epoch from `loss` = 0 gives their mean; and
     the sample at which it stopped: before `last` where a minibatch or its loss was not finite.
     """
-    X, Y = matrix(X), matrix(Y)
+    X, Y, order, sizes = matrix(X), matrix(Y), vector(order), vector(sizes)
+    parameters, workspace = pointer(parameters), pointer(workspace)
     result = reference((loss, first))
     arguments = reference(
         (result, parameters, X, Y, order, last, batch_size, np.float64(learning_rate), sizes, workspace, team)
@@ -55,23 +56,22 @@ def _train(arguments, memory, _):
     loss, first = result[0]
     while first < last:
         batch = min(batch_size, last - first)
+        space = divide(workspace, sizes, batch)
         x, y = rows(X, first, batch), rows(Y, first, batch)
         if order.size > 0:
-            _, _, _, batch_x, batch_y, _ = divide(workspace, sizes, batch)
-            x = spaced(batch_x, batch, X.columns)
-            y = spaced(batch_y, batch, Y.columns)
+            x, y = spaced(space.x, batch, X.columns), spaced(space.y, batch, Y.columns)
             finite = reference(np.intp(1))
             parts = tasks_for(COPY * batch * X.columns, team)
-            gathering = reference((finite, x, y, X, Y, order, first, parts))
+            gathering = reference((finite, x, y, X, Y, advance(order.data, first), parts))
             share(task_address(_gather, gathering), address(gathering), parts, memory)
             if finite[0] == 0:
                 break
         elif not (all_finite(x) and all_finite(y)):
             break
-        of_batch = output_loss(forward(parameters, x, sizes, workspace, team), y, sizes, workspace)
+        of_batch = output_loss(forward_layers(parameters, x, sizes, space, team), y, sizes, space)
         if not np.isfinite(of_batch):
             break
-        backward(SGD, parameters, learning_rate, x, NO, parameters, x, sizes, workspace, team)
+        backward(SGD, parameters, learning_rate, x, NO, parameters, x, sizes, space, team)
         loss += of_batch * (batch / X.rows)
         first += batch
     result[0] = (loss, first)
@@ -80,9 +80,9 @@ def _train(arguments, memory, _):
 @jit
 def _gather(arguments, task, _):
     """One task's share of the rows of a minibatch."""
-    finite, x, y, X, Y, order, first, parts = arguments[0]
+    finite, x, y, X, Y, numbers, parts = arguments[0]
     start, end = task * x.rows // parts, (task + 1) * x.rows // parts
-    numbers = advance(pointer(order), first + start)
+    numbers = advance(numbers, start)
     x_finite = gather(rows(x, start, end - start), X, numbers)
     y_finite = gather(rows(y, start, end - start), Y, numbers)
     if not (x_finite and y_finite):
