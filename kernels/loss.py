@@ -12,7 +12,7 @@ from numba.extending import intrinsic, register_jitable
 from .activation import sigmoid_derivative
 from .compiling import jit
 from .matrix import get, matrix, put, scalar
-from .simd import INDEX, Simd
+from .simd import INDEX, Simd, split
 from .tasks import reference
 
 
@@ -71,26 +71,32 @@ def _mse_output_delta(typingctx, total, delta, rsd, g, rsg, y, rsy, scale, m, n)
 
     def codegen(context, builder, signature, args):
         total, delta, rsd, g, rsg, y, rsy, scale, m, n = args
+        simd = Simd.of_host(builder, signature.args[1].dtype)
         wide = Simd.of_host(builder, types.float64)
-        simd = Simd(builder, signature.args[1].dtype, wide.lanes)
+        part = Simd(builder, simd.dtype, wide.lanes)
+        lanes = INDEX(simd.lanes)
         scale = simd.splat(scale)
-        sums = cgutils.alloca_once(builder, wide.scalar, size=wide.lanes)
-        output = wide.variable()
-        with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(wide.lanes)) as (j, _):
+        sums = cgutils.alloca_once(builder, wide.scalar, size=simd.lanes)
+        outputs = [wide.variable() for _ in range(0, simd.lanes, wide.lanes)]
+        with cgutils.for_range_slice(builder, INDEX(0), n, lanes) as (j, _):
             left = builder.sub(n, j)
             mask = simd.first(left)
-            output.set(wide.constant(0))
+            for output in outputs:
+                output.set(wide.constant(0))
             with cgutils.for_range(builder, m) as loop:
 
                 def at(pointer, stride, i=loop.index, j=j):
                     return builder.gep(pointer, [builder.add(builder.mul(i, stride), j)])
 
                 g_row, y_row = simd.load(at(g, rsg), mask), simd.load(at(y, rsy), mask)
-                output.set(output.get() + squared_error(simd.widened(g_row, wide), simd.widened(y_row, wide)))
+                for output, g_part, y_part in zip(outputs, split(g_row, part), split(y_row, part), strict=True):
+                    error = squared_error(part.widened(g_part, wide), part.widened(y_part, wide))
+                    output.set(output.get() + error)
                 grad_g = squared_error_gradient(g_row, y_row, scale)
                 simd.store(grad_g * sigmoid_derivative(g_row), at(delta, rsd), mask)
-            wide.store(output.get(), sums)
-            columns = builder.select(builder.icmp_signed("<", left, INDEX(wide.lanes)), left, INDEX(wide.lanes))
+            for p, output in enumerate(outputs):
+                wide.store(output.get(), builder.gep(sums, [INDEX(p * wide.lanes)]))
+            columns = builder.select(builder.icmp_signed("<", left, lanes), left, lanes)
             with cgutils.for_range(builder, columns) as loop:
                 one = builder.load(builder.gep(sums, [loop.index]))
                 builder.store(builder.fadd(builder.load(total), one), total)

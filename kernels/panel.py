@@ -9,8 +9,6 @@ from .blocking import CACHE_LINE
 from .matrix import get, put
 from .simd import INDEX, Simd, fma, transposed
 
-ROWS_AT_ONCE = 4
-
 
 @register_jitable
 def copy(target, source):
@@ -70,7 +68,7 @@ def _all_finite(typingctx, data, stride, m, n):
     def codegen(context, builder, signature, args):
         data, stride, m, n = args
         simd = Simd.of_host(builder, signature.args[0].dtype)
-        return emit_rows(simd, m, n, lambda i: (builder.gep(data, [builder.mul(i, stride)]), None))
+        return Rows(simd, m, n, lambda i: (builder.gep(data, [builder.mul(i, stride)]), None)).finite()
 
     return signature, codegen
 
@@ -88,40 +86,60 @@ def _gather(typingctx, target, rst, source, rss, order, m, n):
             of, to = builder.mul(number, rss), builder.mul(i, rst)
             return builder.gep(source, [of]), builder.gep(target, [to])
 
-        return emit_rows(Simd.of_host(builder, signature.args[0].dtype), m, n, row)
+        return Rows(Simd.of_host(builder, signature.args[0].dtype), m, n, row).finite(move=True)
 
     return signature, codegen
 
 
-def emit_rows(simd, m, n, row):
-    """Code that looks through m rows of n elements, row(i) = (source, target), copying those that have a target.
+class Rows:
+    """Code that goes through m rows of n elements, vector by vector, row(i) = (source, target).
 
-    Returns whether all elements are finite. It is one loop, without calls and almost without branches: the processor
-    then reads far enough ahead to wait for many rows at once, which lie anywhere in memory.
+    It is one loop, without calls and almost without branches: the processor then reads far enough ahead to wait for
+    many rows at once, which lie anywhere in memory.
     """
-    builder, lanes = simd.builder, INDEX(simd.lanes)
-    total = simd.variable()  # of 0 x: 0 or NaN
-    total.set(simd.constant(0))
 
-    def vector(source, target, j, mask=None):
-        value = simd.load(builder.gep(source, [j]), mask)
-        if target is not None:
-            simd.store(value, builder.gep(target, [j]), mask)
-        total.set(fma(value, 0, total.get()))
+    def __init__(self, simd, m, n, row):
+        self.simd, self.builder, self.m, self.n, self.row = simd, simd.builder, m, n, row
 
-    with builder.if_else(builder.icmp_signed(">=", n, lanes)) as (wide, narrow):
-        with wide:
-            last = builder.sub(n, lanes)  # where the last vector begins, which may overlap the one before
-            with cgutils.for_range(builder, m) as loop:
-                source, target = row(loop.index)
-                with cgutils.for_range_slice(builder, INDEX(0), last, lanes) as (j, _):
-                    vector(source, target, j)
-                vector(source, target, last)
-        with narrow:
-            mask = simd.first(n)
-            with cgutils.for_range(builder, m) as loop:
-                vector(*row(loop.index), INDEX(0), mask)
-    return simd.all(total.get() < 1)
+    def copy(self):
+        """Copy every row from its source to its target."""
+        self.emit(self.move)
+
+    def finite(self, move=False):
+        """Whether all elements of the sources are finite; if `move`, they are copied."""
+        total = self.simd.variable()  # of 0 x: 0 or NaN
+        total.set(self.simd.constant(0))
+
+        def vector(source, target, j, mask=None):
+            value = self.move(source, target, j, mask) if move else self.load(source, j, mask)
+            total.set(fma(value, 0, total.get()))
+
+        self.emit(vector)
+        return self.simd.all(total.get() < 1)
+
+    def load(self, source, j, mask):
+        return self.simd.load(self.builder.gep(source, [j]), mask)
+
+    def move(self, source, target, j, mask=None):
+        value = self.load(source, j, mask)
+        self.simd.store(value, self.builder.gep(target, [j]), mask)
+        return value
+
+    def emit(self, vector):
+        """vector(source, target, j, mask) for all vectors of all rows; the last two of a row may overlap."""
+        builder, lanes = self.builder, INDEX(self.simd.lanes)
+        with builder.if_else(builder.icmp_signed(">=", self.n, lanes)) as (wide, narrow):
+            with wide:
+                last = builder.sub(self.n, lanes)
+                with cgutils.for_range(builder, self.m) as loop:
+                    source, target = self.row(loop.index)
+                    with cgutils.for_range_slice(builder, INDEX(0), last, lanes) as (j, _):
+                        vector(source, target, j)
+                    vector(source, target, last)
+            with narrow:
+                mask = self.simd.first(self.n)
+                with cgutils.for_range(builder, self.m) as loop:
+                    vector(*self.row(loop.index), INDEX(0), mask)
 
 
 @register_jitable
@@ -151,43 +169,16 @@ def _prefetch(typingctx, data, stride, m, n, written):
 
 @intrinsic
 def copy_rows(typingctx, target, rst, source, rss, m, n):
-    """target[i*rst + j] = source[i*rss + j] for i < m, j < n: in strips of 2 vectors, some rows at a time."""
+    """target[i*rst + j] = source[i*rss + j] for i < m, j < n."""
     signature = types.void(target, types.intp, target, types.intp, types.intp, types.intp)
 
     def codegen(context, builder, signature, args):
         target, rst, source, rss, m, n = args
-        simd = Simd.of_host(builder, signature.args[0].dtype)
-        width = INDEX(2 * simd.lanes)
-        unrolled = builder.and_(m, INDEX(-ROWS_AT_ONCE))
 
-        def strip(to, of, masks):
-            def move(i, count):
-                pairs = []
-                for t in range(count):
-                    row = builder.add(i, INDEX(t))
-                    for v, mask in enumerate(masks):
-                        at = builder.add(builder.mul(row, rss), INDEX(v * simd.lanes))
-                        pairs.append((simd.load(builder.gep(of, [at]), mask), row, v, mask))
-                for value, row, v, mask in pairs:
-                    at = builder.add(builder.mul(row, rst), INDEX(v * simd.lanes))
-                    simd.store(value, builder.gep(to, [at]), mask)
+        def row(i):
+            return builder.gep(source, [builder.mul(i, rss)]), builder.gep(target, [builder.mul(i, rst)])
 
-            with cgutils.for_range_slice(builder, INDEX(0), unrolled, INDEX(ROWS_AT_ONCE)) as (i, _):
-                move(i, ROWS_AT_ONCE)
-            with cgutils.for_range_slice(builder, unrolled, m, INDEX(1)) as (i, _):
-                move(i, 1)
-
-        with cgutils.for_range_slice(builder, INDEX(0), n, width) as (j, _):
-            left = builder.sub(n, j)
-            to, of = builder.gep(target, [j]), builder.gep(source, [j])
-            with builder.if_else(builder.icmp_signed(">=", left, width)) as (whole, part):
-                with whole:
-                    strip(to, of, [None] * 2)
-                with part, builder.if_else(builder.icmp_signed(">", left, INDEX(simd.lanes))) as (wide, narrow):
-                    with wide:
-                        strip(to, of, [simd.first(left, v * simd.lanes) for v in range(2)])
-                    with narrow:
-                        strip(to, of, [simd.first(left)])
+        Rows(Simd.of_host(builder, signature.args[0].dtype), m, n, row).copy()
         return context.get_dummy_value()
 
     return signature, codegen
@@ -216,9 +207,10 @@ def copy_transposed(typingctx, target, rst, source, css, m, n):
             for t in range(simd.lanes):
                 column = builder.select(builder.icmp_signed("<", INDEX(t), last), INDEX(t), last)
                 loaded.append(simd.load(builder.gep(of, [builder.mul(css, column)]), mask))
+            mask = simd.first(columns)
             for t, row in enumerate(transposed(loaded)):
-                mask = simd.first(builder.select(builder.icmp_signed("<", INDEX(t), rows), columns, INDEX(0)))
-                simd.store(row, builder.gep(to, [builder.mul(rst, INDEX(t))]), mask)
+                with builder.if_then(builder.icmp_signed("<", INDEX(t), rows)):
+                    simd.store(row, builder.gep(to, [builder.mul(rst, INDEX(t))]), mask)
 
         with (
             cgutils.for_range_slice(builder, INDEX(0), n, lanes) as (j, _),
