@@ -27,8 +27,8 @@ from .blocking import (
 )
 from .compiling import jit
 from .matrix import Matrix, advance, block, matrix, pointer, row_major, rows, scalar, transposed
-from .microkernel import SIGMOID_DELTA, STORE, accumulate, add_rows, finish, finish_row
-from .panel import copy, copy_any, expect
+from .microkernel import EXPECT_C, EXPECT_C_AND_E, SIGMOID_DELTA, STORE, accumulate, add_rows, finish, finish_row
+from .panel import copy, copy_any
 from .parallel import KEPT, NEXT, Crew, crew_of, lead, read, share, tasks_for, worth_sharing, write
 from .tasks import address, call_task, reference, task_address
 
@@ -139,7 +139,9 @@ def compute_tiles(arguments, task, worker):
     rest = c.columns - whole * nr
     panels = whole + (rest > 0) + (rest > columns_at_once(rest, nr, two))
     tiles = down * panels
-    distant = k >= PREFETCH and c.rows * c.columns > L1
+    expected = 0
+    if k >= PREFETCH and c.rows * c.columns > L1:
+        expected = EXPECT_C_AND_E if epilogue == SIGMOID_DELTA else EXPECT_C
     group = sums_tiles(k) if c.column_stride == 1 and e.column_stride == 1 else 1
     width = two if c.columns <= two else nr
     sums = advance(scratch, worker * worker_size(k, mr, width))
@@ -167,10 +169,6 @@ def compute_tiles(arguments, task, worker):
             i = t * mr
             m = min(min(group, bottom - t) * mr, c.rows - i)
             c_block, e_block = block(c, i, j, m, n), block(e, i, j, m, n)
-            if distant:
-                expect(c_block, True)
-                if epilogue == SIGMOID_DELTA:
-                    expect(e_block, False)
             for p in range(0, max(k, 1), KC):
                 accumulate(
                     sums,
@@ -184,6 +182,11 @@ def compute_tiles(arguments, task, worker):
                     n,
                     min(KC, k - p),
                     p > 0,
+                    expected if p == 0 else 0,
+                    c_block.data,
+                    c_block.row_stride,
+                    e_block.data,
+                    e_block.row_stride,
                 )
             finish_block(epilogue, c_block, e_block, sums, scale, staged)
         panel, top = panel + 1, 0

@@ -6,6 +6,7 @@ slices of B that stay near, without a change of any bit: a sum goes on where it 
 once, not unrolled over the registers of every body.
 """
 
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -41,17 +42,22 @@ EPILOGUES = (
 # np.intp, because Numba would specialise a kernel for every Python number
 STORE, BIAS_SIGMOID, SIGMOID_DELTA, SGD = map(np.intp, range(len(EPILOGUES)))
 
+EXPECT_C, EXPECT_C_AND_E = 1, 2
+TURNS = 4  # in which a tile's rows of C and E are fetched
+
 
 @intrinsic
-def accumulate(typingctx, sums, a, step, rsa, csa, b, rsb, m, n, k, more):
+def accumulate(typingctx, sums, a, step, rsa, csa, b, rsb, m, n, k, more, expected, c, rsc, e, rse):
     """sums = A·B, or sums += A·B if `more`: m > 0, k >= 0, n of up to 2 vectors or, where NV is 4, more than 3.
 
     A[i, p] = a[i*rsa + p*csa] for i < MR, and every MR rows from `step` elements further on, B[p, j] = b[p*rsb + j]:
     pointers, and strides in elements. Every sum runs over p = 0, 1, ... k-1, one fused multiply-add a term. Where in
-    `sums` each lies, `finish` knows.
+    `sums` each lies, `finish` knows. What it will ask for is fetched into the cache on the way: C if `expected` is
+    EXPECT_C, E too if it is EXPECT_C_AND_E.
     """
     index = types.intp
-    signature = types.void(sums, sums, index, index, index, sums, index, index, index, index, types.boolean)
+    a_b_k = sums, index, index, index, sums, index, index, index, index, types.boolean
+    signature = types.void(sums, *a_b_k, index, sums, index, sums, index)
 
     def codegen(context, builder, signature, args):
         Accumulate(Simd.of_host(builder, sums.dtype), *args).emit()
@@ -154,12 +160,18 @@ class Emitter:
 
 
 class Accumulate(Emitter):
-    def __init__(self, simd, sums, a, step, rsa, csa, b, rsb, m, n, k, more):
+    def __init__(self, simd, sums, a, step, rsa, csa, b, rsb, m, n, k, more, expected, c, rsc, e, rse):
         super().__init__(simd, n)
         self.sums, self.a, self.step, self.rsa, self.csa, self.b, self.rsb = sums, a, step, rsa, csa, b, rsb
         self.m, self.k, self.more = m, k, more
+        self.expected, self.c, self.rsc, self.e, self.rse = expected, c, rsc, e, rse
 
     def emit(self):
+        builder = self.builder
+        some = builder.icmp_signed(">", self.expected, INDEX(0))
+        self.turns = builder.select(some, INDEX(TURNS), INDEX(1))
+        self.terms = builder.select(some, builder.udiv(self.k, INDEX(TURNS)), self.k)
+        self.last_terms = builder.sub(self.k, builder.mul(self.terms, builder.sub(self.turns, INDEX(1))))
         self.for_columns(self.emit_tiles)
 
     def emit_tiles(self, vectors):
@@ -206,7 +218,7 @@ class Accumulate(Emitter):
                     total.set(simd.constant(0))
         a_p = cgutils.alloca_once_value(builder, a)
         b_p = cgutils.alloca_once_value(builder, self.b)
-        with cgutils.for_range(builder, self.k):
+        with self.expecting(i, rows, vectors) as terms, cgutils.for_range(builder, terms):
             # Opaque, or LLVM would compute each row's address from the one before: 11 more instructions.
             x_p, b_row = simd.opaque(builder.load(a_p)), builder.load(b_p)
             columns = [simd.load(self.at(b_row, vector.offset), vector.mask) for vector in vectors]
@@ -219,6 +231,23 @@ class Accumulate(Emitter):
             builder.store(self.at(b_row, self.rsb), b_p)
         for total, at in totals:
             simd.store(total.get(), at)
+
+    @contextmanager
+    def expecting(self, i, rows, vectors):
+        """A loop over the k terms in turns, between which rows of C and E are fetched, to be there after the last."""
+        builder = self.builder
+        with cgutils.for_range(builder, self.turns) as loop:
+            for least, written, pointer, stride in (
+                (EXPECT_C, True, self.c, self.rsc),
+                (EXPECT_C_AND_E, False, self.e, self.rse),
+            ):
+                with builder.if_then(builder.icmp_signed(">=", self.expected, INDEX(least))):
+                    for t in range(0, rows, TURNS):
+                        row = builder.mul(builder.add(builder.add(i, INDEX(t)), loop.index), stride)
+                        for vector in vectors:
+                            self.simd.prefetch(self.at(pointer, builder.add(row, vector.offset)), written)
+            is_last = builder.icmp_signed("==", loop.index, builder.sub(self.turns, INDEX(1)))
+            yield builder.select(is_last, self.last_terms, self.terms)
 
     def row_offsets(self, rows, m, bodies):
         """Bytes at which the rows of a tile begin. A row past m reads row m-1 again and its sum is not used.

@@ -5,7 +5,6 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
-from .blocking import CACHE_LINE
 from .matrix import get, put
 from .simd import INDEX, Simd, fma, transposed
 
@@ -140,31 +139,6 @@ class Rows:
                 mask = self.simd.first(self.n)
                 with cgutils.for_range(builder, self.m) as loop:
                     vector(*self.row(loop.index), INDEX(0), mask)
-
-
-@register_jitable
-def expect(m, written):
-    """Begin to fetch a Matrix, whose columns are adjacent, into the cache: to be read, or `written`."""
-    if written:
-        _prefetch(m.data, m.row_stride, m.rows, m.columns, 1)
-    else:
-        _prefetch(m.data, m.row_stride, m.rows, m.columns, 0)
-
-
-@intrinsic(prefer_literal=True)
-def _prefetch(typingctx, data, stride, m, n, written):
-    signature = types.void(data, types.intp, types.intp, types.intp, written)
-
-    def codegen(context, builder, signature, args):
-        data, stride, m, n, _ = args
-        simd = Simd(builder, signature.args[0].dtype, 1)
-        with cgutils.for_range(builder, m) as loop:
-            row = builder.gep(data, [builder.mul(loop.index, stride)])
-            with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(CACHE_LINE * 8 // simd.bits)) as (j, _):
-                simd.prefetch(builder.gep(row, [j]), written.literal_value)
-        return context.get_dummy_value()
-
-    return signature, codegen
 
 
 @intrinsic

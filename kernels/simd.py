@@ -104,9 +104,9 @@ class Simd:
         return self.builder.icmp_unsigned("==", self.builder.bitcast(mask, bits), ir.Constant(bits, -1))
 
     def prefetch(self, pointer, written):
-        """Begin to fetch a cache line, to be read, or `written` (a Python number)."""
+        """Begin to fetch a cache line, to be read, or to be `written` (a Python Boolean)."""
         pointer = self.builder.bitcast(pointer, BYTE.as_pointer())
-        written, stay, data = (ir.Constant(INT32, number) for number in (written, 3, 1))
+        written, stay, data = (ir.Constant(INT32, number) for number in (int(written), 3, 1))
         self.call("llvm.prefetch.p0", ir.VoidType(), pointer, written, stay, data)
 
     def widened(self, vector, wider):
