@@ -9,6 +9,7 @@ memory, a panel of B is copied before it is used; where there are many panels, A
 each tile reads what is adjacent, and most of it from a near cache.
 """
 
+import numpy as np
 from numba.extending import overload, register_jitable
 
 from .blocking import (
@@ -31,6 +32,8 @@ from .microkernel import EXPECT_C, EXPECT_C_AND_E, SIGMOID_DELTA, STORE, accumul
 from .panel import copy, copy_any
 from .parallel import KEPT, NEXT, Crew, crew_of, lead, read, share, tasks_for, worth_sharing, write
 from .tasks import address, call_task, reference, task_address
+
+ONE = np.intp(1)  # Numba would give a Python number in a tuple a type of its own
 
 
 def panels_size(m, n, k, itemsize, threads=1):
@@ -75,23 +78,42 @@ def fused_product(epilogue, c, e, a, b, scale, panels, team):
 @overload(fused_product)
 def _fused_product(epilogue, c, e, a, b, scale, panels, team):
     def by_crew(epilogue, c, e, a, b, scale, panels, team):
-        arguments = reference((epilogue, c, e, a, b, scale, panels, team))
-        call_task(task_address(compute, arguments), address(arguments), team.memory, 0)
+        c, e, a, b = oriented(c, e, a, b)
+        arguments = reference((epilogue, c, e, a, MR * a.row_stride, b, scale, panels, ONE, team))
+        function = task_address(compute_tiles, arguments)
+        if not is_one_task(c, a.columns, team):
+            function = task_address(compute, arguments)
+        call_task(function, address(arguments), team.memory, 0)
 
     def by_team(epilogue, c, e, a, b, scale, panels, team):
-        arguments = reference((epilogue, c, e, a, b, scale, panels, crew_of(team)))
+        c, e, a, b = oriented(c, e, a, b)
+        arguments = reference((epilogue, c, e, a, MR * a.row_stride, b, scale, panels, ONE, crew_of(team)))
         lead(task_address(compute, arguments), address(arguments), crew_of(team), c.rows * c.columns * a.columns)
 
     return by_crew if team.instance_class is Crew else by_team
 
 
+@register_jitable
+def oriented(c, e, a, b):
+    """The product as it is, or transposed if then the columns of C are adjacent; a column is computed as a row."""
+    if c.row_stride == 1 and (c.column_stride != 1 or c.columns == 1):
+        return transposed(c), transposed(e), transposed(b), transposed(a)
+    return c, e, a, b
+
+
+@jit(inline=True)
+def is_one_task(c, k, crew):
+    """Whether a product is neither shared nor cut into blocks, nor A copied."""
+    _, nr, _ = tile_shape(c)
+    alone = crew.memory == 0 or not worth_sharing(c.rows * c.columns * k, crew.grain)
+    return alone and c.rows * k <= A_BLOCK and c.columns < min(A_COLUMNS, A_ROWS_COLUMNS) * nr
+
+
 @jit
 def compute(arguments, memory, _):
     """The product, block after block of its rows, each shared by the crew."""
-    epilogue, c, e, a, b, scale, panels, crew = arguments[0]
+    epilogue, c, e, a, step, b, scale, panels, _, crew = arguments[0]
     crew = Crew(crew.threads, crew.grain, memory)
-    if c.row_stride == 1 and (c.column_stride != 1 or c.columns == 1):  # a column is computed as a row
-        c, e, a, b = transposed(c), transposed(e), transposed(b), transposed(a)
     if c.rows == 0 or c.columns == 0:
         return
     mr, nr, _ = tile_shape(c)
@@ -105,14 +127,14 @@ def compute(arguments, memory, _):
         scratch = advance(panels, (((block_rows + mr - 1) // mr * mr) * k + nr - 1) // nr * nr)
     for i in range(0, c.rows, block_rows):
         m = min(block_rows, c.rows - i)
-        a_block, step = rows(a, i, m), mr * a.row_stride  # to the next tile's rows
+        a_block = rows(a, i, m)
         if packed:
             parts = tasks_for(COPY * m * k, crew)
             packing = reference((panels, a_block, parts))
             share(task_address(pack, packing), address(packing), parts, memory)
             a_block, step = Matrix(panels, m, k, 1, mr), mr * k
         parts = tasks_for(m * c.columns * k, crew)
-        tiles = reference((epilogue, rows(c, i, m), rows(e, i, m), a_block, step, b, scale, scratch, parts, memory))
+        tiles = reference((epilogue, rows(c, i, m), rows(e, i, m), a_block, step, b, scale, scratch, parts, crew))
         share(task_address(compute_tiles, tiles), address(tiles), parts, memory)
 
 
@@ -130,8 +152,11 @@ def pack(arguments, task, _):
 
 @jit
 def compute_tiles(arguments, task, worker):
-    """One task's share of C: of a block of its rows, some of the tiles, numbered down one panel after the other."""
-    epilogue, c, e, a, a_step, b, scale, scratch, parts, memory = arguments[0]
+    """One task's share of C: of a block of its rows, some of the tiles, numbered down one panel after the other.
+
+    The rows of A for one tile begin `step` elements behind those for the one before.
+    """
+    epilogue, c, e, a, step, b, scale, scratch, parts, crew = arguments[0]
     mr, nr, two = tile_shape(c)
     k = a.columns
     down = (c.rows + mr - 1) // mr
@@ -160,10 +185,10 @@ def compute_tiles(arguments, task, worker):
         b_panel = block(b, 0, j, k, n)
         if b.column_stride != 1 or (c.rows > PACK_ROWS and k * c.columns > L1):
             b_packed = Matrix(packed, k, n, width, 1)
-            if parts == 1 or read(memory, NEXT + worker, KEPT) != panel:
+            if parts == 1 or read(crew.memory, NEXT + worker, KEPT) != panel:
                 copy(b_packed, b_panel)
                 if parts > 1:
-                    write(memory, NEXT + worker, KEPT, panel)
+                    write(crew.memory, NEXT + worker, KEPT, panel)
             b_panel = b_packed
         for t in range(top, bottom, group):
             i = t * mr
@@ -172,8 +197,8 @@ def compute_tiles(arguments, task, worker):
             for p in range(0, max(k, 1), KC):
                 accumulate(
                     sums,
-                    advance(a.data, t * a_step + p * a.column_stride),
-                    a_step,
+                    advance(a.data, t * step + p * a.column_stride),
+                    step,
                     a.row_stride,
                     a.column_stride,
                     advance(b_panel.data, p * b_panel.row_stride),
