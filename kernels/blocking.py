@@ -52,6 +52,8 @@ A_PACKED = 1 << 20  # or is copied, in blocks of this size: read in order, it ma
 # at 114 GFLOP/s in place of 87, and a step of 1024x4 by 1024 take 128 ms in place of 144.
 A_COLUMNS = 4
 A_ROWS_COLUMNS = 8
+BYTES_AHEAD = 1 << 16  # of a minibatch, up to which the next one is fetched into the cache beforehand
+LINES_AHEAD = 12  # cache lines of the next minibatch that are fetched with every few tiles
 PREFETCH = 64  # k from which on the part of C that comes next is fetched beforehand, if C is more than L1
 
 PREDICT_ROWS = 256  # samples that go through all layers together, so that activations stay in the L2 cache

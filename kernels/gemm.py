@@ -12,6 +12,7 @@ each tile reads what is adjacent, and most of it from a near cache.
 import numpy as np
 from numba.extending import overload, register_jitable
 
+from .ahead import fetch_some
 from .blocking import (
     A_BLOCK,
     A_COLUMNS,
@@ -113,7 +114,7 @@ def is_one_task(c, k, crew):
 def compute(arguments, memory, _):
     """The product, block after block of its rows, each shared by the crew."""
     epilogue, c, e, a, step, b, scale, panels, _, crew = arguments[0]
-    crew = Crew(crew.threads, crew.grain, memory)
+    crew = Crew(crew.threads, crew.grain, memory, crew.ahead)
     if c.rows == 0 or c.columns == 0:
         return
     mr, nr, _ = tile_shape(c)
@@ -194,6 +195,8 @@ def compute_tiles(arguments, task, worker):
             i = t * mr
             m = min(min(group, bottom - t) * mr, c.rows - i)
             c_block, e_block = block(c, i, j, m, n), block(e, i, j, m, n)
+            if parts == 1 and crew.ahead != 0:
+                fetch_some(crew.ahead)
             for p in range(0, max(k, 1), KC):
                 accumulate(
                     sums,

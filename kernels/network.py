@@ -192,7 +192,7 @@ def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace,
 @jit
 def _gradients(arguments, memory, _):
     loss, gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team = arguments[0]
-    team = Crew(team.threads, team.grain, memory)
+    team = Crew(team.threads, team.grain, memory, 0)
     if all_finite(x) and all_finite(y):
         space = divide(workspace, sizes, x.rows)
         loss[0] = output_loss(forward_layers(parameters, x, sizes, space, team), y, sizes, space)
@@ -229,7 +229,7 @@ def _predict_batch(arguments, task, worker):
     x = rows(x, first, batch)
     if all_finite(x):
         space = divide(advance(workspace, worker * part), sizes, batch)
-        output = forward_layers(parameters, x, sizes, space, Crew(1, 1, 0))
+        output = forward_layers(parameters, x, sizes, space, Crew(1, 1, 0, 0))
         copy_any(rows(g, first, batch), output)
     else:
         finite[0] = 0
@@ -249,7 +249,7 @@ def mean_loss(parameters, x, y, batch_size, sizes, workspace, team):
 @jit
 def _mean_loss(arguments, memory, _):
     loss, parameters, x, y, batch_size, sizes, workspace, team = arguments[0]
-    team = Crew(team.threads, team.grain, memory)
+    team = Crew(team.threads, team.grain, memory, 0)
     for first in range(0, x.rows, batch_size):
         batch = min(batch_size, x.rows - first)
         space = divide(workspace, sizes, batch)

@@ -22,8 +22,9 @@ from .tasks import address, call_task, reference, task_address
 Team = namedtuple("Team", "threads grain")
 """Who computes: `threads` threads, where each of them gets `grain` multiply-adds or more."""
 
-Crew = namedtuple("Crew", "threads grain memory")
-"""A Team, and the address of what its threads tell each other: 0 as long as they have not been called together."""
+Crew = namedtuple("Crew", "threads grain memory ahead")
+"""A Team, and the address of what its threads tell each other: 0 as long as they have not been called together; and
+that of rows to fetch `ahead`, or 0."""
 
 SERIAL = Team(1, GRAIN["omp"])
 """The team that never starts a thread: safe in a forked process, a signal handler, another thread or a prange."""
@@ -44,7 +45,7 @@ def crew_of(team):
 def _crew_of(team):
     if team.instance_class is Crew:
         return lambda team: team
-    return lambda team: Crew(team.threads, team.grain, 0)
+    return lambda team: Crew(team.threads, team.grain, 0, 0)
 
 
 @intrinsic

@@ -5,6 +5,7 @@ Arguments as in `network`.
 
 import numpy as np
 
+from .ahead import NOTHING, expect_rows, worth_fetching
 from .blocking import COPY
 from .compiling import jit
 from .matrix import advance, matrix, pointer, rows, vector
@@ -52,7 +53,8 @@ def train_minibatches(parameters, X, Y, order, first, last, loss, batch_size, le
 @jit
 def _train(arguments, memory, _):
     result, parameters, X, Y, order, last, batch_size, learning_rate, sizes, workspace, team = arguments[0]
-    team = Crew(team.threads, team.grain, memory)
+    ahead = address(reference(NOTHING)) if order.size > 0 and worth_fetching(X, batch_size) else 0
+    team = Crew(team.threads, team.grain, memory, ahead)
     loss, first = result[0]
     while first < last:
         batch = min(batch_size, last - first)
@@ -66,6 +68,8 @@ def _train(arguments, memory, _):
             share(task_address(_gather, gathering), address(gathering), parts, memory)
             if finite[0] == 0:
                 break
+            if ahead != 0:
+                expect_rows(ahead, X, Y, order.data, first + batch, min(last, first + 2 * batch))
         elif not (all_finite(x) and all_finite(y)):
             break
         of_batch = output_loss(forward_layers(parameters, x, sizes, space, team), y, sizes, space)
