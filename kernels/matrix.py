@@ -95,11 +95,11 @@ def vector(array):
 
 @overload(vector)
 def _vector(array):
-    if isinstance(array, types.Array) and array.ndim == 1:
+    if isinstance(array, types.Array) and array.ndim == 1 and array.layout == "C":
         return lambda array: Vector(pointer(array), array.size)
     if isinstance(array, types.NamedTuple) and array.instance_class is Vector:
         return lambda array: array
-    raise TypingError(f"expected a one-dimensional array or a Vector, got {array}")
+    raise TypingError(f"expected a one-dimensional contiguous array or a Vector, got {array}")
 
 
 def row(vector):

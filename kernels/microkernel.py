@@ -219,7 +219,7 @@ class Accumulate(Emitter):
         a_p = cgutils.alloca_once_value(builder, a)
         b_p = cgutils.alloca_once_value(builder, self.b)
         with self.expecting(i, rows, vectors) as terms, cgutils.for_range(builder, terms):
-            # Opaque, or LLVM would compute each row's address from the one before: 11 more instructions.
+            # Opaque, or LLVM would compute each row's address from the one before, with an instruction for each.
             x_p, b_row = simd.opaque(builder.load(a_p)), builder.load(b_p)
             columns = [simd.load(self.at(b_row, vector.offset), vector.mask) for vector in vectors]
             for t, offset in enumerate(offsets):

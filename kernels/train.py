@@ -35,9 +35,10 @@ def train_step(parameters, x, y, learning_rate, sizes, workspace, team):
 def train_minibatches(parameters, X, Y, order, first, last, loss, batch_size, learning_rate, sizes, workspace, team):
     """Steps on consecutive minibatches: samples first, first+1, ... last-1, the last batch perhaps smaller.
 
-    Sample i is row order[i] of X and Y, gathered into the workspace; or row i, where `order` is empty. Returns `loss`
-    plus each minibatch's loss times its part of all samples, so that an epoch from `loss` = 0 gives their mean; and
-    the sample at which it stopped: before `last` where a minibatch or its loss was not finite.
+    Sample i is row order[i] of X and Y, gathered into the workspace; or row i, where `order`, a contiguous vector of
+    np.intp, is empty. Returns `loss` plus each minibatch's loss times its part of all samples, so that an epoch from
+    `loss` = 0 gives their mean; and the sample at which it stopped: before `last` where a minibatch or its loss was
+    not finite.
     """
     X, Y, order, sizes = matrix(X), matrix(Y), vector(order), vector(sizes)
     parameters, workspace = pointer(parameters), pointer(workspace)
