@@ -14,8 +14,8 @@ NEON        16         32  4, 16             2, 8             6, 12, 12
 =======  =====  =========  ================  ===============  =====================
 
 A wide tile loads less for the same multiply-adds: on AVX-512, 10 values for 24 of them with 6 rows of 4 vectors and 14
-with 12 rows of 2. Alone on a core both run at 136 GFLOP/s of a peak of 138; beside another program's thread on the
-same core the wide one runs at 118 and the other at 107 (float32, 240 rows, k = 256).
+with 12 rows of 2, and there are half as many panels. Either runs at 137 GFLOP/s of a peak of 138 alone on a core, and
+at 103 beside another program's thread on it (float32, 240 rows, k = 256).
 """
 
 import os
@@ -30,8 +30,8 @@ MR = 12  # rows of A that lie together where it is copied, one or more tiles of 
 GRAIN = {"omp": 1 << 18, "tbb": 1 << 18, "workqueue": 1 << 23}
 
 # Multiply-adds that a thread of several already called together must get for a product to be shared: 16 us. A meeting
-# costs 2 or 3 us and every cache line that another core wrote some 10 ns: with 2**18, two threads take 1.13 times as
-# long as one for 128-128-10 by 64, which shares two products of 2**20.
+# costs 1 to 3 us and every cache line that another core wrote some 10 ns: with 2**18, a step of 128-128-10 by 64, which
+# then shares two products of 2**20, takes 1.06 times as long.
 SHARE = 1 << 20
 COPY = 64  # multiply-adds that take as long as copying an element that is in no near cache
 
@@ -41,15 +41,15 @@ MOST_THREADS = 64  # of a crew, whose numbers lie on the stack
 CACHE_LINE = 64  # bytes
 
 # Blocks of a product, in elements; measured on AVX-512 in float32.
-KC = 1024  # of k: a panel of B, 256 KB, stays in the second cache; steps of 1024x4 take 2 to 6 % longer with 128 to 256
+KC = 1024  # of k: a panel of B, 256 KB, stays in the second cache; a step of 1024x4 takes 4 % longer with 128 or 256
 MC = 10  # tiles of rows that a slice of k goes through before the next, where there are several
 PACK_ROWS = 48  # rows of C from which on it pays to copy a panel of B whose rows lie apart, if all of B is more than L1
 L1 = 8192  # elements that stay in the first cache
 A_BLOCK = 1 << 18  # A is used in blocks of rows that stay in the second cache
 A_PACKED = 1 << 20  # or is copied, in blocks of this size: read in order, it may come from the third
 # Panels of C from which on A is copied: where its rows are adjacent, which else are 12 reads far apart in every step of
-# k, and where its columns are. With panels of half the width and twice the number, these made tiles of 784x512x256 run
-# at 114 GFLOP/s in place of 87, and a step of 1024x4 by 1024 take 128 ms in place of 144.
+# k, and where its columns are. Without copies a step of 784-512-512-10 by 256 takes 1.09 times as long, one of 1024x4 by
+# 1024 1.23 times.
 A_COLUMNS = 4
 A_ROWS_COLUMNS = 8
 BYTES_AHEAD = 1 << 16  # of a minibatch, up to which the next one is fetched into the cache beforehand
