@@ -48,8 +48,8 @@ L1 = 8192  # elements that stay in the first cache
 A_BLOCK = 1 << 18  # A is used in blocks of rows that stay in the second cache
 A_PACKED = 1 << 20  # or is copied, in blocks of this size: read in order, it may come from the third
 # Panels of C from which on A is copied: where its rows are adjacent, which else are 12 reads far apart in every step of
-# k, and where its columns are. Without copies a step of 784-512-512-10 by 256 takes 1.09 times as long, one of 1024x4 by
-# 1024 1.23 times.
+# k, and where its columns are. Without copies steps of 784-512-512-10 by 256 and 1024x4 by 1024 take 1.09 and 1.23
+# times as long.
 A_COLUMNS = 4
 A_ROWS_COLUMNS = 8
 BYTES_AHEAD = 1 << 16  # of a minibatch, up to which the next one is fetched into the cache beforehand
