@@ -54,12 +54,12 @@ class Trainer:
 
         Raises FloatingPointError with the last finite parameters in place, or, with the first, what `refuse` does.
         """
-        if self.all_seen or first == 0:
-            self.before[:] = self.parameters
+        keep = self.all_seen or first == 0
+        if keep:
             self.since = first
         try:
-            loss, stopped = self._call(first, last, order, loss)
-            if stopped < last or not all_finite(self.parameters):
+            loss, stopped = self._call(keep, first, last, order, loss)
+            if stopped < last or np.isnan(loss):
                 self.parameters[:] = self.before
                 self.refuse()
                 self._repeat_until_not_finite(self.since, last, order)
@@ -73,17 +73,18 @@ class Trainer:
         """The same minibatches give the same bits again, one by one, up to the one that went wrong."""
         for first in range(start, end, self.batch_size):
             last = min(end, first + self.batch_size)
-            self.before[:] = self.parameters
-            _, stopped = self._call(first, last, order, 0.0)
-            if stopped < last or not all_finite(self.parameters):
+            loss, stopped = self._call(True, first, last, order, 0.0)
+            if stopped < last or np.isnan(loss):
                 what = "loss" if stopped < last else "parameters"
                 raise FloatingPointError(
                     f"the {what} turned NaN or infinite at samples {first} to {last - 1}; the last finite parameters "
                     "are kept: lower learning_rate, or scale X and Y"
                 )
 
-    def _call(self, first, last, order, loss):
-        return entry.train_minibatches(
+    def _call(self, keep, first, last, order, loss):
+        return entry.train_safely(
+            self.before,
+            keep,
             self.parameters,
             *self.operands,
             order,

@@ -61,11 +61,11 @@ def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace,
 
 
 @jit
-def train_minibatches(
-    parameters, X, Y, order, first, last, loss, batch_size, learning_rate, sizes, workspace, threads, grain
+def train_safely(
+    before, keep, parameters, X, Y, order, first, last, loss, batch_size, rate, sizes, workspace, threads, grain
 ):
     X, Y = _matrix(X, parameters), _matrix(Y, parameters)
     team = Team(threads, grain)
-    return train.train_minibatches(
-        parameters, X, Y, order, first, last, loss, batch_size, learning_rate, sizes, workspace, team
+    return train.train_safely(
+        before, keep, parameters, X, Y, order, first, last, loss, batch_size, rate, sizes, workspace, team
     )

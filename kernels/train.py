@@ -4,6 +4,7 @@ Arguments as in `network`.
 """
 
 import numpy as np
+from numba.extending import register_jitable
 
 from .ahead import NOTHING, expect_rows, worth_fetching
 from .blocking import COPY
@@ -11,11 +12,12 @@ from .compiling import jit
 from .matrix import advance, matrix, pointer, rows, vector
 from .microkernel import SGD
 from .network import backward, divide, forward_layers, output_loss, spaced, work
-from .panel import all_finite, gather
+from .panel import all_finite, all_finite_vector, copy_vector, gather
 from .parallel import Crew, crew_of, lead, share, tasks_for
 from .tasks import address, reference, task_address
 
 NO = np.bool_(False)  # Numba would compile `backward` once more for a Python False
+NONE, ONE = np.intp(0), np.intp(1)  # and give Python numbers in a tuple types of their own
 
 
 @jit(inline=True)
@@ -40,11 +42,26 @@ def train_minibatches(parameters, X, Y, order, first, last, loss, batch_size, le
     `loss` = 0 gives their mean; and the sample at which it stopped: before `last` where a minibatch or its loss was
     not finite.
     """
-    X, Y, order, sizes = matrix(X), matrix(Y), vector(order), vector(sizes)
+    none = parameters[:0]
+    return train_safely(
+        none, NO, parameters, X, Y, order, first, last, loss, batch_size, learning_rate, sizes, workspace, team
+    )
+
+
+@jit(inline=True)
+def train_safely(
+    before, keep, parameters, X, Y, order, first, last, loss, batch_size, learning_rate, sizes, workspace, team
+):
+    """`train_minibatches`, but where `before` is not empty the loss is NaN if in the end a parameter is not finite.
+
+    If `keep`, the parameters are copied to `before` first.
+    """
+    X, Y, order, sizes, before = matrix(X), matrix(Y), vector(order), vector(sizes), vector(before)
     parameters, workspace = pointer(parameters), pointer(workspace)
     result = reference((loss, first))
+    rate = np.float64(learning_rate)
     arguments = reference(
-        (result, parameters, X, Y, order, last, batch_size, np.float64(learning_rate), sizes, workspace, team)
+        (result, before, np.intp(keep), parameters, X, Y, order, last, batch_size, rate, sizes, workspace, team)
     )
     samples = min(batch_size, last - first)
     lead(task_address(_train, arguments), address(arguments), crew_of(team), work(sizes, samples, last - first, team))
@@ -53,17 +70,19 @@ def train_minibatches(parameters, X, Y, order, first, last, loss, batch_size, le
 
 @jit
 def _train(arguments, memory, _):
-    result, parameters, X, Y, order, last, batch_size, learning_rate, sizes, workspace, team = arguments[0]
+    result, before, keep, parameters, X, Y, order, last, batch_size, rate, sizes, workspace, team = arguments[0]
     ahead = address(reference(NOTHING)) if order.size > 0 and worth_fetching(X, batch_size) else 0
     team = Crew(team.threads, team.grain, memory, ahead)
     loss, first = result[0]
+    finite = reference(ONE)
+    if keep != 0:
+        go_through(finite, before.data, parameters, before.size, ONE, team)
     while first < last:
         batch = min(batch_size, last - first)
         space = divide(workspace, sizes, batch)
         x, y = rows(X, first, batch), rows(Y, first, batch)
         if order.size > 0:
             x, y = spaced(space.x, batch, X.columns), spaced(space.y, batch, Y.columns)
-            finite = reference(np.intp(1))
             parts = tasks_for(COPY * batch * X.columns, team)
             gathering = reference((finite, x, y, X, Y, advance(order.data, first), parts))
             share(task_address(_gather, gathering), address(gathering), parts, memory)
@@ -76,10 +95,32 @@ def _train(arguments, memory, _):
         of_batch = output_loss(forward_layers(parameters, x, sizes, space, team), y, sizes, space)
         if not np.isfinite(of_batch):
             break
-        backward(SGD, parameters, learning_rate, x, NO, parameters, x, sizes, space, team)
+        backward(SGD, parameters, rate, x, NO, parameters, x, sizes, space, team)
         loss += of_batch * (batch / X.rows)
         first += batch
+    if before.size > 0:
+        go_through(finite, before.data, parameters, before.size, NONE, team)
+        loss = loss if finite[0] != 0 else np.nan
     result[0] = (loss, first)
+
+
+@register_jitable
+def go_through(finite, target, source, size, copied, team):
+    """By as many threads as gain from it, copy a vector, or put 0 where `finite` points if not all of it is."""
+    parts = tasks_for(COPY * size, team)
+    arguments = reference((finite, target, source, size, copied, parts))
+    share(task_address(_go_through, arguments), address(arguments), parts, team.memory)
+
+
+@jit
+def _go_through(arguments, task, _):
+    finite, target, source, size, copied, parts = arguments[0]
+    first = task * size // parts
+    count = (task + 1) * size // parts - first
+    if copied != 0:
+        copy_vector(advance(target, first), advance(source, first), count)
+    elif not all_finite_vector(advance(source, first), count):
+        finite[0] = 0
 
 
 @jit
