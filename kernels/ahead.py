@@ -4,14 +4,13 @@ They lie anywhere in memory, and gathering them takes a fifth of a step of a sma
 A processor has buffers for some 16 lines on their way and stops when they are full: they are asked for a few at a time.
 """
 
-from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
 from .blocking import BYTES_AHEAD, CACHE_LINE, LINES_AHEAD
 from .matrix import itemsize
 from .parallel import read, write
+from .simd import BYTE, Simd
 from .tasks import address
 
 X_ROWS, Y_ROWS, ORDER, NEXT_ROW = range(4)  # lines of what is expected
@@ -68,13 +67,7 @@ def prefetch(typingctx, byte):
     """Begin to fetch the cache line at an address, which may be of no memory at all."""
 
     def codegen(context, builder, signature, args):
-        number = ir.IntType(32)
-        pointer = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
-        kinds = [pointer.type, number, number, number]
-        function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0"
-        )
-        builder.call(function, [pointer, number(0), number(3), number(1)])
+        Simd(builder, types.float32, 1).prefetch(builder.inttoptr(args[0], BYTE.as_pointer()), False)
         return context.get_dummy_value()
 
     return types.void(types.intp), codegen

@@ -60,18 +60,6 @@ def all_finite(m):
     return True
 
 
-@register_jitable
-def copy_vector(target, source, n):
-    """target[i] = source[i] for i < n, at pointers."""
-    copy_rows(target, 0, source, 0, 1, n)
-
-
-@register_jitable
-def all_finite_vector(data, n):
-    """Whether no element data[i], i < n, at a pointer, is NaN or infinite."""
-    return _all_finite(data, 0, 1, n)
-
-
 @intrinsic
 def _all_finite(typingctx, data, stride, m, n):
     signature = types.boolean(data, types.intp, types.intp, types.intp)

@@ -9,15 +9,15 @@ from numba.extending import register_jitable
 from .ahead import NOTHING, expect_rows, worth_fetching
 from .blocking import COPY
 from .compiling import jit
-from .matrix import advance, matrix, pointer, rows, vector
+from .matrix import advance, matrix, pointer, row_major, rows, vector
 from .microkernel import SGD
 from .network import backward, divide, forward_layers, output_loss, spaced, work
-from .panel import all_finite, all_finite_vector, copy_vector, gather
+from .panel import all_finite, copy_rows, gather
 from .parallel import Crew, crew_of, lead, share, tasks_for
 from .tasks import address, reference, task_address
 
 NO = np.bool_(False)  # Numba would compile `backward` once more for a Python False
-NONE, ONE = np.intp(0), np.intp(1)  # and give Python numbers in a tuple types of their own
+NONE, ONE = np.intp(0), np.intp(1)  # and it gives Python numbers in a tuple types of their own
 
 
 @jit(inline=True)
@@ -118,8 +118,8 @@ def _go_through(arguments, task, _):
     first = task * size // parts
     count = (task + 1) * size // parts - first
     if copied != 0:
-        copy_vector(advance(target, first), advance(source, first), count)
-    elif not all_finite_vector(advance(source, first), count):
+        copy_rows(advance(target, first), 0, advance(source, first), 0, 1, count)
+    elif not all_finite(row_major(advance(source, first), 1, count)):
         finite[0] = 0
 
 
