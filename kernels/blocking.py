@@ -66,6 +66,7 @@ class Host:
     vector_bytes: int
     registers: int
     has_fma: bool
+    has_reciprocal: bool = False  # an estimate of 14 bits
 
     def lanes(self, itemsize):
         """VL, elements in a vector."""
@@ -95,7 +96,7 @@ def _host():
     triple, _, features = cpu_target.target_context.codegen().magic_tuple()
     features = set(features.split(","))
     if "+avx512f" in features:
-        host = Host(64, 32, True)
+        host = Host(64, 32, True, True)
     elif "+avx2" in features:
         host = Host(32, 16, "+fma" in features)
     elif triple.startswith(("aarch64", "arm64")):
@@ -104,7 +105,9 @@ def _host():
         host = Host(16, 16, "+fma" in features)
     vector_bytes = _forced("FASTMLP_VECTOR_BYTES", 16, 32, 64)
     if vector_bytes:
-        host = replace(host, vector_bytes=vector_bytes, registers=32 if vector_bytes == 64 else 16)
+        has_reciprocal = host.has_reciprocal and vector_bytes == 64
+        registers = 32 if vector_bytes == 64 else 16
+        host = replace(host, vector_bytes=vector_bytes, registers=registers, has_reciprocal=has_reciprocal)
     return replace(host, registers=_forced("FASTMLP_VECTOR_REGISTERS", 16, 32) or host.registers)
 
 
