@@ -1,8 +1,7 @@
 """Activations and their derivatives from the output, side by side, as expressions on vector registers."""
 
-from numba.extending import register_jitable
-
-from .simd import fma, reciprocal, two_to_the, where
+from .compiling import helper
+from .simd import fma, negated_exponent, two_to_the, where
 
 # exp(r) = 1 + r (1 + r P(r)) for |r| <= ln(2)/2: P minimax in relative error (Remez), of 2**-28 and 2**-58.
 # ln(2) = high + low, where n * high is exact for every exponent n.
@@ -36,13 +35,14 @@ EXP = {
     },
 }
 LOG2_E = 1.4426950408889634
+ABOVE = 1 + 7e-6
 
 
 def sigmoid(x):
     """σ(x) = 1 / (1 + e⁻ˣ), within 1.5 ULP in float32 and 2 ULP in float64; σ(±∞) exact, NaN for NaN.
 
-    With e = e⁻ˣ = m 2ⁿ and an estimate of 1 / (1 + e), a Newton step inverse += inverse h, h = 1 - inverse (1 + e),
-    gives the quotient. Written as h = (1 - inverse e) - inverse, whose second difference is exact, it does without the
+    With e = e⁻ˣ and an estimate of 1 / (1 + e), a Newton step inverse += inverse h, h = 1 - inverse (1 + e), takes the
+    place of a division. Written as h = (1 - inverse e) - inverse, whose second difference is exact, it does without the
     rounding of 1 + e, which would cost another half ULP. Above `largest` σ is 1 to the last bit; below `smallest` it is
     taken for 0, since arithmetic on subnormal numbers costs hundreds of cycles.
     """
@@ -55,11 +55,23 @@ def sigmoid(x):
     r = fma(n, -low, fma(n, -high, -z))
     m = fma(r, fma(r, polynomial(r, c["P"]), 1), 1)
     e = m * two_to_the(t, c["mantissa"], c["bias"])
-    inverse = reciprocal(1 + e)  # to 2**-14
-    if x.simd.bits == 64:  # to 2**-28
+    inverse = reciprocal_of_one_plus(e, c)
+    if x.simd.bits == 64:  # to 2**-29
         inverse = fma(inverse, fma(-e, inverse, 1) - inverse, inverse)
     h = fma(-e, inverse, 1) - inverse
     return where(x < c["smallest"], 0, fma(inverse, h, inverse))
+
+
+def reciprocal_of_one_plus(e, c):
+    """1/(1 + e) to 2**-17: from a guess (1 - h)/(1 + e), |h| < 0.0506, times (1 + h) (1 + h²) = (1 - h⁴)/(1 - h).
+
+    4/(1 + e) on the way, because a subnormal number would be a bad guess; and ABOVE it by what h⁴ may be: so the second
+    difference of `sigmoid` is exact for e = 1 too, and σ(0) is 1/2.
+    """
+    x = fma(e, 0.25, 0.25)
+    guess = negated_exponent(x, 5 - 24**0.5, c["mantissa"], c["bias"])
+    h = fma(-x, guess, 1)
+    return fma(guess, h, guess) * fma(h * h, 0.25, ABOVE / 4)
 
 
 def polynomial(x, coefficients):
@@ -70,7 +82,7 @@ def polynomial(x, coefficients):
     return total
 
 
-@register_jitable
+@helper
 def sigmoid_derivative(g):
     """σ′(f) = g (1 - g), from the output g = σ(f); also a scalar function in compiled code."""
     return g * (1 - g)

@@ -56,6 +56,15 @@ BYTES_AHEAD = 1 << 16  # of a minibatch, up to which the next one is fetched int
 LINES_AHEAD = 12  # cache lines of the next minibatch that are fetched with every few tiles
 PREFETCH = 64  # k from which on the part of C that comes next is fetched beforehand, if C is more than L1
 
+# A large minibatch of a small network is cut into shards, which threads take forward and back side by side.
+SHARDED_PARAMETERS = (
+    1 << 18
+)  # of a network, up to which that is done: 1 MB, the gradient of a shard, is in a near cache
+MICROBATCH = (
+    96  # or up to twice as many samples of a shard go through all layers together: their activations stay there
+)
+MOST_SHARDS = 32
+
 PREDICT_ROWS = 256  # samples that go through all layers together, so that activations stay in the L2 cache
 
 
@@ -66,7 +75,6 @@ class Host:
     vector_bytes: int
     registers: int
     has_fma: bool
-    has_reciprocal: bool = False  # an estimate of 14 bits
 
     def lanes(self, itemsize):
         """VL, elements in a vector."""
@@ -96,7 +104,7 @@ def _host():
     triple, _, features = cpu_target.target_context.codegen().magic_tuple()
     features = set(features.split(","))
     if "+avx512f" in features:
-        host = Host(64, 32, True, True)
+        host = Host(64, 32, True)
     elif "+avx2" in features:
         host = Host(32, 16, "+fma" in features)
     elif triple.startswith(("aarch64", "arm64")):
@@ -105,9 +113,7 @@ def _host():
         host = Host(16, 16, "+fma" in features)
     vector_bytes = _forced("FASTMLP_VECTOR_BYTES", 16, 32, 64)
     if vector_bytes:
-        has_reciprocal = host.has_reciprocal and vector_bytes == 64
-        registers = 32 if vector_bytes == 64 else 16
-        host = replace(host, vector_bytes=vector_bytes, registers=registers, has_reciprocal=has_reciprocal)
+        host = replace(host, vector_bytes=vector_bytes, registers=32 if vector_bytes == 64 else 16)
     return replace(host, registers=_forced("FASTMLP_VECTOR_REGISTERS", 16, 32) or host.registers)
 
 

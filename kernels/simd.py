@@ -204,18 +204,14 @@ def where(mask, x, y):
     return Vector(vector.simd, vector.simd.builder.select(mask, vector._operand(x).llvm, vector._operand(y).llvm))
 
 
-def reciprocal(x):
-    """1/x to 2**-14 or better: an estimate where the host's vectors have one so good, else a division."""
-    if not HOST.has_reciprocal:
-        return 1 / x
-    part = Simd.of_host(x.simd.builder, x.simd.dtype)
-    kind = {32: "ps", 64: "pd"}[part.bits]
-    zero, all_lanes = part.constant(0).llvm, ir.Constant(ir.IntType(part.lanes), -1)
-
-    def estimate(vector):
-        return Vector(part, part.call(f"llvm.x86.avx512.rcp14.{kind}.512", part.vector, vector.llvm, zero, all_lanes))
-
-    return joined(map(estimate, split(x, part)))
+def negated_exponent(x, less, mantissa_bits, bias):
+    """About (1 - less/2)/x for 0 < x < 2**(bias - 1): the bits of a float are about its logarithm, here negated."""
+    simd = x.simd
+    zero = round((2 * bias - less) * 2**mantissa_bits)
+    bits = simd.builder.sub(
+        ir.Constant(simd.integers, [zero] * simd.lanes), simd.builder.bitcast(x.llvm, simd.integers)
+    )
+    return Vector(simd, simd.builder.bitcast(bits, simd.vector))
 
 
 def two_to_the(t, mantissa_bits, bias):
