@@ -5,7 +5,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import pairwise
 
 import numpy as np
 
@@ -62,10 +61,9 @@ def track_bytes_of_training(shape):
     """Memory that training needs beside the data: parameters, their copy, and the workspace."""
     from fastmlp import kernels
     from fastmlp._memory import count_parameters
-    from fastmlp._threads import worth_sharing
+    from fastmlp.kernels.network import may_share
 
-    largest = max(n_in * n_out for n_in, n_out in pairwise(shape.sizes))
-    threads = os.cpu_count() if worth_sharing(shape.batch_size * largest) else 1
+    threads = os.cpu_count() if may_share(shape.sizes, shape.batch_size) else 1
     workspace = kernels.workspace_size(shape.sizes, shape.batch_size, DTYPE.itemsize, threads)
     return DTYPE.itemsize * (2 * count_parameters(shape.sizes) + workspace)
 

@@ -1,7 +1,6 @@
 """`Network`, the person's side of the kernels: it checks, owns memory and orchestrates; they do the arithmetic."""
 
 import functools
-import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -15,10 +14,11 @@ from . import _checks
 from ._history import History
 from ._memory import aligned_empty, count_parameters, layer_views
 from ._progress import Progress
-from ._threads import team, worth_sharing
+from ._threads import team
 from ._training import IN_ORDER, Trainer
 from .kernels import SERIAL, entry, workspace_size
 from .kernels.blocking import PREDICT_ROWS
+from .kernels.network import may_share
 
 ACTIVATIONS = ("sigmoid",)
 LOSSES = ("mse",)
@@ -125,9 +125,9 @@ class Network:
         self._parameters = parameters
         self._weights, self._biases = layer_views(parameters, sizes)
         self._widths = np.array(sizes, np.int64)
-        self._largest_layer = max(n_in * n_out for n_in, n_out in itertools.pairwise(sizes))
         itemsize = parameters.dtype.itemsize
         self._workspace_size = functools.lru_cache(functools.partial(workspace_size, sizes, itemsize=itemsize))
+        self._may_share = functools.lru_cache(functools.partial(may_share, sizes))
         self._workspaces = []
 
     @property
@@ -329,7 +329,7 @@ class Network:
 
         Calls in several threads of Python at once get a workspace each.
         """
-        if not (samples > batch if each else worth_sharing(batch * self._largest_layer)):
+        if not (samples > batch if each else self._may_share(batch)):
             return self._with_workspace(batch, SERIAL, run, each)
         with team(samples * self._parameters.size) as crew:
             return self._with_workspace(batch, crew, run, each)

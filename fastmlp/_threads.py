@@ -11,7 +11,7 @@ import threading
 import numba
 
 from .kernels import SERIAL, Team
-from .kernels.blocking import GRAIN, SHARE
+from .kernels.blocking import GRAIN
 
 _in_parallel = threading.RLock()
 _forked = False
@@ -26,11 +26,6 @@ def _after_fork():
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-def worth_sharing(largest_product):
-    """Whether several threads may gain from a product of so many multiply-adds, so that it is worth a `team`."""
-    return largest_product >= 2 * SHARE
 
 
 @contextlib.contextmanager

@@ -15,7 +15,8 @@ from .layer import (
     output_delta,
 )
 from .loss import mse, mse_gradient
-from .network import forward, gradients, mean_loss, predict, workspace_size
+from .minibatch import gradients
+from .network import forward, mean_loss, predict, workspace_size
 from .parallel import SERIAL, Team
 from .train import train_minibatches, train_step
 

@@ -5,9 +5,10 @@ A processor has buffers for some 16 lines on their way and stops when they are f
 """
 
 from numba import types
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic
 
 from .blocking import BYTES_AHEAD, CACHE_LINE, LINES_AHEAD
+from .compiling import helper
 from .matrix import itemsize
 from .parallel import read, write
 from .simd import BYTE, Simd
@@ -19,14 +20,14 @@ ROW, LAST, OFFSET = range(3)  # the number in ORDER that is next, where they end
 NOTHING = (0,) * (4 * CACHE_LINE // 8)
 
 
-@register_jitable
+@helper
 def worth_fetching(X, batch):
     """Whether it pays for such minibatches: rows of several lines each, and all together not too much for a cache."""
     row = X.columns * itemsize(X.data)
     return row >= 4 * CACHE_LINE and batch * row <= BYTES_AHEAD
 
 
-@register_jitable
+@helper
 def expect_rows(ahead, X, Y, order, first, last):
     """Have `fetch_some` fetch rows order[first], ... order[last-1] of X and Y: `ahead` is the address of 4 lines."""
     for line, source in ((X_ROWS, X), (Y_ROWS, Y)):
@@ -39,7 +40,7 @@ def expect_rows(ahead, X, Y, order, first, last):
     write(ahead, NEXT_ROW, OFFSET, 0)
 
 
-@register_jitable
+@helper
 def fetch_some(ahead):
     """Begin to fetch the next few cache lines, if any are left."""
     row, last, offset = read(ahead, NEXT_ROW, ROW), read(ahead, NEXT_ROW, LAST), read(ahead, NEXT_ROW, OFFSET)

@@ -19,6 +19,7 @@ from types import FunctionType
 import llvmlite
 import numba
 from numba.core.caching import FunctionCache
+from numba.extending import overload, register_jitable
 
 from .blocking import HOST
 
@@ -93,6 +94,13 @@ class KernelCache(FunctionCache):
         return self._py_func.__module__, signature, codegen.magic_tuple(), HOST
 
 
+OPTIONS = {"nogil": True, "error_model": "numpy"}
+
+# Of what only compiled code calls: without ways in from Python and C, and all of it with the same options, because
+# Numba compiles a function anew for every set of options of its callers. A first compilation takes 0.87 of the time.
+INTERNAL = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
 def jit(function=None, *, name=None, parallel=False, inline=False):
     """Compile `function` on first use: cached, without the GIL, with IEEE arithmetic as written.
 
@@ -104,8 +112,26 @@ def jit(function=None, *, name=None, parallel=False, inline=False):
     if name is not None:
         function = FunctionType(function.__code__, function.__globals__, name)
         function.__qualname__ = name
-    options = {"inline": "always"} if inline else {"parallel": parallel}
-    dispatcher = numba.njit(nogil=True, error_model="numpy", **options)(function)
+    return _cached(function, OPTIONS | ({"inline": "always"} if inline else {"parallel": parallel}))
+
+
+def internal(function):
+    """`jit` for a function that only other kernels call: Python must not."""
+    return _cached(function, INTERNAL)
+
+
+def helper(function):
+    """Compile `function` as part of every kernel that calls it; for Python it stays as it is."""
+    return register_jitable(**INTERNAL)(function)
+
+
+def implements(function):
+    """`overload`: choose, by the types of the arguments, what `function` is as part of the kernels that call it."""
+    return overload(function, jit_options=INTERNAL)
+
+
+def _cached(function, options):
+    dispatcher = numba.njit(**options)(function)
     with contextlib.suppress(RuntimeError):  # Numba found no directory that it may write to
         dispatcher._cache = KernelCache(function)
     return dispatcher

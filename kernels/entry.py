@@ -6,10 +6,9 @@ arguments are as in `network`, a team as its two numbers.
 """
 
 from numba import types
-from numba.extending import overload
 
-from . import network, train
-from .compiling import jit
+from . import minibatch, network, train
+from .compiling import implements, jit
 from .matrix import Matrix, matrix, pointer_at
 from .parallel import Team
 
@@ -29,7 +28,7 @@ def _matrix(operand, like):
     raise NotImplementedError("for compiled code")
 
 
-@overload(_matrix)
+@implements(_matrix)
 def _matrix_of(operand, like):
     if isinstance(operand, types.BaseTuple):
 
@@ -57,7 +56,7 @@ def mean_loss(parameters, x, y, batch_size, sizes, workspace, threads, grain):
 def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, threads, grain):
     grad_x, x, y = _matrix(grad_x, parameters), _matrix(x, parameters), _matrix(y, parameters)
     team = Team(threads, grain)
-    return network.gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team)
+    return minibatch.gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team)
 
 
 @jit

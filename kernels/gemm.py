@@ -9,9 +9,6 @@ memory, a panel of B is copied before it is used; where there are many panels, A
 each tile reads what is adjacent, and most of it from a near cache.
 """
 
-import numpy as np
-from numba.extending import overload, register_jitable
-
 from .ahead import fetch_some
 from .blocking import (
     A_BLOCK,
@@ -27,14 +24,12 @@ from .blocking import (
     PACK_ROWS,
     PREFETCH,
 )
-from .compiling import jit
+from .compiling import helper, implements, internal, jit
 from .matrix import Matrix, advance, block, matrix, pointer, row_major, rows, scalar, transposed
 from .microkernel import EXPECT_C, EXPECT_C_AND_E, SIGMOID_DELTA, STORE, accumulate, add_rows, finish, finish_row
 from .panel import copy, copy_any
 from .parallel import KEPT, NEXT, Crew, crew_of, lead, read, share, tasks_for, worth_sharing, write
-from .tasks import address, call_task, reference, task_address
-
-ONE = np.intp(1)  # Numba would give a Python number in a tuple a type of its own
+from .tasks import ONE, address, call_task, reference, task_address
 
 
 def panels_size(m, n, k, itemsize, threads=1):
@@ -47,13 +42,13 @@ def panels_size(m, n, k, itemsize, threads=1):
     return -(-packed // nr) * nr + threads * worker_size(k, MR, width)
 
 
-@register_jitable
+@helper
 def worker_size(k, mr, width):
     """Elements for a thread's sums, or those of a single tile with its C and E, and for its copied panel of B."""
     return (k + (sums_tiles(k) + 1) * mr) * width
 
 
-@register_jitable
+@helper
 def sums_tiles(k):
     """Tiles one below the other whose sums are there together."""
     return MC if k > KC else 2
@@ -76,7 +71,7 @@ def fused_product(epilogue, c, e, a, b, scale, panels, team):
     raise NotImplementedError("for compiled code")
 
 
-@overload(fused_product)
+@implements(fused_product)
 def _fused_product(epilogue, c, e, a, b, scale, panels, team):
     def by_crew(epilogue, c, e, a, b, scale, panels, team):
         c, e, a, b = oriented(c, e, a, b)
@@ -94,7 +89,7 @@ def _fused_product(epilogue, c, e, a, b, scale, panels, team):
     return by_crew if team.instance_class is Crew else by_team
 
 
-@register_jitable
+@helper
 def oriented(c, e, a, b):
     """The product as it is, or transposed if then the columns of C are adjacent; a column is computed as a row."""
     if c.row_stride == 1 and (c.column_stride != 1 or c.columns == 1):
@@ -110,7 +105,7 @@ def is_one_task(c, k, crew):
     return alone and c.rows * k <= A_BLOCK and c.columns < min(A_COLUMNS, A_ROWS_COLUMNS) * nr
 
 
-@jit
+@internal
 def compute(arguments, memory, _):
     """The product, block after block of its rows, each shared by the crew."""
     epilogue, c, e, a, step, b, scale, panels, _, crew = arguments[0]
@@ -139,7 +134,7 @@ def compute(arguments, memory, _):
         share(task_address(compute_tiles, tiles), address(tiles), parts, memory)
 
 
-@jit
+@internal
 def pack(arguments, task, _):
     """One task's share of the copy of A: tile after tile, MR elements for each p."""
     panels, a, parts = arguments[0]
@@ -151,7 +146,7 @@ def pack(arguments, task, _):
         copy(Matrix(advance(panels, tile * mr * a.columns), a.columns, m, mr, 1), source)
 
 
-@jit
+@internal
 def compute_tiles(arguments, task, worker):
     """One task's share of C: of a block of its rows, some of the tiles, numbered down one panel after the other.
 
@@ -226,7 +221,7 @@ def columns_at_once(left, nr, two):
     return min(left, nr) if left > nr - two // 2 else min(left, two)
 
 
-@register_jitable
+@helper
 def finish_block(epilogue, c, e, sums, scale, staged):
     """C = epilogue(sums, E), by way of `staged` where the columns of C or E are not adjacent."""
     c_data, c_stride, e_data, e_stride = c.data, c.row_stride, e.data, e.row_stride
@@ -261,7 +256,7 @@ def tile_shape(m):
     raise NotImplementedError("for compiled code")
 
 
-@overload(tile_shape)
+@implements(tile_shape)
 def _tile_shape(m):
     lanes = HOST.lanes(m[0].dtype.bitwidth // 8)
     shape = MR, HOST.vectors * lanes, 2 * lanes

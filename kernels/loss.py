@@ -7,22 +7,22 @@ gradient, so every sum over the batch further down is a mean.
 import numpy as np
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic
 
 from .activation import sigmoid_derivative
-from .compiling import jit
+from .compiling import helper, jit
 from .matrix import get, matrix, put, scalar
 from .simd import INDEX, Simd, split
 from .tasks import reference
 
 
-@register_jitable
+@helper
 def squared_error(g, y):
     """(g - y)², of numbers or vector registers, as the next is."""
     return (g - y) * (g - y)
 
 
-@register_jitable
+@helper
 def squared_error_gradient(g, y, scale):
     return scale * (g - y)
 
@@ -51,17 +51,18 @@ def mse_gradient(grad_g, g, y):
 
 
 @jit(inline=True)
-def mse_output_delta(delta, g, y):
-    """δ = ∇g ⊙ g (1 - g) of the last layer, in one pass with 𝓛, which is returned: the same bits as by `mse`.
+def mse_output_delta(delta, g, y, batch):
+    """δ = ∇g ⊙ g (1 - g) of the last layer, in one pass with the part in 𝓛, which is returned, of these samples.
 
-    All are Matrices whose columns are adjacent; delta overlaps neither g nor y.
+    They are some of a minibatch of `batch` samples; for all of them it is 𝓛, in the same bits as by `mse`. All are
+    Matrices whose columns are adjacent; delta overlaps neither g nor y.
     """
     total = reference(0.0)
-    scale = scalar(2.0 / (g.rows * g.columns), g)
+    scale = scalar(2.0 / (batch * g.columns), g)
     _mse_output_delta(
         total, delta.data, delta.row_stride, g.data, g.row_stride, y.data, y.row_stride, scale, g.rows, g.columns
     )
-    return total[0] / (g.rows * g.columns)
+    return total[0] / (batch * g.columns)
 
 
 @intrinsic

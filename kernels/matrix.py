@@ -8,7 +8,9 @@ from collections import namedtuple
 
 from numba import types
 from numba.core.errors import TypingError
-from numba.extending import intrinsic, overload, register_jitable
+from numba.extending import intrinsic
+
+from .compiling import helper, implements
 
 Matrix = namedtuple("Matrix", "data rows columns row_stride column_stride")
 """Element [i, j] is at data + i*row_stride + j*column_stride, in elements; strides may be 0 or negative."""
@@ -58,7 +60,7 @@ def itemsize(data):
     raise NotImplementedError("for compiled code")
 
 
-@overload(itemsize)
+@implements(itemsize)
 def _itemsize(data):
     size = data.dtype.bitwidth // 8
     return lambda data: size
@@ -69,7 +71,7 @@ def matrix(array):
     raise NotImplementedError("for compiled code")
 
 
-@overload(matrix)
+@implements(matrix)
 def _matrix(array):
     if isinstance(array, types.Array) and array.ndim == 2 and array.aligned:
 
@@ -93,7 +95,7 @@ def vector(array):
     raise NotImplementedError("for compiled code")
 
 
-@overload(vector)
+@implements(vector)
 def _vector(array):
     if isinstance(array, types.Array) and array.ndim == 1 and array.layout == "C":
         return lambda array: Vector(pointer(array), array.size)
@@ -107,7 +109,7 @@ def row(vector):
     raise NotImplementedError("for compiled code")
 
 
-@overload(row)
+@implements(row)
 def _row(vector):
     if isinstance(vector, types.Array) and vector.ndim == 1 and vector.aligned:
 
@@ -125,47 +127,47 @@ def scalar(value, m):
     raise NotImplementedError("for compiled code")
 
 
-@overload(scalar)
+@implements(scalar)
 def _scalar(value, m):
     dtype = m[0].dtype
     return lambda value, m: dtype(value)
 
 
-@register_jitable
+@helper
 def get(m, i, j):
     return m.data[i * m.row_stride + j * m.column_stride]
 
 
-@register_jitable
+@helper
 def put(m, i, j, value):
     m.data[i * m.row_stride + j * m.column_stride] = value
 
 
-@register_jitable
+@helper
 def row_major(data, rows, columns):
     """Matrix of rows * columns consecutive elements at the pointer `data`."""
     return Matrix(data, rows, columns, columns, 1)
 
 
-@register_jitable
+@helper
 def transposed(m):
     return Matrix(m.data, m.columns, m.rows, m.column_stride, m.row_stride)
 
 
-@register_jitable
+@helper
 def block(m, i, j, rows, columns):
     """m[i : i+rows, j : j+columns]."""
     start = advance(m.data, i * m.row_stride + j * m.column_stride)
     return Matrix(start, rows, columns, m.row_stride, m.column_stride)
 
 
-@register_jitable
+@helper
 def rows(m, first, count):
     """m[first : first+count]."""
     return block(m, first, 0, count, m.columns)
 
 
-@register_jitable
+@helper
 def broadcast_rows(m, rows):
     """The one row of m, `rows` times."""
     return Matrix(m.data, rows, m.columns, 0, m.column_stride)

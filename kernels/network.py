@@ -9,25 +9,21 @@ dtype, float32 or float64.
 import itertools
 from collections import namedtuple
 
-import numpy as np
-from numba.extending import register_jitable
-
-from .blocking import CACHE_LINE
-from .compiling import jit
+from .blocking import CACHE_LINE, MICROBATCH, MOST_SHARDS, SHARDED_PARAMETERS, SHARE
+from .compiling import helper, internal, jit
 from .gemm import panels_size
 from .layer import finish_gradient, layer_delta, layer_forward, layer_input_gradient
 from .loss import mse_output_delta
 from .matrix import Matrix, Vector, advance, itemsize, matrix, pointer, row_major, rows, transposed, vector
-from .microkernel import STORE
 from .panel import all_finite, copy_any
 from .parallel import Crew, crew_of, lead, share, worth_sharing
-from .tasks import address, reference, task_address
+from .tasks import ONE, address, reference, task_address
 
 Workspace = namedtuple("Workspace", "activations deltas delta_size x y panels")
 """Pointers into a workspace: g of every layer, two δ in turn, a gathered minibatch, and the panels of products."""
 
 
-@register_jitable
+@helper
 def row_stride(n, itemsize):
     """Elements from row to row of an array of the workspace with n columns.
 
@@ -38,13 +34,13 @@ def row_stride(n, itemsize):
     return (lines | 1) * line if lines >= 8 else n
 
 
-@register_jitable
+@helper
 def padded(elements):
     """`elements` rounded up, so that what follows begins a cache line if the workspace does, in either dtype."""
     return (elements + 15) // 16 * 16
 
 
-@register_jitable
+@helper
 def extents(sizes, batch, itemsize):
     """Elements for the activations of all layers, for the δ of any, and for x and y."""
     activations, delta = 0, 0
@@ -63,6 +59,17 @@ def extents(sizes, batch, itemsize):
 def workspace_size(sizes, batch_size, itemsize, threads=1):
     """Elements of workspace for batches of up to `batch_size` samples and teams of up to `threads` threads."""
     sizes = [int(size) for size in sizes]
+    shards = shards_of(Vector(sizes, len(sizes)), batch_size)
+    in_shards = 0
+    if shards > 1:
+        gradient = padded(parameters_size(Vector(sizes, len(sizes))))
+        rows = min(2 * MICROBATCH, (batch_size + 1) // 2)  # of the largest microbatch
+        in_shards = shards * gradient + min(threads, shards) * _whole_size(sizes, rows, itemsize, 1)
+    return max(_whole_size(sizes, batch_size, itemsize, threads), in_shards)
+
+
+def _whole_size(sizes, batch_size, itemsize, threads):
+    """For batches that are not taken in shards."""
     activations, delta, x, y = extents(Vector(sizes, len(sizes)), batch_size, itemsize)
     panels = max(
         panels_size(*m_n_k, itemsize, threads)
@@ -72,7 +79,7 @@ def workspace_size(sizes, batch_size, itemsize, threads=1):
     return padded(activations + 2 * delta + x + y + panels)
 
 
-@register_jitable
+@helper
 def divide(workspace, sizes, batch):
     """The Workspace of a batch, from the pointer `workspace` on."""
     activations_size, delta_size, x_size, y_size = extents(sizes, batch, itemsize(workspace))
@@ -82,32 +89,62 @@ def divide(workspace, sizes, batch):
     return Workspace(workspace, deltas, delta_size, x, y, advance(y, y_size))
 
 
-@register_jitable
+@helper
 def spaced(data, rows, columns):
     """Matrix of the workspace that begins at the pointer `data`."""
     return Matrix(data, rows, columns, row_stride(columns, itemsize(data)), 1)
 
 
-@register_jitable
+@helper
 def layer_parameters(parameters, n_in, n_out):
     """(W, b) of the layer that begins at the pointer `parameters`."""
     W = transposed(row_major(parameters, n_in, n_out))
     return W, row_major(advance(parameters, n_in * n_out), 1, n_out)
 
 
-@register_jitable
+@helper
 def layer_size(n_in, n_out):
     return (n_in + 1) * n_out
 
 
-@register_jitable
-def work(sizes, batch, samples, team):
-    """Multiply-adds of a pass forward and back over so many samples, 0 if no product of a batch can be shared."""
-    largest, total = 0, 0
+@helper
+def parameters_size(sizes):
+    total = 0
     for layer in range(1, sizes.size):
-        weights = sizes.data[layer - 1] * sizes.data[layer]
-        largest, total = max(largest, weights), total + weights
-    return 3 * samples * total if worth_sharing(batch * largest, team.grain) else 0
+        total += layer_size(sizes.data[layer - 1], sizes.data[layer])
+    return total
+
+
+@helper
+def shards_of(sizes, batch):
+    """Into how many shards a minibatch is cut: 1 for those that are not, else a power of two, which most teams divide.
+
+    The gradient of a shard takes no more memory than its rows have activations.
+    """
+    parameters, widths = parameters_size(sizes), sizes.data[0]
+    if parameters > SHARDED_PARAMETERS or 3 * batch * parameters < SHARE:
+        return 1
+    for layer in range(1, sizes.size):
+        widths += sizes.data[layer]
+    shards = 1
+    while shards < MOST_SHARDS and batch >= 2 * shards * max(MICROBATCH, parameters // widths):
+        shards *= 2
+    return shards
+
+
+@helper
+def work(sizes, batch, samples, grain):
+    """Multiply-adds of a pass forward and back over so many samples, 0 if nothing of a batch can be shared."""
+    largest = 0
+    for layer in range(1, sizes.size):
+        largest = max(largest, sizes.data[layer - 1] * sizes.data[layer])
+    shared = shards_of(sizes, batch) > 1 or worth_sharing(batch * largest, grain)
+    return 3 * samples * parameters_size(sizes) if shared else 0
+
+
+def may_share(sizes, batch_size):
+    """Whether threads, however soon they come, may gain from sharing the work on a batch."""
+    return work(Vector(sizes, len(sizes)), batch_size, batch_size, SHARE) > 0
 
 
 @jit
@@ -117,7 +154,7 @@ def forward(parameters, x, sizes, workspace, team):
     return forward_layers(pointer(parameters), x, sizes, divide(pointer(workspace), sizes, x.rows), team)
 
 
-@jit
+@internal
 def forward_layers(parameters, x, sizes, space, team):
     """`forward` with a pointer, a Matrix, a Vector and a Workspace, as the functions below."""
     g, activations = x, space.activations
@@ -131,7 +168,7 @@ def forward_layers(parameters, x, sizes, space, team):
     return g
 
 
-@jit
+@internal
 def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes, space, team):
     """Backward from the δ⁽ᴸ⁾ that `output_loss` left, through the activations that `forward` did: from ℓ = L to 1
 
@@ -165,38 +202,16 @@ def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes,
 
 
 @jit(inline=True)
-def output_loss(g, y, sizes, space):
-    """𝓛 of the output g that `forward_layers` returned; δ⁽ᴸ⁾ is left in the workspace."""
+def output_loss(g, y, batch, sizes, space):
+    """The part of 𝓛, a mean over `batch` samples, of the output g that `forward_layers` returned.
+
+    δ⁽ᴸ⁾ is left in the workspace.
+    """
     if y.column_stride != 1:
         given, y = y, spaced(space.y, g.rows, g.columns)
         copy_any(y, given)
     delta = spaced(advance(space.deltas, (sizes.size - 1) % 2 * space.delta_size), g.rows, g.columns)
-    return mse_output_delta(delta, g, y)
-
-
-@jit(inline=True)
-def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team):
-    """∂𝓛/∂parameters of the batch x, y, and its loss, which is returned.
-
-    The loss is NaN, and nothing is done, if x or y is not finite. `gradient` is laid out as `parameters`. ∇x is stored
-    in grad_x (batch, N⁽⁰⁾) if `with_grad_x`; else any array of two dimensions will do for it.
-    """
-    x, y, grad_x, sizes = matrix(x), matrix(y), matrix(grad_x), vector(sizes)
-    gradient, parameters, workspace = pointer(gradient), pointer(parameters), pointer(workspace)
-    loss = reference(np.nan)
-    arguments = reference((loss, gradient, grad_x, np.intp(with_grad_x), parameters, x, y, sizes, workspace, team))
-    lead(task_address(_gradients, arguments), address(arguments), crew_of(team), work(sizes, x.rows, x.rows, team))
-    return loss[0]
-
-
-@jit
-def _gradients(arguments, memory, _):
-    loss, gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team = arguments[0]
-    team = Crew(team.threads, team.grain, memory, 0)
-    if all_finite(x) and all_finite(y):
-        space = divide(workspace, sizes, x.rows)
-        loss[0] = output_loss(forward_layers(parameters, x, sizes, space, team), y, sizes, space)
-        backward(STORE, gradient, 0.0, grad_x, with_grad_x != 0, parameters, x, sizes, space, team)
+    return mse_output_delta(delta, g, y, batch)
 
 
 @jit(inline=True)
@@ -207,7 +222,7 @@ def predict(g, parameters, x, batch_size, sizes, workspace, team):
     take batches in turn: `workspace` is as large as for `batch_size` samples for each of `team.threads`.
     """
     g, x, sizes = matrix(g), matrix(x), vector(sizes)
-    finite = reference(np.intp(1))
+    finite = reference(ONE)
     part = workspace.size // team.threads // 16 * 16
     arguments = reference((finite, g, pointer(parameters), x, batch_size, sizes, pointer(workspace), part))
     shared = parameters.size * x.rows if x.rows > batch_size else 0
@@ -215,13 +230,13 @@ def predict(g, parameters, x, batch_size, sizes, workspace, team):
     return finite[0] != 0
 
 
-@jit
+@internal
 def _predict(arguments, memory, _):
     x, batch_size = arguments[0][3], arguments[0][4]
     share(task_address(_predict_batch, arguments), address(arguments), (x.rows - 1) // batch_size + 1, memory)
 
 
-@jit
+@internal
 def _predict_batch(arguments, task, worker):
     finite, g, parameters, x, batch_size, sizes, workspace, part = arguments[0]
     first = task * batch_size
@@ -242,11 +257,13 @@ def mean_loss(parameters, x, y, batch_size, sizes, workspace, team):
     loss = reference(0.0)
     arguments = reference((loss, pointer(parameters), x, y, batch_size, sizes, pointer(workspace), team))
     samples = min(x.rows, batch_size)
-    lead(task_address(_mean_loss, arguments), address(arguments), crew_of(team), work(sizes, samples, x.rows, team))
+    lead(
+        task_address(_mean_loss, arguments), address(arguments), crew_of(team), work(sizes, samples, x.rows, team.grain)
+    )
     return loss[0]
 
 
-@jit
+@internal
 def _mean_loss(arguments, memory, _):
     loss, parameters, x, y, batch_size, sizes, workspace, team = arguments[0]
     team = Crew(team.threads, team.grain, memory, 0)
@@ -254,4 +271,4 @@ def _mean_loss(arguments, memory, _):
         batch = min(batch_size, x.rows - first)
         space = divide(workspace, sizes, batch)
         output = forward_layers(parameters, rows(x, first, batch), sizes, space, team)
-        loss[0] += output_loss(output, rows(y, first, batch), sizes, space) * (batch / x.rows)
+        loss[0] += output_loss(output, rows(y, first, batch), x.rows, sizes, space)

@@ -13,11 +13,11 @@ from collections import namedtuple
 from llvmlite import ir
 from numba import prange, types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload, register_jitable
+from numba.extending import intrinsic
 
 from .blocking import CACHE_LINE, GRAIN, MOST_THREADS, PATIENCE, SHARE, TASKS_EACH
-from .compiling import jit
-from .tasks import address, call_task, reference, task_address
+from .compiling import helper, implements, internal, jit
+from .tasks import ZERO, address, call_task, reference, task_address
 
 Team = namedtuple("Team", "threads grain")
 """Who computes: `threads` threads, where each of them gets `grain` multiply-adds or more."""
@@ -41,7 +41,7 @@ def crew_of(team):
     raise NotImplementedError("for compiled code")
 
 
-@overload(crew_of)
+@implements(crew_of)
 def _crew_of(team):
     if team.instance_class is Crew:
         return lambda team: team
@@ -150,7 +150,7 @@ def give_way(typingctx):
     return types.void(), codegen
 
 
-@register_jitable
+@helper
 def wait(turns):
     """One of so many turns of a loop that waits: where cores are short, the thread waited for may need this one."""
     if turns % PATIENCE == 0:
@@ -167,7 +167,7 @@ def run_tasks(function, arguments, tasks):
 run_tasks_parallel = jit(run_tasks, name="run_tasks_parallel", parallel=True)
 
 
-@jit
+@internal
 def lead(program, arguments, crew, work):
     """Call program(arguments, memory, 0), with a crew to share its tasks if `work` multiply-adds are enough for one."""
     threads = min(crew.threads, MOST_THREADS, work // crew.grain)
@@ -182,7 +182,7 @@ def lead(program, arguments, crew, work):
     run_tasks_parallel(task_address(join, members), address(members), threads)
 
 
-@jit
+@internal
 def join(members, task, _):
     """The first thread to come leads, the others help."""
     program, arguments, memory = members[0]
@@ -194,7 +194,7 @@ def join(members, task, _):
         help_out(memory, worker)
 
 
-@jit
+@internal
 def help_out(memory, worker):
     """Take tasks of every round that is open, until the leader is done."""
     seen, turns = 0, 0
@@ -214,7 +214,7 @@ def help_out(memory, worker):
         atomic_add(memory, HELPING, -1)
 
 
-@jit
+@internal
 def take_tasks(memory, worker):
     """Call tasks until none is left: of one's own share, so that data stay in one core's cache, then of the others'."""
     function, arguments = read(memory, JOB, FUNCTION), read(memory, JOB, ARGUMENTS)
@@ -228,7 +228,7 @@ def take_tasks(memory, worker):
                 call_task(function, arguments, task, worker)
 
 
-@jit
+@internal
 def share(function, arguments, tasks, memory):
     """Call function(arguments, task, worker) for every task, by all threads of a crew; memory 0 has only this one."""
     if memory == 0 or tasks == 1:
@@ -243,7 +243,7 @@ def share(function, arguments, tasks, memory):
         write(memory, NEXT + owner, 0, owner * tasks // threads)
         write(memory, NEXT + owner, KEPT, -1)
     atomic_add(memory, ROUND, 1)
-    take_tasks(memory, 0)
+    take_tasks(memory, ZERO)
     atomic_add(memory, ROUND, 1)
     turns = 0
     while atomic_load(memory, HELPING) > 0:
@@ -251,7 +251,7 @@ def share(function, arguments, tasks, memory):
         wait(turns)
 
 
-@jit(inline=True)
+@helper
 def worth_sharing(work, grain):
     """Whether two threads that have been called together, for `grain` each, gain from sharing so many multiply-adds."""
     return work >= 2 * min(grain, SHARE)

@@ -8,12 +8,16 @@ import hashlib
 import importlib
 
 import llvmlite.binding
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .compiling import digest
+
+# As arguments of a task: Python numbers and Booleans would get types, and the task be compiled, of their own.
+ZERO, ONE = np.intp(0), np.intp(1)
 
 
 @intrinsic
@@ -27,6 +31,17 @@ def reference(typingctx, value):
         return builder.bitcast(slot, context.get_value_type(signature.return_type))
 
     return types.CPointer(value)(value), codegen
+
+
+@intrinsic
+def references(typingctx, values):
+    """Pointer to the first of copies of a tuple's numbers, all of one type, as `reference`."""
+
+    def codegen(context, builder, signature, args):
+        slot = cgutils.alloca_once_value(builder, args[0])
+        return builder.bitcast(slot, context.get_value_type(signature.return_type))
+
+    return types.CPointer(values.dtype)(values), codegen
 
 
 @intrinsic

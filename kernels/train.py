@@ -4,20 +4,17 @@ Arguments as in `network`.
 """
 
 import numpy as np
-from numba.extending import register_jitable
 
-from .ahead import NOTHING, expect_rows, worth_fetching
+from .ahead import NOTHING, worth_fetching
 from .blocking import COPY
-from .compiling import jit
-from .matrix import advance, matrix, pointer, row_major, rows, vector
+from .compiling import helper, internal, jit
+from .matrix import advance, matrix, pointer, row_major, vector
 from .microkernel import SGD
-from .network import backward, divide, forward_layers, output_loss, spaced, work
-from .panel import all_finite, copy_rows, gather
+from .minibatch import minibatch
+from .network import work
+from .panel import all_finite, copy_rows
 from .parallel import Crew, crew_of, lead, share, tasks_for
-from .tasks import address, reference, task_address
-
-NO = np.bool_(False)  # Numba would compile `backward` once more for a Python False
-NONE, ONE = np.intp(0), np.intp(1)  # and it gives Python numbers in a tuple types of their own
+from .tasks import ONE, ZERO, address, reference, task_address
 
 
 @jit(inline=True)
@@ -44,7 +41,7 @@ def train_minibatches(parameters, X, Y, order, first, last, loss, batch_size, le
     """
     none = parameters[:0]
     return train_safely(
-        none, NO, parameters, X, Y, order, first, last, loss, batch_size, learning_rate, sizes, workspace, team
+        none, ZERO, parameters, X, Y, order, first, last, loss, batch_size, learning_rate, sizes, workspace, team
     )
 
 
@@ -57,18 +54,23 @@ def train_safely(
     If `keep`, the parameters are copied to `before` first.
     """
     X, Y, order, sizes, before = matrix(X), matrix(Y), vector(order), vector(sizes), vector(before)
-    parameters, workspace = pointer(parameters), pointer(workspace)
+    parameters, workspace = pointer(parameters), vector(workspace)
     result = reference((loss, first))
     rate = np.float64(learning_rate)
     arguments = reference(
         (result, before, np.intp(keep), parameters, X, Y, order, last, batch_size, rate, sizes, workspace, team)
     )
     samples = min(batch_size, last - first)
-    lead(task_address(_train, arguments), address(arguments), crew_of(team), work(sizes, samples, last - first, team))
+    lead(
+        task_address(_train, arguments),
+        address(arguments),
+        crew_of(team),
+        work(sizes, samples, last - first, team.grain),
+    )
     return result[0]
 
 
-@jit
+@internal
 def _train(arguments, memory, _):
     result, before, keep, parameters, X, Y, order, last, batch_size, rate, sizes, workspace, team = arguments[0]
     ahead = address(reference(NOTHING)) if order.size > 0 and worth_fetching(X, batch_size) else 0
@@ -79,32 +81,20 @@ def _train(arguments, memory, _):
         go_through(finite, before.data, parameters, before.size, ONE, team)
     while first < last:
         batch = min(batch_size, last - first)
-        space = divide(workspace, sizes, batch)
-        x, y = rows(X, first, batch), rows(Y, first, batch)
-        if order.size > 0:
-            x, y = spaced(space.x, batch, X.columns), spaced(space.y, batch, Y.columns)
-            parts = tasks_for(COPY * batch * X.columns, team)
-            gathering = reference((finite, x, y, X, Y, advance(order.data, first), parts))
-            share(task_address(_gather, gathering), address(gathering), parts, memory)
-            if finite[0] == 0:
-                break
-            if ahead != 0:
-                expect_rows(ahead, X, Y, order.data, first + batch, min(last, first + 2 * batch))
-        elif not (all_finite(x) and all_finite(y)):
-            break
-        of_batch = output_loss(forward_layers(parameters, x, sizes, space, team), y, sizes, space)
+        of_batch = minibatch(
+            SGD, parameters, rate, X, ZERO, parameters, X, Y, order, first, last, batch, sizes, workspace, team
+        )
         if not np.isfinite(of_batch):
             break
-        backward(SGD, parameters, rate, x, NO, parameters, x, sizes, space, team)
         loss += of_batch * (batch / X.rows)
         first += batch
     if before.size > 0:
-        go_through(finite, before.data, parameters, before.size, NONE, team)
+        go_through(finite, before.data, parameters, before.size, ZERO, team)
         loss = loss if finite[0] != 0 else np.nan
     result[0] = (loss, first)
 
 
-@register_jitable
+@helper
 def go_through(finite, target, source, size, copied, team):
     """By as many threads as gain from it, copy a vector, or put 0 where `finite` points if not all of it is."""
     parts = tasks_for(COPY * size, team)
@@ -112,7 +102,7 @@ def go_through(finite, target, source, size, copied, team):
     share(task_address(_go_through, arguments), address(arguments), parts, team.memory)
 
 
-@jit
+@internal
 def _go_through(arguments, task, _):
     finite, target, source, size, copied, parts = arguments[0]
     first = task * size // parts
@@ -120,16 +110,4 @@ def _go_through(arguments, task, _):
     if copied != 0:
         copy_rows(advance(target, first), 0, advance(source, first), 0, 1, count)
     elif not all_finite(row_major(advance(source, first), 1, count)):
-        finite[0] = 0
-
-
-@jit
-def _gather(arguments, task, _):
-    """One task's share of the rows of a minibatch."""
-    finite, x, y, X, Y, numbers, parts = arguments[0]
-    start, end = task * x.rows // parts, (task + 1) * x.rows // parts
-    numbers = advance(numbers, start)
-    x_finite = gather(rows(x, start, end - start), X, numbers)
-    y_finite = gather(rows(y, start, end - start), Y, numbers)
-    if not (x_finite and y_finite):
         finite[0] = 0

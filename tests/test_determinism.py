@@ -22,8 +22,8 @@ threads, dtype, everything = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "ever
 numba.set_num_threads(threads)
 rng = np.random.default_rng(0)
 sha = hashlib.sha256()
-for sizes, batch in (([7, 5, 3], 4), ([150, 301, 200, 10], 65)):
-    X, Y = rng.random((200, sizes[0])), rng.random((200, sizes[-1]))
+for sizes, samples, batch in (([7, 5, 3], 200, 4), ([150, 301, 200, 10], 200, 65), ([20, 61, 9], 1500, 700)):
+    X, Y = rng.random((samples, sizes[0])), rng.random((samples, sizes[-1]))
     net = Network(sizes, dtype=dtype, seed=1)
     history = net.fit(X, Y, epochs=3, batch_size=batch, learning_rate=2.0)
     results = [net.parameters, history.loss]

@@ -1,0 +1,166 @@
+"""A minibatch forward and back, and what becomes of its gradient: as a whole, or in shards.
+
+The products of a small network are too small to be shared, and those of a large minibatch read activations that have
+left the cache. Where both meet, each thread takes shards of the minibatch's rows through all layers, a few rows at a
+time, and adds up a gradient for each shard; then it sums the shards' gradients for some of the parameters. Where a
+shard begins and the order of every sum depend on nothing but sizes: so the bits do not depend on who computes.
+
+Everywhere here `epilogue` is STORE, which puts the gradient into `target`, or SGD, with the parameters themselves as
+the target, which takes a step of `scale` against it, but none where the loss is not finite.
+"""
+
+import numpy as np
+
+from .ahead import expect_rows
+from .blocking import COPY, MICROBATCH, MOST_SHARDS, SHARE
+from .compiling import helper, internal, jit
+from .gemm import fused_sum
+from .matrix import Matrix, Vector, advance, block, matrix, pointer, row_major, rows, vector
+from .microkernel import SGD, STORE
+from .network import (
+    backward,
+    divide,
+    forward_layers,
+    output_loss,
+    padded,
+    parameters_size,
+    shards_of,
+    spaced,
+    work,
+)
+from .panel import all_finite, gather
+from .parallel import Crew, crew_of, lead, share, tasks_for
+from .tasks import ONE, ZERO, address, reference, references, task_address
+
+NO_LOSSES = (0.0,) * MOST_SHARDS
+
+
+@helper
+def minibatch(
+    epilogue, target, scale, grad_x, with_grad_x, parameters, X, Y, order, first, last, batch, sizes, workspace, team
+):
+    """𝓛 of the samples first, first+1, ... first+batch-1; NaN, and nothing is done, if they are not all finite.
+
+    X, Y, `order` and `last` are as in `train.train_minibatches`, but Matrices and a Vector, as `sizes` and `workspace`;
+    ∇x of the samples is stored in grad_x if `with_grad_x`.
+    """
+    shards, columns = shards_of(sizes, batch), parameters_size(sizes)
+    size = padded(columns) if shards > 1 else 0  # of a shard's gradient
+    gradients = Matrix(workspace.data, shards, columns, size, 1)
+    spaces = Vector(advance(workspace.data, shards * size), workspace.size - shards * size)
+    finite, losses = reference(ONE), references(NO_LOSSES)
+    samples, then = (X, Y, order, first, last, batch), (epilogue, target, scale, grad_x, with_grad_x)
+    arguments = reference((finite, losses, gradients, samples, then, parameters, sizes, spaces, team))
+    share(task_address(_shard, arguments), address(arguments), shards, team.memory)
+    if finite[0] == 0:
+        return np.nan
+    loss = 0.0
+    for shard in range(shards):
+        loss += losses[shard]
+    if shards > 1 and (epilogue == STORE or np.isfinite(loss)):
+        sums = reference((gradients, then, spaces, team))
+        share(task_address(_sum, sums), address(sums), shards, team.memory)
+    return loss
+
+
+@helper
+def own_space(spaces, shards, team, shard, worker):
+    """A thread's part of the workspace, or a shard's if there are fewer shards."""
+    parts = min(team.threads, shards)
+    part = worker if team.threads <= shards else shard
+    return advance(spaces.data, part * (spaces.size // parts // 16 * 16))
+
+
+@internal
+def _shard(arguments, shard, worker):
+    """One shard's samples, a microbatch at a time; or all of them at once, by the crew, if they are not cut."""
+    finite, losses, gradients, samples, then, parameters, sizes, spaces, team = arguments[0]
+    X, Y, order, first, last, batch = samples
+    epilogue, target, scale, grad_x, with_grad_x = then
+    shards = gradients.rows
+    i, end, microbatches, workspace, gradient, step = 0, batch, 1, spaces.data, target, epilogue
+    if shards > 1:
+        i, end = shard * batch // shards, (shard + 1) * batch // shards
+        microbatches = (end - i) // MICROBATCH
+        workspace = own_space(spaces, shards, team, shard, worker)
+        gradient = advance(gradients.data, shard * gradients.row_stride)
+        step, scale, team = STORE, -1.0, Crew(1, SHARE, 0, 0)
+    while microbatches > 0:
+        count = end - i if microbatches == 1 else (end - i) // microbatches
+        space = divide(workspace, sizes, count)
+        x, y = rows(X, first + i, count), rows(Y, first + i, count)
+        if order.size > 0:
+            x, y = spaced(space.x, count, X.columns), spaced(space.y, count, Y.columns)
+            gather_rows(finite, x, y, X, Y, advance(order.data, first + i), team)
+            if team.ahead != 0:
+                expect_rows(team.ahead, X, Y, order.data, first + batch, min(last, first + 2 * batch))
+        elif not (all_finite(x) and all_finite(y)):
+            finite[0] = 0
+        if finite[0] == 0:
+            return
+        loss = output_loss(forward_layers(parameters, x, sizes, space, team), y, batch, sizes, space)
+        losses[shard] += loss
+        if epilogue == STORE or np.isfinite(loss):
+            of_x = rows(grad_x, i, count)
+            backward(step, gradient, scale, of_x, with_grad_x != 0, parameters, x, sizes, space, team)
+        i, microbatches = i + count, microbatches - 1
+        step = SGD if shards > 1 else step  # which, with a scale of -1, adds to the shard's gradient
+
+
+@helper
+def gather_rows(finite, x, y, X, Y, numbers, team):
+    """x, y = the rows of X, Y with these numbers, by as many threads as gain from it; `finite` if all of them are."""
+    parts = tasks_for(COPY * x.rows * x.columns, team)
+    arguments = reference((finite, x, y, X, Y, numbers, parts))
+    share(task_address(_gather, arguments), address(arguments), parts, team.memory)
+
+
+@internal
+def _gather(arguments, task, _):
+    """One task's share of the rows."""
+    finite, x, y, X, Y, numbers, parts = arguments[0]
+    start, end = task * x.rows // parts, (task + 1) * x.rows // parts
+    numbers = advance(numbers, start)
+    x_finite = gather(rows(x, start, end - start), X, numbers)
+    y_finite = gather(rows(y, start, end - start), Y, numbers)
+    if not (x_finite and y_finite):
+        finite[0] = 0
+
+
+@internal
+def _sum(arguments, part, worker):
+    """Some of the parameters, in whole cache lines: the sum of the shards' gradients, to the epilogue."""
+    gradients, then, spaces, team = arguments[0]
+    epilogue, target, scale, _, _ = then
+    parts, columns = gradients.rows, gradients.columns
+    start = part * columns // parts // 16 * 16
+    end = (part + 1) * columns // parts // 16 * 16 if part + 1 < parts else columns
+    panels = own_space(spaces, parts, team, part, worker)
+    c, b = row_major(advance(target, start), 1, end - start), block(gradients, 0, start, parts, end - start)
+    fused_sum(epilogue, c, b, scale, panels, Crew(1, SHARE, 0, 0))
+
+
+@jit(inline=True)
+def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team):
+    """∂𝓛/∂parameters of the batch x, y, and its loss, which is returned.
+
+    The loss is NaN, and nothing is done, if x or y is not finite. `gradient` is laid out as `parameters`. ∇x is stored
+    in grad_x (batch, N⁽⁰⁾) if `with_grad_x`; else any array of two dimensions will do for it.
+    """
+    x, y, grad_x, sizes = matrix(x), matrix(y), matrix(grad_x), vector(sizes)
+    gradient, parameters, workspace = pointer(gradient), pointer(parameters), vector(workspace)
+    loss = reference(np.nan)
+    arguments = reference((loss, gradient, grad_x, np.intp(with_grad_x), parameters, x, y, sizes, workspace, team))
+    lead(
+        task_address(_gradients, arguments), address(arguments), crew_of(team), work(sizes, x.rows, x.rows, team.grain)
+    )
+    return loss[0]
+
+
+@internal
+def _gradients(arguments, memory, _):
+    loss, gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team = arguments[0]
+    team, in_order = Crew(team.threads, team.grain, memory, 0), Vector(reference(ZERO), ZERO)
+    loss[0] = minibatch(
+        STORE, gradient, 0.0, grad_x, with_grad_x, parameters, x, y, in_order, 0, x.rows, x.rows, sizes, workspace, team
+    )

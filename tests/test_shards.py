@@ -1,0 +1,93 @@
+"""Large minibatches of small networks, whose rows are cut into shards with a gradient each."""
+
+import numpy as np
+import pytest
+import reference
+from test_gradients import assert_within, bounded
+
+from fastmlp import Network, kernels
+from fastmlp.kernels.matrix import Vector
+from fastmlp.kernels.network import shards_of
+
+CASES = (([20, 61, 30, 9], 700, 4), ([3, 200, 1], 2000, 16), ([100, 40], 401, 4), ([256, 256, 256, 10], 400, 2))
+
+
+def shards(sizes, batch):
+    return shards_of(Vector(sizes, len(sizes)), batch)
+
+
+def case(sizes, batch, dtype, rng):
+    net = Network(sizes, dtype=dtype, seed=0)
+    return net, rng.normal(0, 1, (batch, sizes[0])).astype(dtype), rng.random((batch, sizes[-1])).astype(dtype)
+
+
+@pytest.mark.parametrize(("sizes", "batch", "expected"), CASES)
+def test_the_cases_are_cut(sizes, batch, expected):
+    assert shards(sizes, batch) == expected
+
+
+def test_what_is_small_or_has_many_parameters_is_not_cut():
+    assert shards([20, 61, 30, 9], 100) == 1
+    assert shards([2, 3, 1], 2000) == 1
+    assert shards([784, 512, 512, 10], 2000) == 1
+
+
+@pytest.mark.parametrize(("sizes", "batch", "_"), CASES)
+def test_every_gradient_is_within_its_rounding_bound(sizes, batch, _, dtype, rng):
+    net, x, y = case(sizes, batch, dtype, rng)
+    layers = [(bounded(W), bounded(b)) for W, b in zip(net.weights, net.biases, strict=True)]
+    expected, expected_inputs = reference.gradients(layers, bounded(x), bounded(y))
+    got = net.gradients(x, y, inputs=True)
+    for l, (grad_W, grad_b) in enumerate(expected):
+        assert_within(got.weights[l], grad_W)
+        assert_within(got.biases[l], grad_b)
+    assert_within(got.inputs, expected_inputs)
+
+
+@pytest.mark.parametrize(("sizes", "batch", "_"), CASES)
+def test_a_step_is_the_parameters_minus_the_gradient(sizes, batch, _, dtype, rng):
+    net, x, y = case(sizes, batch, dtype, rng)
+    before, gradient = net.parameters.copy(), net.gradients(x, y)
+    assert net.train_step(x, y, learning_rate=0.5) == gradient.loss
+    np.testing.assert_array_equal(net.parameters, before - dtype.type(0.5) * gradient.parameters)
+
+
+@pytest.mark.parametrize("row", [0, 175, 699])
+@pytest.mark.parametrize("position", [0, 1])
+def test_one_sample_that_is_not_finite_stops_the_step(row, position, dtype, rng):
+    net, *pair = case([20, 61, 30, 9], 700, dtype, rng)
+    before = net.parameters.copy()
+    pair[position][row, 5] = np.nan
+    with pytest.raises(ValueError, match="must be finite"):
+        net.train_step(*pair)
+    with pytest.raises(ValueError, match="must be finite"):
+        net.gradients(*pair)
+    np.testing.assert_array_equal(net.parameters, before)
+
+
+def test_a_loss_that_overflows_stops_the_step(rng):
+    net, x, y = case([20, 61, 30, 9], 700, np.dtype(np.float64), rng)
+    before = net.parameters.copy()
+    y[-1, 0] = 1e200
+    with pytest.raises(FloatingPointError):
+        net.train_step(x, y)
+    np.testing.assert_array_equal(net.parameters, before)
+    assert np.isfinite(net.gradients(x, y).parameters).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_any_team_gives_the_same_bits_and_stays_within_its_workspace(threads, dtype, rng):
+    sizes, largest = [20, 61, 30, 9], 1600
+    net, X, Y = case(sizes, largest, dtype, rng)
+    widths, order = np.array(sizes), np.arange(largest)
+    size = kernels.workspace_size(sizes, largest, dtype.itemsize, threads)
+    workspace = np.full(size + 4096, 7, dtype)
+    for batch in (largest, 1535, 767, 385, 384, 383):
+        expected = net.copy()
+        loss = expected.train_step(X[:batch], Y[:batch], learning_rate=0.1)
+        for numbers in (order[:0], order):
+            parameters = net.parameters.copy()
+            arguments = parameters, X[:batch], Y[:batch], numbers, 0, batch, 0.0, batch, 0.1, widths, workspace[:size]
+            assert kernels.train_minibatches(*arguments, kernels.Team(threads, 1)) == (loss, batch)
+            np.testing.assert_array_equal(parameters, expected.parameters)
+    assert (workspace[size:] == 7).all()
