@@ -52,6 +52,7 @@ A_PACKED = 1 << 20  # or is copied, in blocks of this size: read in order, it ma
 # times as long.
 A_COLUMNS = 4
 A_ROWS_COLUMNS = 8
+FLAT = 64  # k up to which a C of more than A_BLOCK is computed in bands of rows: 0.8 of a step of 3000-2000 by 16
 BYTES_AHEAD = 1 << 16  # of a minibatch, up to which the next one is fetched into the cache beforehand
 LINES_AHEAD = 12  # cache lines of the next minibatch that are fetched with every few tiles
 PREFETCH = 64  # k from which on the part of C that comes next is fetched beforehand, if C is more than L1

@@ -16,6 +16,7 @@ from .blocking import (
     A_PACKED,
     A_ROWS_COLUMNS,
     COPY,
+    FLAT,
     HOST,
     KC,
     L1,
@@ -150,7 +151,8 @@ def pack(arguments, task, _):
 def compute_tiles(arguments, task, worker):
     """One task's share of C: of a block of its rows, some of the tiles, numbered down one panel after the other.
 
-    The rows of A for one tile begin `step` elements behind those for the one before.
+    Where C is large and the sums short, it is C that has to come from afar: then in bands of a few rows, and in each
+    panel after panel. The rows of A for one tile begin `step` elements behind those for the one before.
     """
     epilogue, c, e, a, step, b, scale, scratch, parts, crew = arguments[0]
     mr, nr, two = tile_shape(c)
@@ -168,18 +170,23 @@ def compute_tiles(arguments, task, worker):
     sums = advance(scratch, worker * worker_size(k, mr, width))
     staged = advance(sums, mr * width)  # of C and E, a tile each, where the group is a single tile
     packed = advance(sums, (sums_tiles(k) + 1) * mr * width)
-    tile, end = 0, tiles
+    band, copied = down, b.column_stride != 1 or (c.rows > PACK_ROWS and k * c.columns > L1)
+    if k <= FLAT and c.rows * c.columns > A_BLOCK and b.column_stride == 1:
+        band, copied = group, False
+    tile, end, panel, first, top = 0, tiles, 0, 0, 0  # the band's first row of tiles, and the task's in this panel
     if parts > 1:
         tile, end = task * tiles // parts, (task + 1) * tiles // parts
-    panel = tile // down if tile > 0 else 0
-    top = tile - panel * down  # of the rows of tiles that the task has in this panel
+        first = tile // (band * panels) * band
+        left, height = tile - first * panels, min(band, down - first)
+        panel = left // height
+        top = first + left - panel * height
     while tile < end:
-        bottom = min(down, top + end - tile)
+        bottom = min(first + band, down, top + end - tile)
         tile += bottom - top
         j = panel * nr if panel <= whole else whole * nr + two
         n = columns_at_once(c.columns - j, nr, two)
         b_panel = block(b, 0, j, k, n)
-        if b.column_stride != 1 or (c.rows > PACK_ROWS and k * c.columns > L1):
+        if copied:
             b_packed = Matrix(packed, k, n, width, 1)
             if parts == 1 or read(crew.memory, NEXT + worker, KEPT) != panel:
                 copy(b_packed, b_panel)
@@ -212,7 +219,10 @@ def compute_tiles(arguments, task, worker):
                     e_block.row_stride,
                 )
             finish_block(epilogue, c_block, e_block, sums, scale, staged)
-        panel, top = panel + 1, 0
+        panel += 1
+        if panel == panels:
+            panel, first = 0, first + band
+        top = first
 
 
 @jit(inline=True)
