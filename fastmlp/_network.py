@@ -18,7 +18,7 @@ from ._threads import team
 from ._training import IN_ORDER, Trainer
 from .kernels import SERIAL, entry, workspace_size
 from .kernels.blocking import PREDICT_ROWS
-from .kernels.network import may_share
+from .kernels.network import may_share, training_size
 
 ACTIVATIONS = ("sigmoid",)
 LOSSES = ("mse",)
@@ -127,6 +127,7 @@ class Network:
         self._widths = np.array(sizes, np.int64)
         itemsize = parameters.dtype.itemsize
         self._workspace_size = functools.lru_cache(functools.partial(workspace_size, sizes, itemsize=itemsize))
+        self._training_size = functools.lru_cache(functools.partial(training_size, sizes, itemsize=itemsize))
         self._may_share = functools.lru_cache(functools.partial(may_share, sizes))
         self._workspaces = []
 
@@ -241,7 +242,7 @@ class Network:
                         break
             return history
 
-        return self._compute(batch_size, len(X), train)
+        return self._compute(batch_size, len(X), train, training=True)
 
     def train_step(self, x: ArrayLike, y: ArrayLike, *, learning_rate: float = 1.0) -> float:
         """Take one step of gradient descent on the minibatch x, y and return its loss before the step.
@@ -256,7 +257,7 @@ class Network:
             trainer = Trainer(self._parameters, self._widths, x, y, len(x), learning_rate, workspace, team, check)
             return trainer.run(0, len(x))
 
-        return self._compute(len(x), len(x), step)
+        return self._compute(len(x), len(x), step, training=True)
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """The network's output for X: (samples, N_L), of the network's dtype. Row i depends on row i of X alone."""
@@ -290,7 +291,7 @@ class Network:
                 gradient, grad_x, bool(inputs), self._parameters, x, y, self._widths, workspace, *team
             )
 
-        loss = self._compute(len(pair[0]), len(pair[0]), run)
+        loss = self._compute(len(pair[0]), len(pair[0]), run, training=True)
         if math.isnan(loss):
             _checks.sample_pairs(X, Y, self._sizes, self.dtype)
         return Gradients(loss, gradient, grad_x if inputs else None, self._sizes)
@@ -324,18 +325,21 @@ class Network:
 
         return self._compute(rows, len(X), run)
 
-    def _compute(self, batch, samples, run, each=False):
+    def _compute(self, batch, samples, run, each=False, training=False):
         """run(workspace, team) for so many samples in such batches, each of a thread's own or all threads' together.
 
         Calls in several threads of Python at once get a workspace each.
         """
         if not (samples > batch if each else self._may_share(batch)):
-            return self._with_workspace(batch, SERIAL, run, each)
+            return self._with_workspace(batch, SERIAL, run, each, training)
         with team(samples * self._parameters.size) as crew:
-            return self._with_workspace(batch, crew, run, each)
+            return self._with_workspace(batch, crew, run, each, training)
 
-    def _with_workspace(self, batch, crew, run, each):
-        size = crew.threads * self._workspace_size(batch) if each else self._workspace_size(batch, threads=crew.threads)
+    def _with_workspace(self, batch, crew, run, each, training):
+        if each:
+            size = crew.threads * self._workspace_size(batch)
+        else:
+            size = (self._training_size if training else self._workspace_size)(batch, threads=crew.threads)
         try:
             workspace = self._workspaces.pop()
         except IndexError:

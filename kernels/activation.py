@@ -35,7 +35,7 @@ EXP = {
     },
 }
 LOG2_E = 1.4426950408889634
-ABOVE = 1 + 7e-6
+ABOVE = 1 + 7e-6  # more than 1/(1 - h⁴) below
 
 
 def sigmoid(x):
@@ -56,7 +56,7 @@ def sigmoid(x):
     m = fma(r, fma(r, polynomial(r, c["P"]), 1), 1)
     e = m * two_to_the(t, c["mantissa"], c["bias"])
     inverse = reciprocal_of_one_plus(e, c)
-    if x.simd.bits == 64:  # to 2**-29
+    if x.simd.bits == 64:  # to 2**-34
         inverse = fma(inverse, fma(-e, inverse, 1) - inverse, inverse)
     h = fma(-e, inverse, 1) - inverse
     return where(x < c["smallest"], 0, fma(inverse, h, inverse))

@@ -6,6 +6,7 @@ is a vector of `workspace_size` elements that a function may overwrite; `team` i
 dtype, float32 or float64.
 """
 
+import bisect
 import itertools
 from collections import namedtuple
 
@@ -15,7 +16,7 @@ from .gemm import panels_size
 from .layer import finish_gradient, layer_delta, layer_forward, layer_input_gradient
 from .loss import mse_output_delta
 from .matrix import Matrix, Vector, advance, itemsize, matrix, pointer, row_major, rows, transposed, vector
-from .panel import all_finite, copy_any
+from .panel import all_finite, copy, copy_any
 from .parallel import Crew, crew_of, lead, share, worth_sharing
 from .tasks import ONE, address, reference, task_address
 
@@ -58,18 +59,24 @@ def extents(sizes, batch, itemsize):
 
 def workspace_size(sizes, batch_size, itemsize, threads=1):
     """Elements of workspace for batches of up to `batch_size` samples and teams of up to `threads` threads."""
-    sizes = [int(size) for size in sizes]
-    shards = shards_of(Vector(sizes, len(sizes)), batch_size)
-    in_shards = 0
-    if shards > 1:
-        gradient = padded(parameters_size(Vector(sizes, len(sizes))))
-        rows = min(2 * MICROBATCH, (batch_size + 1) // 2)  # of the largest microbatch
-        in_shards = shards * gradient + min(threads, shards) * _whole_size(sizes, rows, itemsize, 1)
-    return max(_whole_size(sizes, batch_size, itemsize, threads), in_shards)
+    return max(_whole_size(sizes, batch_size, itemsize, threads), training_size(sizes, batch_size, itemsize, threads))
+
+
+def training_size(sizes, batch_size, itemsize, threads=1):
+    """Elements that training and gradients need of it: fewer, where large batches are cut into shards."""
+    vector = Vector(sizes, len(sizes))
+    shards = shards_of(vector, batch_size)
+    if shards == 1:
+        return _whole_size(sizes, batch_size, itemsize, threads)
+    cut = bisect.bisect_left(range(batch_size), True, key=lambda batch: shards_of(vector, batch) > 1)
+    rows = min(2 * MICROBATCH, (batch_size + 1) // 2)  # of the largest microbatch
+    in_shards = shards * padded(parameters_size(vector)) + min(threads, shards) * _whole_size(sizes, rows, itemsize, 1)
+    return max(_whole_size(sizes, cut - 1, itemsize, threads), in_shards)
 
 
 def _whole_size(sizes, batch_size, itemsize, threads):
-    """For batches that are not taken in shards."""
+    """For batches that go through the layers as a whole."""
+    sizes = [int(size) for size in sizes]
     activations, delta, x, y = extents(Vector(sizes, len(sizes)), batch_size, itemsize)
     panels = max(
         panels_size(*m_n_k, itemsize, threads)
@@ -245,7 +252,11 @@ def _predict_batch(arguments, task, worker):
     if all_finite(x):
         space = divide(advance(workspace, worker * part), sizes, batch)
         output = forward_layers(parameters, x, sizes, space, Crew(1, 1, 0, 0))
-        copy_any(rows(g, first, batch), output)
+        target = rows(g, first, batch)
+        if target.column_stride == 1:
+            copy(target, output)
+        else:
+            copy_any(target, output)
     else:
         finite[0] = 0
 

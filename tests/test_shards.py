@@ -7,7 +7,7 @@ from test_gradients import assert_within, bounded
 
 from fastmlp import Network, kernels
 from fastmlp.kernels.matrix import Vector
-from fastmlp.kernels.network import shards_of
+from fastmlp.kernels.network import shards_of, training_size
 
 CASES = (([20, 61, 30, 9], 700, 4), ([3, 200, 1], 2000, 16), ([100, 40], 401, 4), ([256, 256, 256, 10], 400, 2))
 
@@ -52,6 +52,13 @@ def test_a_step_is_the_parameters_minus_the_gradient(sizes, batch, _, dtype, rng
     np.testing.assert_array_equal(net.parameters, before - dtype.type(0.5) * gradient.parameters)
 
 
+@pytest.mark.parametrize(("sizes", "batch", "_"), CASES)
+def test_training_takes_less_memory_than_two_minibatches_of_activations(sizes, batch, _):
+    net = Network(sizes, seed=0)
+    beside = 2 * net.n_parameters + training_size(sizes, batch, 4)  # the parameters, their copy and the workspace
+    assert beside <= 4 * net.n_parameters + 2 * batch * sum(sizes)
+
+
 @pytest.mark.parametrize("row", [0, 175, 699])
 @pytest.mark.parametrize("position", [0, 1])
 def test_one_sample_that_is_not_finite_stops_the_step(row, position, dtype, rng):
@@ -80,9 +87,9 @@ def test_any_team_gives_the_same_bits_and_stays_within_its_workspace(threads, dt
     sizes, largest = [20, 61, 30, 9], 1600
     net, X, Y = case(sizes, largest, dtype, rng)
     widths, order = np.array(sizes), np.arange(largest)
-    size = kernels.workspace_size(sizes, largest, dtype.itemsize, threads)
+    size = training_size(sizes, largest, dtype.itemsize, threads)
     workspace = np.full(size + 4096, 7, dtype)
-    for batch in (largest, 1535, 767, 385, 384, 383):
+    for batch in (largest, 1535, 767, 385, 384, 383, 192, 191):
         expected = net.copy()
         loss = expected.train_step(X[:batch], Y[:batch], learning_rate=0.1)
         for numbers in (order[:0], order):
