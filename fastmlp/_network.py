@@ -242,7 +242,7 @@ class Network:
                         break
             return history
 
-        return self._compute(batch_size, len(X), train, training=True)
+        return self._compute(batch_size, len(X), train, self._training_size)
 
     def train_step(self, x: ArrayLike, y: ArrayLike, *, learning_rate: float = 1.0) -> float:
         """Take one step of gradient descent on the minibatch x, y and return its loss before the step.
@@ -257,7 +257,7 @@ class Network:
             trainer = Trainer(self._parameters, self._widths, x, y, len(x), learning_rate, workspace, team, check)
             return trainer.run(0, len(x))
 
-        return self._compute(len(x), len(x), step, training=True)
+        return self._compute(len(x), len(x), step, self._training_size)
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """The network's output for X: (samples, N_L), of the network's dtype. Row i depends on row i of X alone."""
@@ -270,7 +270,7 @@ class Network:
         def run(workspace, team):
             return entry.predict(g, self._parameters, x, rows, self._widths, workspace, *team)
 
-        if not self._compute(rows, samples, run, each=True):
+        if not self._compute(rows, samples, run, self._workspace_size, each=True):
             _checks.samples("X", X, self._sizes[0], self.dtype)
         return g
 
@@ -291,7 +291,7 @@ class Network:
                 gradient, grad_x, bool(inputs), self._parameters, x, y, self._widths, workspace, *team
             )
 
-        loss = self._compute(len(pair[0]), len(pair[0]), run, training=True)
+        loss = self._compute(len(pair[0]), len(pair[0]), run, self._training_size)
         if math.isnan(loss):
             _checks.sample_pairs(X, Y, self._sizes, self.dtype)
         return Gradients(loss, gradient, grad_x if inputs else None, self._sizes)
@@ -323,23 +323,20 @@ class Network:
         def run(workspace, team):
             return entry.mean_loss(self._parameters, x, y, rows, self._widths, workspace, *team)
 
-        return self._compute(rows, len(X), run)
+        return self._compute(rows, len(X), run, self._workspace_size)
 
-    def _compute(self, batch, samples, run, each=False, training=False):
+    def _compute(self, batch, samples, run, size, each=False):
         """run(workspace, team) for so many samples in such batches, each of a thread's own or all threads' together.
 
-        Calls in several threads of Python at once get a workspace each.
+        `size` gives the elements of workspace for a batch. Calls in several threads of Python at once get one each.
         """
         if not (samples > batch if each else self._may_share(batch)):
-            return self._with_workspace(batch, SERIAL, run, each, training)
+            return self._with_workspace(batch, SERIAL, run, size, each)
         with team(samples * self._parameters.size) as crew:
-            return self._with_workspace(batch, crew, run, each, training)
+            return self._with_workspace(batch, crew, run, size, each)
 
-    def _with_workspace(self, batch, crew, run, each, training):
-        if each:
-            size = crew.threads * self._workspace_size(batch)
-        else:
-            size = (self._training_size if training else self._workspace_size)(batch, threads=crew.threads)
+    def _with_workspace(self, batch, crew, run, size, each):
+        size = crew.threads * size(batch) if each else size(batch, threads=crew.threads)
         try:
             workspace = self._workspaces.pop()
         except IndexError:

@@ -39,7 +39,7 @@ NO_LOSSES = (0.0,) * MOST_SHARDS
 def minibatch(
     epilogue, target, scale, grad_x, with_grad_x, parameters, X, Y, order, first, last, batch, sizes, workspace, team
 ):
-    """𝓛 of the samples first, first+1, ... first+batch-1; NaN, and nothing is done, if they are not all finite.
+    """𝓛 of the samples first, first+1, ... first+batch-1; NaN, and `target` stays as it is, if not all are finite.
 
     X, Y, `order` and `last` are as in `train.train_minibatches`, but Matrices and a Vector, as `sizes` and `workspace`;
     ∇x of the samples is stored in grad_x if `with_grad_x`.
@@ -144,8 +144,8 @@ def _sum(arguments, part, worker):
 def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team):
     """∂𝓛/∂parameters of the batch x, y, and its loss, which is returned.
 
-    The loss is NaN, and nothing is done, if x or y is not finite. `gradient` is laid out as `parameters`. ∇x is stored
-    in grad_x (batch, N⁽⁰⁾) if `with_grad_x`; else any array of two dimensions will do for it.
+    The loss is NaN, and `gradient` stays as it is, if x or y is not finite. `gradient` is laid out as `parameters`. ∇x
+    is stored in grad_x (batch, N⁽⁰⁾) if `with_grad_x`; else any array of two dimensions will do for it.
     """
     x, y, grad_x, sizes = matrix(x), matrix(y), matrix(grad_x), vector(sizes)
     gradient, parameters, workspace = pointer(gradient), pointer(parameters), vector(workspace)

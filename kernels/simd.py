@@ -1,7 +1,7 @@
 """Vectors of the host's width, as values in the code that an ``@intrinsic`` emits.
 
 `Simd` fixes an element type and a number of lanes for one function being generated, `Vector` is a value in
-it. Arithmetic is written as in NumPy (``z = -abs(x)``, ``fma(a, b, c)``) and emits one instruction per
+it. Arithmetic is written as in NumPy (``n = t - magic``, ``fma(a, b, c)``) and emits one instruction per
 operator and nothing else: no reassociation, no contraction, no assumption about NaN. LLVM splits a vector
 that is wider than the target's registers, so any number of lanes is correct everywhere.
 """
@@ -152,9 +152,6 @@ class Vector:
     def __neg__(self):
         return self._emit("fneg")
 
-    def __abs__(self):
-        return Vector(self.simd, self.simd.call(f"llvm.fabs.{self.simd.suffix}", self.simd.vector, self.llvm))
-
     def __add__(self, other):
         return self._emit("fadd", other)
 
@@ -172,12 +169,6 @@ class Vector:
 
     def __rmul__(self, other):
         return self._operand(other) * self
-
-    def __truediv__(self, other):
-        return self._emit("fdiv", other)
-
-    def __rtruediv__(self, other):
-        return self._operand(other) / self
 
     def __lt__(self, other):
         """Mask of the lanes where self < other; false for NaN."""
@@ -207,10 +198,8 @@ def where(mask, x, y):
 def negated_exponent(x, less, mantissa_bits, bias):
     """About (1 - less/2)/x for 0 < x < 2**(bias - 1): the bits of a float are about its logarithm, here negated."""
     simd = x.simd
-    zero = round((2 * bias - less) * 2**mantissa_bits)
-    bits = simd.builder.sub(
-        ir.Constant(simd.integers, [zero] * simd.lanes), simd.builder.bitcast(x.llvm, simd.integers)
-    )
+    zero = ir.Constant(simd.integers, [round((2 * bias - less) * 2**mantissa_bits)] * simd.lanes)
+    bits = simd.builder.sub(zero, simd.builder.bitcast(x.llvm, simd.integers))
     return Vector(simd, simd.builder.bitcast(bits, simd.vector))
 
 

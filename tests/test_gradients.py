@@ -31,23 +31,40 @@ def assert_within(got, bound):
     assert (excess <= 0).all(), f"{(excess > 0).sum()} of {excess.size} beyond the bound"
 
 
-@pytest.mark.parametrize("seed", range(NETWORKS))
-def test_every_gradient_is_within_its_rounding_bound(seed, dtype):
-    net, x, y = random_case(seed, dtype)
-    layers = [(bounded(W), bounded(b)) for W, b in zip(net.weights, net.biases, strict=True)]
-    expected, expected_inputs = reference.gradients(layers, bounded(x), bounded(y))
+def bounded_layers(net):
+    return [(bounded(W), bounded(b)) for W, b in zip(net.weights, net.biases, strict=True)]
+
+
+def check_gradients(net, x, y):
+    """Every gradient is within its rounding bound; 𝓛 is returned."""
+    expected, expected_inputs = reference.gradients(bounded_layers(net), bounded(x), bounded(y))
     got = net.gradients(x, y, inputs=True)
     for l, (grad_W, grad_b) in enumerate(expected):
         assert_within(got.weights[l], grad_W)
         assert_within(got.biases[l], grad_b)
     assert_within(got.inputs, expected_inputs)
+    return got.loss
 
+
+def check_step(net, x, y):
+    """A step is the parameters minus the gradient: the same sums, halved exactly, and one rounding."""
+    before, gradient = net.parameters.copy(), net.gradients(x, y)
+    assert net.train_step(x, y, learning_rate=0.5) == gradient.loss
+    np.testing.assert_array_equal(net.parameters, before - net.dtype.type(0.5) * gradient.parameters)
+
+
+@pytest.mark.parametrize("seed", range(NETWORKS))
+def test_every_gradient_is_within_its_rounding_bound(seed, dtype):
+    net, x, y = random_case(seed, dtype)
+    got_loss = check_gradients(net, x, y)
+
+    layers = bounded_layers(net)
     g = reference.forward(layers, bounded(x))[-1]
     assert_within(net.predict(x), g)
     loss = reference.mse(g.value, y.astype(np.longdouble))
     # in float64, from outputs that are off by their own error
     error = (2 * np.abs(g.value - y) * g.error + g.error**2).mean() + reference.gamma(2 * y.size + 4, np.float64) * loss
-    assert abs(got.loss - loss) <= error
+    assert abs(got_loss - loss) <= error
     assert abs(net.loss(x, y) - loss) <= error
 
 
@@ -55,7 +72,7 @@ def test_the_bound_is_tight_enough_to_notice_one_wrong_sample(dtype):
     rng = np.random.default_rng(0)
     net = Network([5, 4, 3], dtype=dtype, seed=0)
     x, y = rng.random((20, 5)).astype(dtype), rng.random((20, 3)).astype(dtype)
-    layers = [(bounded(W), bounded(b)) for W, b in zip(net.weights, net.biases, strict=True)]
+    layers = bounded_layers(net)
     expected, _ = reference.gradients(layers, bounded(x), bounded(y))
     x[-1] += 0.01
     got = net.gradients(x, y)
@@ -65,8 +82,4 @@ def test_the_bound_is_tight_enough_to_notice_one_wrong_sample(dtype):
 
 def test_a_step_is_the_parameters_minus_the_gradient(dtype):
     for seed in range(20):
-        net, x, y = random_case(seed, dtype)
-        before, gradient = net.parameters.copy(), net.gradients(x, y).parameters
-        net.train_step(x, y, learning_rate=0.5)
-        # the same sums, halved exactly, and one rounding
-        np.testing.assert_array_equal(net.parameters, before - dtype.type(0.5) * gradient)
+        check_step(*random_case(seed, dtype))

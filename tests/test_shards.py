@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-import reference
-from test_gradients import assert_within, bounded
+from test_gradients import check_gradients, check_step
 
 from fastmlp import Network, kernels
 from fastmlp.kernels.matrix import Vector
@@ -34,22 +33,12 @@ def test_what_is_small_or_has_many_parameters_is_not_cut():
 
 @pytest.mark.parametrize(("sizes", "batch", "_"), CASES)
 def test_every_gradient_is_within_its_rounding_bound(sizes, batch, _, dtype, rng):
-    net, x, y = case(sizes, batch, dtype, rng)
-    layers = [(bounded(W), bounded(b)) for W, b in zip(net.weights, net.biases, strict=True)]
-    expected, expected_inputs = reference.gradients(layers, bounded(x), bounded(y))
-    got = net.gradients(x, y, inputs=True)
-    for l, (grad_W, grad_b) in enumerate(expected):
-        assert_within(got.weights[l], grad_W)
-        assert_within(got.biases[l], grad_b)
-    assert_within(got.inputs, expected_inputs)
+    check_gradients(*case(sizes, batch, dtype, rng))
 
 
 @pytest.mark.parametrize(("sizes", "batch", "_"), CASES)
 def test_a_step_is_the_parameters_minus_the_gradient(sizes, batch, _, dtype, rng):
-    net, x, y = case(sizes, batch, dtype, rng)
-    before, gradient = net.parameters.copy(), net.gradients(x, y)
-    assert net.train_step(x, y, learning_rate=0.5) == gradient.loss
-    np.testing.assert_array_equal(net.parameters, before - dtype.type(0.5) * gradient.parameters)
+    check_step(*case(sizes, batch, dtype, rng))
 
 
 @pytest.mark.parametrize(("sizes", "batch", "_"), CASES)
