@@ -27,7 +27,17 @@ from .blocking import (
 )
 from .compiling import helper, implements, internal, jit
 from .matrix import Matrix, advance, block, matrix, pointer, row_major, rows, scalar, transposed
-from .microkernel import EXPECT_C, EXPECT_C_AND_E, SIGMOID_DELTA, STORE, accumulate, add_rows, finish, finish_row
+from .microkernel import (
+    EXPECT_A,
+    EXPECT_C,
+    EXPECT_C_AND_E,
+    SIGMOID_DELTA,
+    STORE,
+    accumulate,
+    add_rows,
+    finish,
+    finish_row,
+)
 from .panel import copy, copy_any
 from .parallel import KEPT, NEXT, Crew, crew_of, lead, read, share, tasks_for, worth_sharing, write
 from .tasks import ONE, address, call_task, reference, task_address
@@ -165,6 +175,7 @@ def compute_tiles(arguments, task, worker):
     expected = 0
     if k >= PREFETCH and c.rows * c.columns > L1:
         expected = EXPECT_C_AND_E if epilogue == SIGMOID_DELTA else EXPECT_C
+    far = a.column_stride == 1 and k >= PREFETCH and c.rows * k > 4 * L1
     group = sums_tiles(k) if c.column_stride == 1 and e.column_stride == 1 else 1
     width = two if c.columns <= two else nr
     sums = advance(scratch, worker * worker_size(k, mr, width))
@@ -212,7 +223,7 @@ def compute_tiles(arguments, task, worker):
                     n,
                     min(KC, k - p),
                     p > 0,
-                    expected if p == 0 else 0,
+                    EXPECT_A if far and panel == 0 else expected if p == 0 else 0,
                     c_block.data,
                     c_block.row_stride,
                     e_block.data,

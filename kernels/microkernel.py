@@ -7,6 +7,7 @@ once, not unrolled over the registers of every body.
 """
 
 from contextlib import contextmanager
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .activation import sigmoid, sigmoid_derivative
-from .blocking import HOST, MR
+from .blocking import CACHE_LINE, HOST, MR
 from .optimizer import sgd
 from .simd import BYTE, INDEX, Simd, fma, joined, split
 
@@ -42,8 +43,8 @@ EPILOGUES = (
 # np.intp, because Numba would specialise a kernel for every Python number
 STORE, BIAS_SIGMOID, SIGMOID_DELTA, SGD = map(np.intp, range(len(EPILOGUES)))
 
-EXPECT_C, EXPECT_C_AND_E = 1, 2
-TURNS = 4  # in which a tile's rows of C and E are fetched
+EXPECT_C, EXPECT_C_AND_E, EXPECT_A = 1, 2, 3
+TURNS = 4  # in which a tile's rows of C and E are fetched; those of A in as many as they have cache lines
 
 
 @intrinsic
@@ -53,7 +54,7 @@ def accumulate(typingctx, sums, a, step, rsa, csa, b, rsb, m, n, k, more, expect
     A[i, p] = a[i*rsa + p*csa] for i < MR, and every MR rows from `step` elements further on, B[p, j] = b[p*rsb + j]:
     pointers, and strides in elements. Every sum runs over p = 0, 1, ... k-1, one fused multiply-add a term. Where in
     `sums` each lies, `finish` knows. What it will ask for is fetched into the cache on the way: C if `expected` is
-    EXPECT_C, E too if it is EXPECT_C_AND_E.
+    EXPECT_C, E too if it is EXPECT_C_AND_E; or, if it is EXPECT_A, the next MR rows of A, for k > 0.
     """
     index = types.intp
     a_b_k = sums, index, index, index, sums, index, index, index, index, types.boolean
@@ -168,11 +169,20 @@ class Accumulate(Emitter):
 
     def emit(self):
         builder = self.builder
-        some = builder.icmp_signed(">", self.expected, INDEX(0))
-        self.turns = builder.select(some, INDEX(TURNS), INDEX(1))
-        self.terms = builder.select(some, builder.udiv(self.k, INDEX(TURNS)), self.k)
+        line = CACHE_LINE * 8 // self.simd.bits
+        cases = [
+            (self.expects(EXPECT_C, EXPECT_C_AND_E), INDEX(TURNS), builder.udiv(self.k, INDEX(TURNS))),
+            (self.expects(EXPECT_A), builder.udiv(builder.add(self.k, INDEX(line - 1)), INDEX(line)), INDEX(line)),
+        ]
+        self.turns, self.terms = INDEX(1), self.k
+        for case, turns, terms in cases:
+            self.turns = builder.select(case, turns, self.turns)
+            self.terms = builder.select(case, terms, self.terms)
         self.last_terms = builder.sub(self.k, builder.mul(self.terms, builder.sub(self.turns, INDEX(1))))
         self.for_columns(self.emit_tiles)
+
+    def expects(self, *any_of):
+        return reduce(self.builder.or_, (self.builder.icmp_signed("==", self.expected, INDEX(n)) for n in any_of))
 
     def emit_tiles(self, vectors):
         """Tile after tile down the rows."""
@@ -218,7 +228,7 @@ class Accumulate(Emitter):
                     total.set(simd.constant(0))
         a_p = cgutils.alloca_once_value(builder, a)
         b_p = cgutils.alloca_once_value(builder, self.b)
-        with self.expecting(i, rows, vectors) as terms, cgutils.for_range(builder, terms):
+        with self.expecting(i, offsets, vectors, a_p) as terms, cgutils.for_range(builder, terms):
             # Opaque, or LLVM would compute each row's address from the one before, with an instruction for each.
             x_p, b_row = simd.opaque(builder.load(a_p)), builder.load(b_p)
             columns = [simd.load(self.at(b_row, vector.offset), vector.mask) for vector in vectors]
@@ -233,19 +243,26 @@ class Accumulate(Emitter):
             simd.store(total.get(), at)
 
     @contextmanager
-    def expecting(self, i, rows, vectors):
-        """A loop over the k terms in turns, between which rows of C and E are fetched, to be there after the last."""
+    def expecting(self, i, offsets, vectors, a_p):
+        """A loop over the k terms in turns, between which rows of C and E, or of A, are fetched, to be there in time.
+
+        The rows of this tile lie at `offsets` from where the pointer in a_p is; so do those of the next, `step` on.
+        """
         builder = self.builder
         with cgutils.for_range(builder, self.turns) as loop:
-            for least, written, pointer, stride in (
-                (EXPECT_C, True, self.c, self.rsc),
-                (EXPECT_C_AND_E, False, self.e, self.rse),
+            for expected, written, pointer, stride in (
+                ((EXPECT_C, EXPECT_C_AND_E), True, self.c, self.rsc),
+                ((EXPECT_C_AND_E,), False, self.e, self.rse),
             ):
-                with builder.if_then(builder.icmp_signed(">=", self.expected, INDEX(least))):
-                    for t in range(0, rows, TURNS):
+                with builder.if_then(self.expects(*expected)):
+                    for t in range(0, len(offsets), TURNS):
                         row = builder.mul(builder.add(builder.add(i, INDEX(t)), loop.index), stride)
                         for vector in vectors:
                             self.simd.prefetch(self.at(pointer, builder.add(row, vector.offset)), written)
+            with builder.if_then(self.expects(EXPECT_A)):
+                below = self.at(builder.load(a_p), self.step)
+                for offset in offsets:
+                    self.simd.prefetch(self.at_byte(below, offset), written=False)
             is_last = builder.icmp_signed("==", loop.index, builder.sub(self.turns, INDEX(1)))
             yield builder.select(is_last, self.last_terms, self.terms)
 

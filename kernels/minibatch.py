@@ -21,6 +21,7 @@ from .network import (
     backward,
     divide,
     forward_layers,
+    input_finite,
     output_loss,
     padded,
     parameters_size,
@@ -94,11 +95,12 @@ def _shard(arguments, shard, worker):
             gather_rows(finite, x, y, X, Y, advance(order.data, first + i), team)
             if team.ahead != 0:
                 expect_rows(team.ahead, X, Y, order.data, first + batch, min(last, first + 2 * batch))
-        elif not (all_finite(x) and all_finite(y)):
-            finite[0] = 0
-        if finite[0] == 0:
-            return
+            if finite[0] == 0:
+                return
         loss = output_loss(forward_layers(parameters, x, sizes, space, team), y, batch, sizes, space)
+        if order.size == 0 and not (input_finite(x, sizes, space) and (np.isfinite(loss) or all_finite(y))):
+            finite[0] = 0
+            return
         losses[shard] += loss
         if epilogue == STORE or np.isfinite(loss):
             of_x = rows(grad_x, i, count)

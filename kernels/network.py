@@ -15,7 +15,7 @@ from .compiling import helper, internal, jit
 from .gemm import panels_size
 from .layer import finish_gradient, layer_delta, layer_forward, layer_input_gradient
 from .loss import mse_output_delta
-from .matrix import Matrix, Vector, advance, itemsize, matrix, pointer, row_major, rows, transposed, vector
+from .matrix import Matrix, Vector, advance, get, itemsize, matrix, pointer, row_major, rows, transposed, vector
 from .panel import all_finite, copy, copy_any
 from .parallel import Crew, crew_of, lead, share, worth_sharing
 from .tasks import ONE, address, reference, task_address
@@ -175,6 +175,18 @@ def forward_layers(parameters, x, sizes, space, team):
     return g
 
 
+@helper
+def input_finite(x, sizes, space):
+    """Whether x is finite, after `forward_layers`: a row whose first g⁽¹⁾ is neither 0, 1 nor NaN can only be finite.
+
+    So x, which may lie in far memory, is not read once more but for rows that saturate that neuron.
+    """
+    finite, g = True, spaced(space.activations, x.rows, sizes.data[1])
+    for i in range(x.rows):
+        finite &= 0 < get(g, i, 0) < 1 or all_finite(rows(x, i, 1))
+    return finite
+
+
 @internal
 def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes, space, team):
     """Backward from the δ⁽ᴸ⁾ that `output_loss` left, through the activations that `forward` did: from ℓ = L to 1
@@ -249,15 +261,14 @@ def _predict_batch(arguments, task, worker):
     first = task * batch_size
     batch = min(batch_size, x.rows - first)
     x = rows(x, first, batch)
-    if all_finite(x):
-        space = divide(advance(workspace, worker * part), sizes, batch)
-        output = forward_layers(parameters, x, sizes, space, Crew(1, 1, 0, 0))
-        target = rows(g, first, batch)
-        if target.column_stride == 1:
-            copy(target, output)
-        else:
-            copy_any(target, output)
+    space = divide(advance(workspace, worker * part), sizes, batch)
+    output = forward_layers(parameters, x, sizes, space, Crew(1, 1, 0, 0))
+    target = rows(g, first, batch)
+    if target.column_stride == 1:
+        copy(target, output)
     else:
+        copy_any(target, output)
+    if not input_finite(x, sizes, space):
         finite[0] = 0
 
 

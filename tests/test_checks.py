@@ -167,6 +167,23 @@ def test_one_nan_or_infinity_anywhere(call, position, draw, value, dtype):
     refuses(call, bad, position, ValueError, value, f"[{i}, {j}]", "finite", dtype=dtype)
 
 
+@pytest.mark.parametrize("weight", [-1e30, 0, 1e30])
+def test_infinity_is_seen_whatever_the_first_neuron_makes_of_it(weight, dtype):
+    """What the kernels look at first is its output, which finite samples may saturate too."""
+    net = network(dtype)
+    net.weights[0][0] = weight
+    Y = np.ones((300, 3), dtype)
+    for i, j in ((0, 0), (299, 3)):
+        X = np.ones((300, 4), dtype)
+        assert np.isfinite(net.predict(X)).all()
+        assert np.isfinite(net.gradients(X, Y).parameters).all()
+        for value in (np.inf, -np.inf, np.nan):
+            X[i, j] = value
+            for call, name, _ in map(CALLS.get, ("predict", "gradients", "train_step")):
+                with refused(net, ValueError, name, value, f"[{i}, {j}]"):
+                    call(net, X, Y)
+
+
 def test_one_nan_anywhere_in_more_than_is_looked_at_at_once(dtype):
     net = Network([1, 2, 1], dtype=dtype, seed=0)
     values = np.zeros((2**21 + 1, 1), dtype)
