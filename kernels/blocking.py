@@ -46,17 +46,15 @@ MC = 10  # tiles of rows that a slice of k goes through before the next, where t
 PACK_ROWS = 48  # rows of C from which on it pays to copy a panel of B whose rows lie apart, if all of B is more than L1
 L1 = 8192  # elements that stay in the first cache
 A_BLOCK = 1 << 18  # A is used in blocks of rows that stay in the second cache
-A_PACKED = 1 << 20  # or is copied, in blocks of this size: read in order, it may come from the third
-# Panels of C from which on A is copied: where its rows are adjacent, which else are 12 reads far apart in every step of
-# k, and where its columns are. Without copies steps of 784-512-512-10 by 256 and 1024x4 by 1024 take 1.09 and 1.23
-# times as long.
+A_PACKED = 1 << 20  # or in blocks of this size, where it is copied or fetched ahead: then it may come from the third
+# Panels of C from which on A is copied, unless its columns are adjacent: else every step of k reads from another page.
+# Without copies steps of 784-512-512-10 by 256 and 1024x4 by 1024 take 1.09 and 1.23 times as long.
 A_COLUMNS = 4
-A_ROWS_COLUMNS = 8
 FLAT = 64  # k up to which a C of more than A_BLOCK is computed in bands of rows: 0.8 of a step of 3000-2000 by 16
 BYTES_AHEAD = 1 << 16  # of a minibatch, up to which the next one is fetched into the cache beforehand
 LINES_AHEAD = 12  # cache lines of the next minibatch that are fetched with every few tiles
-# k from which on what comes next is fetched beforehand: of C, if that is more than L1, or of A, if more than four times
-# L1, which comes from far only once, for its first panel: `predict` of 10,000 takes 0.78 of the time on 784-30-10.
+# k from which on what comes next is fetched beforehand: of C, if that is more than L1; of A, if its columns are
+# adjacent and it is more than four times L1: else `predict` of 10,000 takes 1.3 times as long on 784-30-10.
 PREFETCH = 64
 
 # A large minibatch of a small network is cut into shards, which threads take forward and back side by side, so many

@@ -61,10 +61,10 @@ def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace,
 
 @jit
 def train_safely(
-    before, keep, parameters, X, Y, order, first, last, loss, batch_size, rate, sizes, workspace, threads, grain
+    before, keep, check, parameters, X, Y, order, first, last, loss, batch_size, rate, sizes, workspace, threads, grain
 ):
     X, Y = _matrix(X, parameters), _matrix(Y, parameters)
     team = Team(threads, grain)
     return train.train_safely(
-        before, keep, parameters, X, Y, order, first, last, loss, batch_size, rate, sizes, workspace, team
+        before, keep, check, parameters, X, Y, order, first, last, loss, batch_size, rate, sizes, workspace, team
     )

@@ -14,7 +14,6 @@ from .blocking import (
     A_BLOCK,
     A_COLUMNS,
     A_PACKED,
-    A_ROWS_COLUMNS,
     COPY,
     FLAT,
     HOST,
@@ -30,7 +29,7 @@ from .matrix import Matrix, advance, block, matrix, pointer, row_major, rows, sc
 from .microkernel import (
     EXPECT_A,
     EXPECT_C,
-    EXPECT_C_AND_E,
+    EXPECT_E,
     SIGMOID_DELTA,
     STORE,
     accumulate,
@@ -47,7 +46,7 @@ def panels_size(m, n, k, itemsize, threads=1):
     """Elements of the vector `panels` for products (m, k) by (k, n), or the other way round."""
     lanes = HOST.lanes(itemsize)
     nr = HOST.vectors * lanes
-    many = min(A_COLUMNS, A_ROWS_COLUMNS) * nr
+    many = A_COLUMNS * nr
     packed = max((min(m, A_PACKED // max(k, 1)) + 2 * MR) * k if n >= many else 0 for m, n in ((m, n), (n, m)))
     width = 2 * lanes if max(m, n) <= 2 * lanes else nr
     return -(-packed // nr) * nr + threads * worker_size(k, MR, width)
@@ -113,7 +112,7 @@ def is_one_task(c, k, crew):
     """Whether a product is neither shared nor cut into blocks, nor A copied."""
     _, nr, _ = tile_shape(c)
     alone = crew.memory == 0 or not worth_sharing(c.rows * c.columns * k, crew.grain)
-    return alone and c.rows * k <= A_BLOCK and c.columns < min(A_COLUMNS, A_ROWS_COLUMNS) * nr
+    return alone and c.rows * k <= A_BLOCK and c.columns < A_COLUMNS * nr
 
 
 @internal
@@ -125,8 +124,8 @@ def compute(arguments, memory, _):
         return
     mr, nr, _ = tile_shape(c)
     k = a.columns
-    packed = c.columns >= (A_COLUMNS if a.row_stride == 1 else A_ROWS_COLUMNS) * nr and k > 0
-    block_rows, largest = c.rows, A_PACKED if packed else A_BLOCK
+    packed = c.columns >= A_COLUMNS * nr and a.column_stride != 1 and k > 0
+    block_rows, largest = c.rows, A_PACKED if packed or fetched_ahead(a) else A_BLOCK
     if c.rows * k > largest:
         block_rows = max(1, largest // (mr * k)) * mr
     scratch = panels
@@ -143,6 +142,12 @@ def compute(arguments, memory, _):
         parts = tasks_for(m * c.columns * k, crew)
         tiles = reference((epilogue, rows(c, i, m), rows(e, i, m), a_block, step, b, scale, scratch, parts, crew))
         share(task_address(compute_tiles, tiles), address(tiles), parts, memory)
+
+
+@jit(inline=True)
+def fetched_ahead(a):
+    """Whether the rows of A for the next tile may be fetched while this one is computed."""
+    return a.column_stride == 1 and a.columns >= PREFETCH
 
 
 @internal
@@ -174,8 +179,8 @@ def compute_tiles(arguments, task, worker):
     tiles = down * panels
     expected = 0
     if k >= PREFETCH and c.rows * c.columns > L1:
-        expected = EXPECT_C_AND_E if epilogue == SIGMOID_DELTA else EXPECT_C
-    far = a.column_stride == 1 and k >= PREFETCH and c.rows * k > 4 * L1
+        expected = EXPECT_C + EXPECT_E if epilogue == SIGMOID_DELTA else EXPECT_C
+    rows_of_a = EXPECT_A if fetched_ahead(a) and c.rows * k > 4 * L1 else 0
     group = sums_tiles(k) if c.column_stride == 1 and e.column_stride == 1 else 1
     width = two if c.columns <= two else nr
     sums = advance(scratch, worker * worker_size(k, mr, width))
@@ -223,7 +228,7 @@ def compute_tiles(arguments, task, worker):
                     n,
                     min(KC, k - p),
                     p > 0,
-                    EXPECT_A if far and panel == 0 else expected if p == 0 else 0,
+                    expected + rows_of_a if p == 0 else rows_of_a,
                     c_block.data,
                     c_block.row_stride,
                     e_block.data,

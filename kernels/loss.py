@@ -10,10 +10,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .activation import sigmoid_derivative
-from .compiling import helper, jit
-from .matrix import get, matrix, put, scalar
+from .blocking import COPY
+from .compiling import helper, internal, jit
+from .matrix import advance, as_float64, get, matrix, put, scalar
+from .parallel import share, tasks_for
 from .simd import INDEX, Simd, split
-from .tasks import reference
+from .tasks import address, reference, task_address
 
 
 @helper
@@ -50,38 +52,61 @@ def mse_gradient(grad_g, g, y):
             put(grad_g, i, j, squared_error_gradient(get(g, i, j), get(y, i, j), scale))
 
 
-@jit(inline=True)
-def mse_output_delta(delta, g, y, batch):
+@helper
+def mse_output_delta(delta, g, y, batch, sums, team):
     """δ = ∇g ⊙ g (1 - g) of the last layer, in one pass with the part in 𝓛, which is returned, of these samples.
 
     They are some of a minibatch of `batch` samples; for all of them it is 𝓛, in the same bits as by `mse`. All are
-    Matrices whose columns are adjacent; delta overlaps neither g nor y.
+    Matrices whose columns are adjacent; delta overlaps neither g nor y. `sums` points to memory for as many float64 as
+    there are columns, rounded up to whole cache lines of either dtype.
     """
-    total = reference(0.0)
+    sums = as_float64(sums)
+    parts = tasks_for(COPY * g.rows * g.columns, team)
+    arguments = reference((sums, delta, g, y, batch, parts))
+    share(task_address(_some_columns, arguments), address(arguments), parts, team.memory)
+    total = 0.0
+    for j in range(g.columns):
+        total += sums[j]
+    return total / (batch * g.columns)
+
+
+@internal
+def _some_columns(arguments, task, _):
+    """One task's share of the columns: whole cache lines, whose first is a task's own in `sums` too."""
+    sums, delta, g, y, batch, parts = arguments[0]
+    start = task * g.columns // parts // 16 * 16
+    end = (task + 1) * g.columns // parts // 16 * 16 if task + 1 < parts else g.columns
     scale = scalar(2.0 / (batch * g.columns), g)
     _mse_output_delta(
-        total, delta.data, delta.row_stride, g.data, g.row_stride, y.data, y.row_stride, scale, g.rows, g.columns
+        advance(sums, start),
+        advance(delta.data, start),
+        delta.row_stride,
+        advance(g.data, start),
+        g.row_stride,
+        advance(y.data, start),
+        y.row_stride,
+        scale,
+        g.rows,
+        end - start,
     )
-    return total[0] / (batch * g.columns)
 
 
 @intrinsic
-def _mse_output_delta(typingctx, total, delta, rsd, g, rsg, y, rsy, scale, m, n):
+def _mse_output_delta(typingctx, sums, delta, rsd, g, rsg, y, rsy, scale, m, n):
+    """`mse_output_delta` with the sum of each column in `sums`, and undefined numbers up to a whole vector of them."""
     index = types.intp
-    signature = types.void(total, delta, index, delta, index, delta, index, delta.dtype, index, index)
+    signature = types.void(sums, delta, index, delta, index, delta, index, delta.dtype, index, index)
 
     def codegen(context, builder, signature, args):
-        total, delta, rsd, g, rsg, y, rsy, scale, m, n = args
+        sums, delta, rsd, g, rsg, y, rsy, scale, m, n = args
         simd = Simd.of_host(builder, signature.args[1].dtype)
         wide = Simd.of_host(builder, types.float64)
         part = Simd(builder, simd.dtype, wide.lanes)
         lanes = INDEX(simd.lanes)
         scale = simd.splat(scale)
-        sums = cgutils.alloca_once(builder, wide.scalar, size=simd.lanes)
         outputs = [wide.variable() for _ in range(0, simd.lanes, wide.lanes)]
         with cgutils.for_range_slice(builder, INDEX(0), n, lanes) as (j, _):
-            left = builder.sub(n, j)
-            mask = simd.first(left)
+            mask = simd.first(builder.sub(n, j))
             for output in outputs:
                 output.set(wide.constant(0))
             with cgutils.for_range(builder, m) as loop:
@@ -96,11 +121,7 @@ def _mse_output_delta(typingctx, total, delta, rsd, g, rsg, y, rsy, scale, m, n)
                 grad_g = squared_error_gradient(g_row, y_row, scale)
                 simd.store(grad_g * sigmoid_derivative(g_row), at(delta, rsd), mask)
             for p, output in enumerate(outputs):
-                wide.store(output.get(), builder.gep(sums, [INDEX(p * wide.lanes)]))
-            columns = builder.select(builder.icmp_signed("<", left, lanes), left, lanes)
-            with cgutils.for_range(builder, columns) as loop:
-                one = builder.load(builder.gep(sums, [loop.index]))
-                builder.store(builder.fadd(builder.load(total), one), total)
+                wide.store(output.get(), builder.gep(sums, [builder.add(j, INDEX(p * wide.lanes))]))
         return context.get_dummy_value()
 
     return signature, codegen

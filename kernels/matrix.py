@@ -55,6 +55,17 @@ def pointer_at(typingctx, address, like):
     return result(types.intp, like), codegen
 
 
+@intrinsic
+def as_float64(typingctx, pointer):
+    """The same address as a pointer to float64."""
+    result = types.CPointer(types.float64)
+
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], context.get_value_type(result))
+
+    return result(pointer), codegen
+
+
 def itemsize(data):
     """Bytes of an element of an array or behind a pointer: a constant, in compiled code, which divides by a shift."""
     raise NotImplementedError("for compiled code")

@@ -7,7 +7,6 @@ once, not unrolled over the registers of every body.
 """
 
 from contextlib import contextmanager
-from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -43,7 +42,7 @@ EPILOGUES = (
 # np.intp, because Numba would specialise a kernel for every Python number
 STORE, BIAS_SIGMOID, SIGMOID_DELTA, SGD = map(np.intp, range(len(EPILOGUES)))
 
-EXPECT_C, EXPECT_C_AND_E, EXPECT_A = 1, 2, 3
+EXPECT_C, EXPECT_E, EXPECT_A = 1, 2, 4  # sums of which say what is fetched
 TURNS = 4  # in which a tile's rows of C and E are fetched; those of A in as many as they have cache lines
 
 
@@ -53,8 +52,8 @@ def accumulate(typingctx, sums, a, step, rsa, csa, b, rsb, m, n, k, more, expect
 
     A[i, p] = a[i*rsa + p*csa] for i < MR, and every MR rows from `step` elements further on, B[p, j] = b[p*rsb + j]:
     pointers, and strides in elements. Every sum runs over p = 0, 1, ... k-1, one fused multiply-add a term. Where in
-    `sums` each lies, `finish` knows. What it will ask for is fetched into the cache on the way: C if `expected` is
-    EXPECT_C, E too if it is EXPECT_C_AND_E; or, if it is EXPECT_A, the next MR rows of A, for k > 0.
+    `sums` each lies, `finish` knows. What is `expected` is fetched into the cache on the way: C and E, which `finish`
+    will ask for, or the next MR rows of A.
     """
     index = types.intp
     a_b_k = sums, index, index, index, sums, index, index, index, index, types.boolean
@@ -171,7 +170,7 @@ class Accumulate(Emitter):
         builder = self.builder
         line = CACHE_LINE * 8 // self.simd.bits
         cases = [
-            (self.expects(EXPECT_C, EXPECT_C_AND_E), INDEX(TURNS), builder.udiv(self.k, INDEX(TURNS))),
+            (self.expects(EXPECT_C | EXPECT_E), INDEX(TURNS), builder.udiv(self.k, INDEX(TURNS))),
             (self.expects(EXPECT_A), builder.udiv(builder.add(self.k, INDEX(line - 1)), INDEX(line)), INDEX(line)),
         ]
         self.turns, self.terms = INDEX(1), self.k
@@ -181,8 +180,8 @@ class Accumulate(Emitter):
         self.last_terms = builder.sub(self.k, builder.mul(self.terms, builder.sub(self.turns, INDEX(1))))
         self.for_columns(self.emit_tiles)
 
-    def expects(self, *any_of):
-        return reduce(self.builder.or_, (self.builder.icmp_signed("==", self.expected, INDEX(n)) for n in any_of))
+    def expects(self, any_of):
+        return self.builder.icmp_signed("!=", self.builder.and_(self.expected, INDEX(any_of)), INDEX(0))
 
     def emit_tiles(self, vectors):
         """Tile after tile down the rows."""
@@ -250,11 +249,12 @@ class Accumulate(Emitter):
         """
         builder = self.builder
         with cgutils.for_range(builder, self.turns) as loop:
+            first_turns = builder.icmp_signed("<", loop.index, INDEX(TURNS))
             for expected, written, pointer, stride in (
-                ((EXPECT_C, EXPECT_C_AND_E), True, self.c, self.rsc),
-                ((EXPECT_C_AND_E,), False, self.e, self.rse),
+                (EXPECT_C, True, self.c, self.rsc),
+                (EXPECT_E, False, self.e, self.rse),
             ):
-                with builder.if_then(self.expects(*expected)):
+                with builder.if_then(builder.and_(self.expects(expected), first_turns)):
                     for t in range(0, len(offsets), TURNS):
                         row = builder.mul(builder.add(builder.add(i, INDEX(t)), loop.index), stride)
                         for vector in vectors:

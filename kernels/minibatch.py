@@ -97,7 +97,7 @@ def _shard(arguments, shard, worker):
                 expect_rows(team.ahead, X, Y, order.data, first + batch, min(last, first + 2 * batch))
             if finite[0] == 0:
                 return
-        loss = output_loss(forward_layers(parameters, x, sizes, space, team), y, batch, sizes, space)
+        loss = output_loss(forward_layers(parameters, x, sizes, space, team), y, batch, sizes, space, team)
         if order.size == 0 and not (input_finite(x, sizes, space) and (np.isfinite(loss) or all_finite(y))):
             finite[0] = 0
             return

@@ -221,7 +221,7 @@ def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes,
 
 
 @jit(inline=True)
-def output_loss(g, y, batch, sizes, space):
+def output_loss(g, y, batch, sizes, space, team):
     """The part of 𝓛, a mean over `batch` samples, of the output g that `forward_layers` returned.
 
     δ⁽ᴸ⁾ is left in the workspace.
@@ -230,7 +230,7 @@ def output_loss(g, y, batch, sizes, space):
         given, y = y, spaced(space.y, g.rows, g.columns)
         copy_any(y, given)
     delta = spaced(advance(space.deltas, (sizes.size - 1) % 2 * space.delta_size), g.rows, g.columns)
-    return mse_output_delta(delta, g, y, batch)
+    return mse_output_delta(delta, g, y, batch, space.panels, team)
 
 
 @jit(inline=True)
@@ -293,4 +293,4 @@ def _mean_loss(arguments, memory, _):
         batch = min(batch_size, x.rows - first)
         space = divide(workspace, sizes, batch)
         output = forward_layers(parameters, rows(x, first, batch), sizes, space, team)
-        loss[0] += output_loss(output, rows(y, first, batch), x.rows, sizes, space)
+        loss[0] += output_loss(output, rows(y, first, batch), x.rows, sizes, space, team)

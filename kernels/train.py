@@ -11,7 +11,7 @@ from .compiling import helper, internal, jit
 from .matrix import advance, matrix, pointer, row_major, vector
 from .microkernel import SGD
 from .minibatch import minibatch
-from .network import work
+from .network import parameters_size, work
 from .panel import all_finite, copy_rows
 from .parallel import Crew, crew_of, lead, share, tasks_for
 from .tasks import ONE, ZERO, address, reference, task_address
@@ -41,24 +41,27 @@ def train_minibatches(parameters, X, Y, order, first, last, loss, batch_size, le
     """
     none = parameters[:0]
     return train_safely(
-        none, ZERO, parameters, X, Y, order, first, last, loss, batch_size, learning_rate, sizes, workspace, team
+        none, ZERO, ZERO, parameters, X, Y, order, first, last, loss, batch_size, learning_rate, sizes, workspace, team
     )
 
 
 @jit(inline=True)
 def train_safely(
-    before, keep, parameters, X, Y, order, first, last, loss, batch_size, learning_rate, sizes, workspace, team
+    before, keep, check, parameters, X, Y, order, first, last, loss, batch_size, learning_rate, sizes, workspace, team
 ):
-    """`train_minibatches`, but where `before` is not empty the loss is NaN if in the end a parameter is not finite.
+    """`train_minibatches`, but if `keep`, the parameters are copied to `before` first.
 
-    If `keep`, the parameters are copied to `before` first.
+    If `check`, the loss that is returned is NaN where in the end a parameter is not finite.
     """
     X, Y, order, sizes, before = matrix(X), matrix(Y), vector(order), vector(sizes), vector(before)
     parameters, workspace = pointer(parameters), vector(workspace)
     result = reference((loss, first))
     rate = np.float64(learning_rate)
     arguments = reference(
-        (result, before, np.intp(keep), parameters, X, Y, order, last, batch_size, rate, sizes, workspace, team)
+        (
+            (result, before, np.intp(keep), np.intp(check)),
+            (parameters, X, Y, order, last, batch_size, rate, sizes, workspace, team),
+        )
     )
     samples = min(batch_size, last - first)
     lead(
@@ -72,7 +75,8 @@ def train_safely(
 
 @internal
 def _train(arguments, memory, _):
-    result, before, keep, parameters, X, Y, order, last, batch_size, rate, sizes, workspace, team = arguments[0]
+    (result, before, keep, check), rest = arguments[0]
+    parameters, X, Y, order, last, batch_size, rate, sizes, workspace, team = rest
     ahead = address(reference(NOTHING)) if order.size > 0 and worth_fetching(X, batch_size) else 0
     team = Crew(team.threads, team.grain, memory, ahead)
     loss, first = result[0]
@@ -88,8 +92,8 @@ def _train(arguments, memory, _):
             break
         loss += of_batch * (batch / X.rows)
         first += batch
-    if before.size > 0:
-        go_through(finite, before.data, parameters, before.size, ZERO, team)
+    if check != 0:
+        go_through(finite, parameters, parameters, parameters_size(sizes), ZERO, team)
         loss = loss if finite[0] != 0 else np.nan
     result[0] = (loss, first)
 
