@@ -56,6 +56,7 @@ LINES_AHEAD = 12  # cache lines of the next minibatch that are fetched with ever
 # k from which on what comes next is fetched beforehand: of C, if that is more than L1; of A, if its columns are
 # adjacent and it is more than four times L1: else `predict` of 10,000 takes 1.3 times as long on 784-30-10.
 PREFETCH = 64
+ROWS_AHEAD = 16  # that are fetched where a few columns are gone through from top to bottom, page after page
 
 # A large minibatch of a small network is cut into shards, which threads take forward and back side by side, so many
 # samples, or up to twice as many, at a time: then activations stay in the second cache, as a shard's gradient does.

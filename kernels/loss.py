@@ -10,7 +10,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .activation import sigmoid_derivative
-from .blocking import COPY
+from .blocking import COPY, ROWS_AHEAD
 from .compiling import helper, internal, jit
 from .matrix import advance, as_float64, get, matrix, put, scalar
 from .parallel import share, tasks_for
@@ -114,6 +114,10 @@ def _mse_output_delta(typingctx, sums, delta, rsd, g, rsg, y, rsy, scale, m, n):
                 def at(pointer, stride, i=loop.index, j=j):
                     return builder.gep(pointer, [builder.add(builder.mul(i, stride), j)])
 
+                later = builder.add(loop.index, INDEX(ROWS_AHEAD))
+                simd.prefetch(at(g, rsg, later), written=False)
+                simd.prefetch(at(y, rsy, later), written=False)
+                simd.prefetch(at(delta, rsd, later), written=True)
                 g_row, y_row = simd.load(at(g, rsg), mask), simd.load(at(y, rsy), mask)
                 for output, g_part, y_part in zip(outputs, split(g_row, part), split(y_row, part), strict=True):
                     error = squared_error(part.widened(g_part, wide), part.widened(y_part, wide))
