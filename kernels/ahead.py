@@ -7,7 +7,7 @@ A processor has buffers for some 16 lines on their way and stops when they are f
 from numba import types
 from numba.extending import intrinsic
 
-from .blocking import BYTES_AHEAD, CACHE_LINE, LINES_AHEAD
+from .blocking import BYTES_AHEAD, BYTES_NEAR, CACHE_LINE, LINES_AHEAD
 from .compiling import helper
 from .matrix import itemsize
 from .parallel import read, write
@@ -21,10 +21,10 @@ NOTHING = (0,) * (4 * CACHE_LINE // 8)
 
 
 @helper
-def worth_fetching(X, batch):
-    """Whether it pays for such minibatches: rows of several lines each, and all together not too much for a cache."""
-    row = X.columns * itemsize(X.data)
-    return row >= 4 * CACHE_LINE and batch * row <= BYTES_AHEAD
+def worth_fetching(X, Y, batch):
+    """Whether it pays for such minibatches: all samples together are too much for the cache, those of one are not."""
+    size = itemsize(X.data)
+    return X.rows * (X.columns + Y.columns) * size > BYTES_NEAR and batch * X.columns * size <= BYTES_AHEAD
 
 
 @helper

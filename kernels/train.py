@@ -77,7 +77,7 @@ def train_safely(
 def _train(arguments, memory, _):
     (result, before, keep, check), rest = arguments[0]
     parameters, X, Y, order, last, batch_size, rate, sizes, workspace, team = rest
-    ahead = address(reference(NOTHING)) if order.size > 0 and worth_fetching(X, batch_size) else 0
+    ahead = address(reference(NOTHING)) if order.size > 0 and worth_fetching(X, Y, batch_size) else 0
     team = Crew(team.threads, team.grain, memory, ahead)
     loss, first = result[0]
     finite = reference(ONE)

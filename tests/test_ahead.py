@@ -1,11 +1,14 @@
 """The rows of the next minibatch are asked for one after the other, a few cache lines at a time, and no others."""
 
+import copy
+
 import numpy as np
 import pytest
 from numba import njit
 
-from fastmlp.kernels.ahead import LAST, NEXT_ROW, NOTHING, OFFSET, ROW, expect_rows, fetch_some
-from fastmlp.kernels.blocking import CACHE_LINE, LINES_AHEAD
+from fastmlp import Network
+from fastmlp.kernels.ahead import LAST, NEXT_ROW, NOTHING, OFFSET, ROW, expect_rows, fetch_some, worth_fetching
+from fastmlp.kernels.blocking import BYTES_NEAR, CACHE_LINE, LINES_AHEAD
 from fastmlp.kernels.matrix import matrix, pointer
 from fastmlp.kernels.parallel import read
 from fastmlp.kernels.tasks import address, reference
@@ -39,3 +42,24 @@ def test_every_row_is_fetched_and_not_more_at_once_than_fits(columns, dtype):
 def test_rows_that_are_not_adjacent_are_not_fetched(dtype):
     X, Y, order = np.zeros((50, 64), dtype, order="F"), np.zeros((50, 3), dtype), np.arange(50)
     assert set(places(X, Y, order, 10, 30, 3)) == {(10, 0, 10)}
+
+
+@njit
+def is_worth_it(X, Y, batch):
+    return worth_fetching(matrix(X), matrix(Y), batch)
+
+
+def test_training_with_rows_fetched_ahead_changes_nothing(dtype, rng):
+    samples = 2 * BYTES_NEAR // (8 * np.dtype(dtype).itemsize)
+    X, Y = rng.random((samples, 7)).astype(dtype), rng.random((samples, 1)).astype(dtype)
+    assert is_worth_it(X, Y, 1000)
+    assert not is_worth_it(X, Y, samples)
+    assert not is_worth_it(X[:1000], Y[:1000], 1000)
+    generator = np.random.default_rng(3)
+    net = Network([7, 9, 1], dtype=dtype, seed=generator)
+    stepped, order = net.copy(), copy.deepcopy(generator).permutation(samples)
+    net.fit(X, Y, epochs=1, batch_size=1000)
+    for first in range(0, samples, 1000):
+        rows = order[first : first + 1000]
+        stepped.train_step(X[rows], Y[rows])
+    np.testing.assert_array_equal(net.parameters, stepped.parameters)
