@@ -1,6 +1,7 @@
 """Table and picture of fastmlp beside its peers, measured in turn in one run.
 
-    python -m benchmarks.compare [--shapes 0 3] [--what epoch gradient predict] [--rounds 7] [--picture FILE]
+    python -m benchmarks.compare [--shapes 0 3] [--what epoch gradient predict predict_one] [--rounds 7]
+                                 [--picture FILE]
 
 Every library runs in processes of its own, one with one core and one with all, and counts with the better. In each
 round all of them are timed one after the other, and the machine's peak between them; medians over the rounds count.
@@ -9,6 +10,7 @@ Set BENCHMARK_DTYPE=float64 for double precision.
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import platform
@@ -23,6 +25,7 @@ from .shapes import DTYPE, SHAPES, Shape
 
 SAMPLE_SECONDS = 0.15  # of calls in a sample, and that other processes' threads are given to fall asleep
 PREDICTED = 10_000
+METHODS = {"epoch": "epoch", "gradient": "gradient", "predict": "predict", "predict_one": "predict"}
 OURS = "fastmlp"
 COLOURS = {
     "fastmlp": "#d62728",
@@ -72,11 +75,8 @@ class Worker:
 def work(library, shape, what):
     """The other side of a Worker: microseconds of a call, for every line that comes in."""
     peer, (X, Y, order) = build(library, shape)
-    call = {
-        "epoch": lambda: peer.epoch(X, Y, order),
-        "gradient": lambda: peer.gradient(X, Y),
-        "predict": lambda: peer.predict(X),
-    }[what]
+    arguments = {"epoch": (X, Y, order), "gradient": (X, Y), "predict": (X,)}[METHODS[what]]
+    call = functools.partial(getattr(peer, METHODS[what]), *arguments)
     call()
     for _ in sys.stdin:
         call()
@@ -95,7 +95,7 @@ def measure(shape, what, rounds):
 
     cores = sorted(os.sched_getaffinity(0))
     teams = [cores[:1], cores] if len(cores) > 1 else [cores]
-    workers = [Worker(library, shape, what, team) for library in having(what) for team in teams]
+    workers = [Worker(library, shape, what, team) for library in having(METHODS[what]) for team in teams]
     try:
         workers = [worker for worker in workers if worker.sample()]
         for worker in workers:
@@ -122,7 +122,9 @@ def measure(shape, what, rounds):
 def shape_of(what, shape):
     if what == "epoch":
         return shape
-    return shape._replace(minibatches=1) if what == "gradient" else Shape(shape.sizes, PREDICTED, 1)
+    if what == "gradient":
+        return shape._replace(minibatches=1)
+    return Shape(shape.sizes, PREDICTED if what == "predict" else 1, 1)
 
 
 def line(what, shape, measured):
@@ -162,7 +164,7 @@ def draw(results, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", type=int, nargs="*", default=range(len(SHAPES)), help="by number; all")
-    parser.add_argument("--what", nargs="*", default=["epoch"], choices=["epoch", "gradient", "predict"])
+    parser.add_argument("--what", nargs="*", default=["epoch"], choices=METHODS)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--picture", type=Path, help="where to draw the times of epochs")
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)

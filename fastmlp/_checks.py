@@ -78,16 +78,10 @@ def samples(name, value, width, dtype, finite=True):
 
     Without `finite` that is left to the kernel, which sees every number anyway.
     """
-    if (
-        not finite
-        and type(value) is np.ndarray
-        and value.dtype == dtype
-        and value.ndim == 2
-        and value.flags.carray
-        and value.shape[1] == width
-        and value.shape[0] > 0
-    ):
-        return value
+    if not finite and type(value) is np.ndarray and value.dtype == dtype and value.flags.carray:
+        shape = value.shape
+        if len(shape) == 2 and shape[1] == width and shape[0] > 0:
+            return value
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} must be an ordinary array, got a masked array: fill it first, as by {name}.filled(0)")
     try:

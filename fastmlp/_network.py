@@ -264,15 +264,23 @@ class Network:
         X_checked = _checks.samples("X", X, self._sizes[0], self._parameters.dtype, finite=False)
         samples = len(X_checked)
         g = np.empty((samples, self._sizes[-1]), self._parameters.dtype)
-        rows = samples if samples < PREDICT_ROWS else PREDICT_ROWS
         x = entry.operand(X_checked)
-
-        def run(workspace, team):
-            return entry.predict(g, self._parameters, x, rows, self._widths, workspace, *team)
-
-        if not self._compute(rows, samples, run, self._workspace_size, each=True):
+        if samples <= PREDICT_ROWS:
+            finite = self._predict(g, x, samples, self._workspace_size(samples), SERIAL)
+        else:
+            with team(samples * self._parameters.size) as crew:
+                size = crew.threads * self._workspace_size(PREDICT_ROWS)
+                finite = self._predict(g, x, PREDICT_ROWS, size, crew)
+        if not finite:
             _checks.samples("X", X, self._sizes[0], self.dtype)
         return g
+
+    def _predict(self, g, x, rows, size, crew):
+        workspace = self._borrow_workspace(size)
+        try:
+            return entry.predict(g, self._parameters, x, rows, self._widths, workspace, *crew)
+        finally:
+            self._workspaces.append(workspace)
 
     def loss(self, X: ArrayLike, Y: ArrayLike) -> float:
         """𝓛 of the network's output for X against Y."""
@@ -325,25 +333,26 @@ class Network:
 
         return self._compute(rows, len(X), run, self._workspace_size)
 
-    def _compute(self, batch, samples, run, size, each=False):
-        """run(workspace, team) for so many samples in such batches, each of a thread's own or all threads' together.
-
-        `size` gives the elements of workspace for a batch. Calls in several threads of Python at once get one each.
-        """
-        if not (samples > batch if each else self._may_share(batch)):
-            return self._with_workspace(batch, SERIAL, run, size, each)
+    def _compute(self, batch, samples, run, size):
+        """run(workspace, team) for so many samples in such batches; `size` gives the elements of workspace for one."""
+        if not self._may_share(batch):
+            return self._with_workspace(size(batch), run, SERIAL)
         with team(samples * self._parameters.size) as crew:
-            return self._with_workspace(batch, crew, run, size, each)
+            return self._with_workspace(size(batch, threads=crew.threads), run, crew)
 
-    def _with_workspace(self, batch, crew, run, size, each):
-        size = crew.threads * size(batch) if each else size(batch, threads=crew.threads)
+    def _with_workspace(self, size, run, crew):
+        workspace = self._borrow_workspace(size)
+        try:
+            return run(workspace, crew)
+        finally:
+            self._workspaces.append(workspace)
+
+    def _borrow_workspace(self, size):
+        """A workspace of no other thread of Python, to be given back to the list."""
         try:
             workspace = self._workspaces.pop()
         except IndexError:
             workspace = None
         if workspace is None or workspace.size < size:
             workspace = aligned_empty(size, self.dtype)
-        try:
-            return run(workspace, crew)
-        finally:
-            self._workspaces.append(workspace)
+        return workspace
