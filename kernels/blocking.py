@@ -43,6 +43,7 @@ CACHE_LINE = 64  # bytes
 # Blocks of a product, in elements; measured on AVX-512 in float32.
 KC = 1024  # of k: a panel of B, 256 KB, stays in the second cache; a step of 1024x4 takes 4 % longer with 128 or 256
 MC = 10  # tiles of rows that a slice of k goes through before the next, where there are several
+OUTER = 8  # tiles of rows of a product of a column and a row that are computed at once: their sums pass no memory
 PACK_ROWS = 48  # rows of C from which on it pays to copy a panel of B whose rows lie apart, if all of B is more than L1
 L1 = 8192  # elements that stay in the first cache
 A_BLOCK = 1 << 18  # A is used in blocks of rows that stay in the second cache

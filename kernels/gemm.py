@@ -21,6 +21,7 @@ from .blocking import (
     L1,
     MC,
     MR,
+    OUTER,
     PACK_ROWS,
     PREFETCH,
 )
@@ -30,11 +31,13 @@ from .microkernel import (
     EXPECT_A,
     EXPECT_C,
     EXPECT_E,
+    SGD,
     SIGMOID_DELTA,
     STORE,
     accumulate,
     add_rows,
     finish,
+    finish_outer,
     finish_row,
 )
 from .panel import copy, copy_any
@@ -124,7 +127,7 @@ def compute(arguments, memory, _):
         return
     mr, nr, _ = tile_shape(c)
     k = a.columns
-    packed = c.columns >= A_COLUMNS * nr and a.column_stride != 1 and k > 0
+    packed = c.columns >= A_COLUMNS * nr and a.column_stride != 1 and k > 1
     block_rows, largest = c.rows, A_PACKED if packed or fetched_ahead(a) else A_BLOCK
     if c.rows * k > largest:
         block_rows = max(1, largest // (mr * k)) * mr
@@ -181,6 +184,7 @@ def compute_tiles(arguments, task, worker):
     if k >= PREFETCH and c.rows * c.columns > L1:
         expected = EXPECT_C + EXPECT_E if epilogue == SIGMOID_DELTA else EXPECT_C
     rows_of_a = EXPECT_A if fetched_ahead(a) and c.rows * k > 4 * L1 else 0
+    of_outer = k == 1 and epilogue in (STORE, SGD) and step == mr * a.row_stride and c.column_stride == 1
     group = sums_tiles(k) if c.column_stride == 1 and e.column_stride == 1 else 1
     width = two if c.columns <= two else nr
     sums = advance(scratch, worker * worker_size(k, mr, width))
@@ -209,12 +213,19 @@ def compute_tiles(arguments, task, worker):
                 if parts > 1:
                     write(crew.memory, NEXT + worker, KEPT, panel)
             b_panel = b_packed
-        for t in range(top, bottom, group):
+        outer = of_outer and n > two // 2
+        at_once = OUTER if outer else group
+        for t in range(top, bottom, at_once):
             i = t * mr
-            m = min(min(group, bottom - t) * mr, c.rows - i)
+            m = min(min(at_once, bottom - t) * mr, c.rows - i)
             c_block, e_block = block(c, i, j, m, n), block(e, i, j, m, n)
             if parts == 1 and crew.ahead != 0:
                 fetch_some(crew.ahead)
+            if outer:
+                x = advance(a.data, t * step)
+                factor = scalar(scale, c)
+                finish_outer(epilogue, c_block.data, c.row_stride, x, a.row_stride, b_panel.data, factor, m, n)
+                continue
             for p in range(0, max(k, 1), KC):
                 accumulate(
                     sums,

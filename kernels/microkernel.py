@@ -107,6 +107,19 @@ def finish_row(typingctx, epilogue, c, sums, scale, n):
     return signature, codegen
 
 
+@intrinsic
+def finish_outer(typingctx, epilogue, c, rsc, a, rsa, b, scale, m, n):
+    """`accumulate` and `finish` for k = 1, n of more than one vector and an epilogue, STORE or SGD, that reads no E."""
+    index = types.intp
+    signature = types.void(index, c, index, c, index, c, c.dtype, index, index)
+
+    def codegen(context, builder, signature, args):
+        FinishOuter(Simd.of_host(builder, c.dtype), *args).emit(STORE, SGD)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
 class Columns(NamedTuple):
     """A vector of the panel's columns: where it begins, and which of its lanes are used, None for all."""
 
@@ -346,22 +359,52 @@ class Finish(Emitter):
 
     def emit_vectors(self, epilogue, rows, vectors, into_sums):
         """The registers of some rows of C, as if they were one."""
-        simd, places = self.simd, [(row, j, vector) for row in rows for j, vector in enumerate(vectors)]
+        simd, places = self.simd, [(row, vector) for row in rows for vector in vectors]
 
         def load(pointer, stride):
-            return joined(simd.load(self.at_row(pointer, stride, row, v.offset), v.mask) for row, _, v in places)
+            return joined(simd.load(self.at_row(pointer, stride, row, v.offset), v.mask) for row, v in places)
 
-        stride = INDEX(self.sums_stride(vectors))
-        sums = [self.at_row(self.sums, stride, row, INDEX(j * simd.lanes)) for row, j, _ in places]
-        total = joined(map(simd.load, sums))
+        total = joined(self.totals(rows, vectors))
         e = load(self.e, self.rse) if epilogue.reads_e else None
         c = load(self.c, self.rsc) if epilogue.reads_c else None
         values = split(epilogue.finish(total, e, c, total.simd.splat(self.scale)), simd)
-        for value, at, (row, _, v) in zip(values, sums, places, strict=True):
-            if into_sums:
+        if into_sums:
+            for value, at in zip(values, self.sums_at(rows, vectors), strict=True):
                 simd.store(value, at)
-            else:
-                simd.store(value, self.at_row(self.c, self.rsc, row, v.offset), v.mask)
+            return
+        for value, (row, v) in zip(values, places, strict=True):
+            simd.store(value, self.at_row(self.c, self.rsc, row, v.offset), v.mask)
+
+    def totals(self, rows, vectors):
+        return [self.simd.load(at) for at in self.sums_at(rows, vectors)]
+
+    def sums_at(self, rows, vectors):
+        stride, lanes = INDEX(self.sums_stride(vectors)), self.simd.lanes
+        return [self.at_row(self.sums, stride, row, INDEX(j * lanes)) for row in rows for j in range(len(vectors))]
 
     def at_row(self, pointer, stride, row, offset):
         return self.at(pointer, self.builder.add(self.builder.mul(row, stride), offset))
+
+
+class FinishOuter(Finish):
+    """Each sum is a product of an element of A, a column, and one of B, a row."""
+
+    def __init__(self, simd, epilogue, c, rsc, a, rsa, b, scale, m, n):
+        super().__init__(simd, epilogue, c, rsc, c, INDEX(0), c, scale, m, n)
+        self.a, self.rsa, self.b = a, rsa, b
+
+    def for_columns(self, emit):
+        with self.if_else(">", self.n, 2 * self.simd.lanes) as (wide, narrow):
+            with wide:
+                if HOST.vectors > 2:
+                    emit(self.overlapping(HOST.vectors))
+            with narrow:
+                emit(self.overlapping(2))
+
+    def emit_rows(self, epilogue, vectors):
+        self.columns = [self.simd.load(self.at(self.b, vector.offset)) for vector in vectors]
+        self.emit_loop(epilogue, vectors)
+
+    def totals(self, rows, vectors):
+        elements = [self.builder.load(self.at(self.a, self.builder.mul(row, self.rsa))) for row in rows]
+        return [fma(self.simd.splat(x), column, 0) for x in elements for column in self.columns]

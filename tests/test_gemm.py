@@ -51,6 +51,13 @@ def test_large_products_are_within_the_rounding_bound(form_a, form_b, team, dtyp
         assert c[-1, -1] == one[0, 0]  # however the product was cut
 
 
+@pytest.mark.parametrize("team", [SERIAL, EAGER], ids=["serial", "shared"])
+def test_a_column_times_a_row_is_rounded_once(team, dtype, rng):
+    for m, n in itertools.product([1, 12, 95, 97, 700], [*hard_extents(dtype), 300, 530]):
+        a, b = operands(rng, dtype, m, n, 1)
+        np.testing.assert_array_equal(product(np.empty((m, n), dtype), a, b, team), a * b)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_the_form_of_the_output_changes_no_bit_and_nothing_around_it(form, dtype, rng):
     for m, n, k in itertools.product(hard_extents(dtype), hard_extents(dtype), (0, 1, 33)):

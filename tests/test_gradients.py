@@ -83,3 +83,12 @@ def test_the_bound_is_tight_enough_to_notice_one_wrong_sample(dtype):
 def test_a_step_is_the_parameters_minus_the_gradient(dtype):
     for seed in range(20):
         check_step(*random_case(seed, dtype))
+
+
+def test_one_sample_is_a_minibatch_too(dtype, rng):
+    """The gradient of each layer is then a column times a row."""
+    for sizes in ([97, 70, 33, 5], [5, 300, 2], [203, 17]):
+        net = Network(sizes, dtype=dtype, seed=0)
+        x, y = rng.random((1, sizes[0])).astype(dtype), rng.random((1, sizes[-1])).astype(dtype)
+        check_gradients(net, x, y)
+        check_step(net, x, y)
