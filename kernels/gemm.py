@@ -26,20 +26,9 @@ from .blocking import (
     PREFETCH,
 )
 from .compiling import helper, implements, internal, jit
+from .epilogue import SGD, SIGMOID_DELTA, STORE, finish, finish_outer, finish_row
 from .matrix import Matrix, advance, block, matrix, pointer, row_major, rows, scalar, transposed
-from .microkernel import (
-    EXPECT_A,
-    EXPECT_C,
-    EXPECT_E,
-    SGD,
-    SIGMOID_DELTA,
-    STORE,
-    accumulate,
-    add_rows,
-    finish,
-    finish_outer,
-    finish_row,
-)
+from .microkernel import EXPECT_A, EXPECT_C, EXPECT_E, accumulate, add_rows
 from .panel import copy, copy_any
 from .parallel import KEPT, NEXT, Crew, crew_of, lead, read, share, tasks_for, worth_sharing, write
 from .tasks import ONE, address, call_task, reference, task_address

@@ -10,9 +10,9 @@ W is fastest column-major, as `Network` stores it: then the loads of the forward
 
 from .activation import sigmoid_derivative
 from .compiling import jit
+from .epilogue import BIAS_SIGMOID, SGD, SIGMOID_DELTA, STORE
 from .gemm import fused_product, fused_sum
 from .matrix import broadcast_rows, get, matrix, pointer, put, row, transposed
-from .microkernel import BIAS_SIGMOID, SGD, SIGMOID_DELTA, STORE
 
 
 @jit(inline=True)

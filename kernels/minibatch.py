@@ -14,9 +14,9 @@ import numpy as np
 from .ahead import expect_rows
 from .blocking import COPY, MICROBATCH, MOST_SHARDS, SHARE
 from .compiling import helper, internal, jit
+from .epilogue import SGD, STORE
 from .gemm import fused_sum
 from .matrix import Matrix, Vector, advance, block, matrix, pointer, row_major, rows, vector
-from .microkernel import SGD, STORE
 from .network import (
     backward,
     divide,

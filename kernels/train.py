@@ -8,8 +8,8 @@ import numpy as np
 from .ahead import NOTHING, worth_fetching
 from .blocking import COPY
 from .compiling import helper, internal, jit
+from .epilogue import SGD
 from .matrix import advance, matrix, pointer, row_major, vector
-from .microkernel import SGD
 from .minibatch import minibatch
 from .network import parameters_size, work
 from .panel import all_finite, copy_rows

@@ -1,0 +1,169 @@
+"""What becomes of sums before they reach C: the epilogue of a product, on whole registers."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .activation import sigmoid, sigmoid_derivative
+from .blocking import HOST
+from .microkernel import Emitter
+from .optimizer import sgd
+from .simd import INDEX, Simd, fma, joined, split
+
+
+class Epilogue(NamedTuple):
+    """What becomes of a sum: C = finish(sum, e, c, scale), all of them vectors; e and c are loaded where read.
+
+    `together` registers, or a row's if those are more, are computed at once, their operations interleaved: a long chain
+    of operations, each waiting for the one before, would leave the processor idle.
+    """
+
+    finish: callable
+    reads_e: bool = False
+    reads_c: bool = False
+    together: int = 1
+
+
+EPILOGUES = (
+    Epilogue(lambda total, e, c, scale: total),
+    Epilogue(lambda total, e, c, scale: sigmoid(total + e), reads_e=True, together=4),
+    Epilogue(lambda total, e, c, scale: total * sigmoid_derivative(e), reads_e=True),
+    Epilogue(lambda total, e, c, scale: sgd(c, total, scale), reads_c=True),
+)
+# np.intp, because Numba would specialise a kernel for every Python number
+STORE, BIAS_SIGMOID, SIGMOID_DELTA, SGD = map(np.intp, range(len(EPILOGUES)))
+
+
+@intrinsic
+def finish(typingctx, epilogue, c, rsc, e, rse, sums, scale, m, n):
+    """C = epilogue(sums, E), for the m and n of `accumulate`: C[i, j] = c[i*rsc + j], E[i, j] = e[i*rse + j]."""
+    index = types.intp
+    signature = types.void(index, c, index, c, index, c, c.dtype, index, index)
+
+    def codegen(context, builder, signature, args):
+        Finish(Simd.of_host(builder, c.dtype), *args).emit(*range(len(EPILOGUES)))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def finish_row(typingctx, epilogue, c, sums, scale, n):
+    """`finish` for one row of C and an epilogue, STORE or SGD, that reads no E."""
+    signature = types.void(types.intp, c, c, c.dtype, types.intp)
+
+    def codegen(context, builder, signature, args):
+        epilogue, c, sums, scale, n = args
+        row = Finish(
+            Simd.of_host(builder, signature.args[1].dtype), epilogue, c, INDEX(0), c, INDEX(0), sums, scale, INDEX(1), n
+        )
+        row.emit(STORE, SGD)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def finish_outer(typingctx, epilogue, c, rsc, a, rsa, b, scale, m, n):
+    """`accumulate` and `finish` for k = 1, n of more than one vector and an epilogue, STORE or SGD, that reads no E."""
+    index = types.intp
+    signature = types.void(index, c, index, c, index, c, c.dtype, index, index)
+
+    def codegen(context, builder, signature, args):
+        FinishOuter(Simd.of_host(builder, c.dtype), *args).emit(STORE, SGD)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+class Finish(Emitter):
+    def __init__(self, simd, epilogue, c, rsc, e, rse, sums, scale, m, n):
+        super().__init__(simd, n)
+        self.epilogue, self.scale = epilogue, scale
+        self.c, self.rsc, self.e, self.rse, self.sums, self.m = c, rsc, e, rse, sums, m
+
+    def emit(self, *numbers):
+        """The loop of the epilogue asked for, one of these."""
+        builder = self.builder
+        done = builder.append_basic_block("done")
+        switch = builder.switch(self.epilogue, done)
+        for number in map(int, numbers):
+            case = builder.append_basic_block(f"epilogue_{number}")
+            switch.add_case(INDEX(number), case)
+            with builder.goto_block(case):
+                self.for_columns(lambda vectors, number=number: self.emit_rows(EPILOGUES[number], vectors))
+                builder.branch(done)
+        builder.position_at_end(done)
+
+    def emit_rows(self, epilogue, vectors):
+        if epilogue.reads_c and vectors[0].mask is not None:
+            # A masked store delays the load of a row of C that begins right behind it: then all loads come first.
+            self.emit_loop(epilogue, vectors, into_sums=True)
+            epilogue = EPILOGUES[STORE]
+        self.emit_loop(epilogue, vectors)
+
+    def emit_loop(self, epilogue, vectors, into_sums=False):
+        """Some rows at a time, then the rest one by one."""
+        builder = self.builder
+        at_once = max(1, epilogue.together // len(vectors))
+        whole = builder.and_(self.m, INDEX(-at_once))
+        loops = [(INDEX(0), whole, at_once), (whole, self.m, 1)]
+        for start, end, step in loops if at_once > 1 else loops[:1]:
+            with cgutils.for_range_slice(builder, start, end, INDEX(step)) as (i, _):
+                rows = [builder.add(i, INDEX(t)) for t in range(step)]
+                self.emit_vectors(epilogue, rows, vectors, into_sums)
+
+    def emit_vectors(self, epilogue, rows, vectors, into_sums):
+        """The registers of some rows of C, as if they were one."""
+        simd, places = self.simd, [(row, vector) for row in rows for vector in vectors]
+
+        def load(pointer, stride):
+            return joined(simd.load(self.at_row(pointer, stride, row, v.offset), v.mask) for row, v in places)
+
+        total = joined(self.totals(rows, vectors))
+        e = load(self.e, self.rse) if epilogue.reads_e else None
+        c = load(self.c, self.rsc) if epilogue.reads_c else None
+        values = split(epilogue.finish(total, e, c, total.simd.splat(self.scale)), simd)
+        if into_sums:
+            for value, at in zip(values, self.sums_at(rows, vectors), strict=True):
+                simd.store(value, at)
+            return
+        for value, (row, v) in zip(values, places, strict=True):
+            simd.store(value, self.at_row(self.c, self.rsc, row, v.offset), v.mask)
+
+    def totals(self, rows, vectors):
+        return [self.simd.load(at) for at in self.sums_at(rows, vectors)]
+
+    def sums_at(self, rows, vectors):
+        stride, lanes = INDEX(self.sums_stride(vectors)), self.simd.lanes
+        return [self.at_row(self.sums, stride, row, INDEX(j * lanes)) for row in rows for j in range(len(vectors))]
+
+    def at_row(self, pointer, stride, row, offset):
+        return self.at(pointer, self.builder.add(self.builder.mul(row, stride), offset))
+
+
+class FinishOuter(Finish):
+    """Each sum is a product of an element of A, a column, and one of B, a row."""
+
+    def __init__(self, simd, epilogue, c, rsc, a, rsa, b, scale, m, n):
+        super().__init__(simd, epilogue, c, rsc, c, INDEX(0), c, scale, m, n)
+        self.a, self.rsa, self.b = a, rsa, b
+
+    def for_columns(self, emit):
+        with self.if_else(">", self.n, 2 * self.simd.lanes) as (wide, narrow):
+            with wide:
+                if HOST.vectors > 2:
+                    emit(self.overlapping(HOST.vectors))
+            with narrow:
+                emit(self.overlapping(2))
+
+    def emit_rows(self, epilogue, vectors):
+        self.columns = [self.simd.load(self.at(self.b, vector.offset)) for vector in vectors]
+        self.emit_loop(epilogue, vectors)
+
+    def totals(self, rows, vectors):
+        elements = [self.builder.load(self.at(self.a, self.builder.mul(row, self.rsa))) for row in rows]
+        return [fma(self.simd.splat(x), column, 0) for x in elements for column in self.columns]
