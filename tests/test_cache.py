@@ -142,7 +142,7 @@ def test_a_cached_caller_of_cached_kernels(site):
 def test_a_cached_caller_is_compiled_again_after_a_kernel_is_edited(site):
     (site / "caller.py").write_text(CALLER)
     assert finish(start(site, "import caller")) == "6.0\n"
-    source = site / "fastmlp" / "kernels" / "microkernel.py"
+    source = site / "fastmlp" / "kernels" / "epilogue.py"
     text = source.read_text()
     assert "c, scale: total)," in text
     source.write_text(text.replace("c, scale: total),", "c, scale: total + total),"))
