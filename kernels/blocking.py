@@ -92,11 +92,11 @@ class Host:
     def row_bodies(self, vectors):
         """Rows that a tile of so many vectors is unrolled for, most first.
 
-        m rows are cut into the fewest such bodies, so that no batch computes many rows in vain: 32 rows by 2 vectors
-        are 12 + 12 + 8. A body of fewer than 8 accumulators would wait for its own sums as long as one of 8 takes.
+        m rows are cut into the fewest such bodies, so that no batch computes more than one row in vain, or a few where
+        less than 8 accumulators are left, which would wait for their own sums as long as 8 take.
         """
-        most, least = min(MR, 3 * self.registers // (4 * vectors)), 8 // vectors
-        return [most, *(rows for rows in range(most - 1, 1, -1) if rows % least == 0), 1]
+        most = min(MR, 3 * self.registers // (4 * vectors))
+        return [most, *(rows for rows in range(most - 1, 1, -1) if rows % 2 == 0 and rows * vectors >= 8), 1]
 
 
 def _host():
