@@ -5,8 +5,9 @@ depend on nothing but its own row of A and column of B: not on where the tiles f
 many other rows there are.
 
 C is computed in panels of NR columns, from its top to its bottom. Where rows of B lie far apart, or are not rows in
-memory, a panel of B is copied before it is used; where there are many panels, A is copied once for all of them. So
-each tile reads what is adjacent, and most of it from a near cache.
+memory, a panel of B is copied before it is used. Where there are many panels, so is A, once for all of them, unless its
+columns are adjacent: then its rows are fetched a tile ahead. So each tile reads what is adjacent, and most of it from a
+near cache.
 """
 
 from .ahead import fetch_some
