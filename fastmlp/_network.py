@@ -225,7 +225,7 @@ class Network:
         if epochs == 0:
             refuse()
 
-        def train(workspace, team):
+        def train(workspace, *team):
             trainer = Trainer(self._parameters, self._widths, X, Y, batch_size, learning_rate, workspace, team, refuse)
             with Progress(progress, epochs, len(X)) as bar:
                 for _ in range(epochs):
@@ -242,7 +242,7 @@ class Network:
                         break
             return history
 
-        return self._compute(batch_size, len(X), train, self._training_size)
+        return self._compute(train, (), batch_size, len(X), self._training_size)
 
     def train_step(self, x: ArrayLike, y: ArrayLike, *, learning_rate: float = 1.0) -> float:
         """Take one step of gradient descent on the minibatch x, y and return its loss before the step.
@@ -253,11 +253,11 @@ class Network:
         x, y = check(finite=False)
         learning_rate = _checks.positive_number("learning_rate", learning_rate)
 
-        def step(workspace, team):
+        def step(workspace, *team):
             trainer = Trainer(self._parameters, self._widths, x, y, len(x), learning_rate, workspace, team, check)
             return trainer.run(0, len(x))
 
-        return self._compute(len(x), len(x), step, self._training_size)
+        return self._compute(step, (), len(x), len(x), self._training_size)
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """The network's output for X: (samples, N_L), of the network's dtype. Row i depends on row i of X alone."""
@@ -265,22 +265,17 @@ class Network:
         samples = len(X_checked)
         g = np.empty((samples, self._sizes[-1]), self._parameters.dtype)
         x = entry.operand(X_checked)
-        if samples <= PREDICT_ROWS:
-            finite = self._predict(g, x, samples, self._workspace_size(samples), SERIAL)
+        rows = samples if samples < PREDICT_ROWS else PREDICT_ROWS
+        arguments = g, self._parameters, x, rows, self._widths
+        size = self._workspace_size(rows)
+        if rows == samples:
+            finite = self._lend_workspace(entry.predict, arguments, size, SERIAL)
         else:
             with team(samples * self._parameters.size) as crew:
-                size = crew.threads * self._workspace_size(PREDICT_ROWS)
-                finite = self._predict(g, x, PREDICT_ROWS, size, crew)
+                finite = self._lend_workspace(entry.predict, arguments, crew.threads * size, crew)
         if not finite:
             _checks.samples("X", X, self._sizes[0], self.dtype)
         return g
-
-    def _predict(self, g, x, rows, size, crew):
-        workspace = self._borrow_workspace(size)
-        try:
-            return entry.predict(g, self._parameters, x, rows, self._widths, workspace, *crew)
-        finally:
-            self._workspaces.append(workspace)
 
     def loss(self, X: ArrayLike, Y: ArrayLike) -> float:
         """𝓛 of the network's output for X against Y."""
@@ -293,13 +288,8 @@ class Network:
         x, y = map(entry.operand, pair)
         gradient = np.empty_like(self._parameters)
         grad_x = np.empty(pair[0].shape, self._parameters.dtype) if inputs else gradient.reshape(1, -1)
-
-        def run(workspace, team):
-            return entry.gradients(
-                gradient, grad_x, bool(inputs), self._parameters, x, y, self._widths, workspace, *team
-            )
-
-        loss = self._compute(len(pair[0]), len(pair[0]), run, self._training_size)
+        arguments = gradient, grad_x, bool(inputs), self._parameters, x, y, self._widths
+        loss = self._compute(entry.gradients, arguments, len(pair[0]), len(pair[0]), self._training_size)
         if math.isnan(loss):
             _checks.sample_pairs(X, Y, self._sizes, self.dtype)
         return Gradients(loss, gradient, grad_x if inputs else None, self._sizes)
@@ -326,33 +316,28 @@ class Network:
 
     def _mean_loss(self, X, Y):
         rows = min(PREDICT_ROWS, len(X))
-        x, y = entry.operand(X), entry.operand(Y)
+        arguments = self._parameters, entry.operand(X), entry.operand(Y), rows, self._widths
+        return self._compute(entry.mean_loss, arguments, rows, len(X), self._workspace_size)
 
-        def run(workspace, team):
-            return entry.mean_loss(self._parameters, x, y, rows, self._widths, workspace, *team)
+    def _compute(self, function, arguments, batch, samples, size):
+        """function(*arguments, workspace, threads, grain) for so many samples in batches that all threads share.
 
-        return self._compute(rows, len(X), run, self._workspace_size)
-
-    def _compute(self, batch, samples, run, size):
-        """run(workspace, team) for so many samples in such batches; `size` gives the elements of workspace for one."""
+        `size` gives the elements of workspace for a batch.
+        """
         if not self._may_share(batch):
-            return self._with_workspace(size(batch), run, SERIAL)
+            return self._lend_workspace(function, arguments, size(batch), SERIAL)
         with team(samples * self._parameters.size) as crew:
-            return self._with_workspace(size(batch, threads=crew.threads), run, crew)
+            return self._lend_workspace(function, arguments, size(batch, threads=crew.threads), crew)
 
-    def _with_workspace(self, size, run, crew):
-        workspace = self._borrow_workspace(size)
-        try:
-            return run(workspace, crew)
-        finally:
-            self._workspaces.append(workspace)
-
-    def _borrow_workspace(self, size):
-        """A workspace of no other thread of Python, to be given back to the list."""
+    def _lend_workspace(self, function, arguments, size, crew):
+        """function(*arguments, workspace, *crew); calls in several threads of Python at once get a workspace each."""
         try:
             workspace = self._workspaces.pop()
         except IndexError:
             workspace = None
         if workspace is None or workspace.size < size:
             workspace = aligned_empty(size, self.dtype)
-        return workspace
+        try:
+            return function(*arguments, workspace, *crew)
+        finally:
+            self._workspaces.append(workspace)

@@ -11,7 +11,7 @@ IN_ORDER = np.empty(0, np.int64)
 """The order of samples that takes them as they come."""
 
 CALL_SECONDS = 0.05  # Ctrl-C and the progress bar wait for the end of a compiled call
-CHECK_SECONDS = 0.5  # from one look at the parameters, and copy of them, to the next: a step of 1024x4 for 20 looks
+CHECK_SECONDS = 0.5  # from one look at the parameters, and copy of them, to the next: 2 % of a step of 1024x4
 FIRST_CALL_WORK = 2e7  # multiply-adds: a few ms on any machine, to measure the pace of
 
 

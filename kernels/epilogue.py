@@ -8,7 +8,6 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .activation import sigmoid, sigmoid_derivative
-from .blocking import HOST
 from .microkernel import Emitter
 from .optimizer import sgd
 from .simd import INDEX, Simd, fma, joined, split
@@ -152,13 +151,8 @@ class FinishOuter(Finish):
         super().__init__(simd, epilogue, c, rsc, c, INDEX(0), c, scale, m, n)
         self.a, self.rsa, self.b = a, rsa, b
 
-    def for_columns(self, emit):
-        with self.if_else(">", self.n, 2 * self.simd.lanes) as (wide, narrow):
-            with wide:
-                if HOST.vectors > 2:
-                    emit(self.overlapping(HOST.vectors))
-            with narrow:
-                emit(self.overlapping(2))
+    def for_narrow(self, emit):
+        emit(self.overlapping(2))
 
     def emit_rows(self, epilogue, vectors):
         self.columns = [self.simd.load(self.at(self.b, vector.offset)) for vector in vectors]

@@ -174,7 +174,7 @@ def compute_tiles(arguments, task, worker):
     if k >= PREFETCH and c.rows * c.columns > L1:
         expected = EXPECT_C + EXPECT_E if epilogue == SIGMOID_DELTA else EXPECT_C
     rows_of_a = EXPECT_A if fetched_ahead(a) and c.rows * k > 4 * L1 else 0
-    of_outer = k == 1 and epilogue in (STORE, SGD) and step == mr * a.row_stride and c.column_stride == 1
+    of_outer = k == 1 and epilogue in (STORE, SGD) and c.column_stride == 1
     group = sums_tiles(k) if c.column_stride == 1 and e.column_stride == 1 else 1
     width = two if c.columns <= two else nr
     sums = advance(scratch, worker * worker_size(k, mr, width))

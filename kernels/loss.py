@@ -13,7 +13,7 @@ from .activation import sigmoid_derivative
 from .blocking import COPY, ROWS_AHEAD
 from .compiling import helper, internal, jit
 from .matrix import advance, as_float64, get, matrix, put, scalar
-from .parallel import share, tasks_for
+from .parallel import columns_of, share, tasks_for
 from .simd import INDEX, Simd, split
 from .tasks import address, reference, task_address
 
@@ -72,10 +72,9 @@ def mse_output_delta(delta, g, y, batch, sums, team):
 
 @internal
 def _some_columns(arguments, task, _):
-    """One task's share of the columns: whole cache lines, whose first is a task's own in `sums` too."""
+    """One task's share of the columns; where it begins, a line of `sums` does too."""
     sums, delta, g, y, batch, parts = arguments[0]
-    start = task * g.columns // parts // 16 * 16
-    end = (task + 1) * g.columns // parts // 16 * 16 if task + 1 < parts else g.columns
+    start, end = columns_of(task, parts, g.columns)
     scale = scalar(2.0 / (batch * g.columns), g)
     _mse_output_delta(
         advance(sums, start),

@@ -76,11 +76,15 @@ class Emitter:
             with wide:
                 if HOST.vectors > 2:
                     emit(self.overlapping(HOST.vectors))
-            with narrow, self.if_else(">", self.n, lanes) as (two, one):
-                with two:
-                    emit(self.overlapping(2))
-                with one:
-                    emit([Columns(INDEX(0), self.simd.first(self.n))])
+            with narrow:
+                self.for_narrow(emit)
+
+    def for_narrow(self, emit):
+        with self.if_else(">", self.n, self.simd.lanes) as (two, one):
+            with two:
+                emit(self.overlapping(2))
+            with one:
+                emit([Columns(INDEX(0), self.simd.first(self.n))])
 
     def sums_stride(self, vectors):
         """From row to row of the sums: 2 vectors where not more are asked for."""

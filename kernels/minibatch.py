@@ -30,7 +30,7 @@ from .network import (
     work,
 )
 from .panel import all_finite, gather
-from .parallel import Crew, crew_of, lead, share, tasks_for
+from .parallel import Crew, columns_of, crew_of, lead, share, tasks_for
 from .tasks import ONE, ZERO, address, reference, references, task_address
 
 NO_LOSSES = (0.0,) * MOST_SHARDS
@@ -131,12 +131,11 @@ def _gather(arguments, task, _):
 
 @internal
 def _sum(arguments, part, worker):
-    """Some of the parameters, in whole cache lines: the sum of the shards' gradients, to the epilogue."""
+    """Some of the parameters: the sum of the shards' gradients, to the epilogue."""
     gradients, then, spaces, team = arguments[0]
     epilogue, target, scale, _, _ = then
     parts, columns = gradients.rows, gradients.columns
-    start = part * columns // parts // 16 * 16
-    end = (part + 1) * columns // parts // 16 * 16 if part + 1 < parts else columns
+    start, end = columns_of(part, parts, columns)
     panels = own_space(spaces, parts, team, part, worker)
     c, b = row_major(advance(target, start), 1, end - start), block(gradients, 0, start, parts, end - start)
     fused_sum(epilogue, c, b, scale, panels, Crew(1, SHARE, 0, 0))

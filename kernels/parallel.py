@@ -252,6 +252,13 @@ def share(function, arguments, tasks, memory):
 
 
 @helper
+def columns_of(task, parts, columns):
+    """Where a task's share of so many columns begins and ends: whole cache lines, in either dtype."""
+    start, end = task * columns // parts, (task + 1) * columns // parts
+    return start // 16 * 16, end // 16 * 16 if task + 1 < parts else columns
+
+
+@helper
 def worth_sharing(work, grain):
     """Whether two threads that have been called together, for `grain` each, gain from sharing so many multiply-adds."""
     return work >= 2 * min(grain, SHARE)

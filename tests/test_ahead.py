@@ -50,7 +50,7 @@ def is_worth_it(X, Y, batch):
 
 
 def test_training_with_rows_fetched_ahead_changes_nothing(dtype, rng):
-    samples = 2 * BYTES_NEAR // (8 * np.dtype(dtype).itemsize)
+    samples = 2 * BYTES_NEAR // (8 * dtype.itemsize)
     X, Y = rng.random((samples, 7)).astype(dtype), rng.random((samples, 1)).astype(dtype)
     assert is_worth_it(X, Y, 1000)
     assert not is_worth_it(X, Y, samples)
