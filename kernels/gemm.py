@@ -31,7 +31,7 @@ from .epilogue import SGD, SIGMOID_DELTA, STORE, finish, finish_outer, finish_ro
 from .matrix import Matrix, advance, block, matrix, pointer, row_major, rows, scalar, transposed
 from .microkernel import EXPECT_A, EXPECT_C, EXPECT_E, accumulate, add_rows
 from .panel import copy, copy_any
-from .parallel import KEPT, NEXT, Crew, crew_of, lead, read, share, tasks_for, worth_sharing, write
+from .parallel import KEPT, WORKER, Crew, crew_of, lead, read, share, tasks_for, worth_sharing, write
 from .tasks import ONE, address, call_task, reference, task_address
 
 
@@ -198,10 +198,10 @@ def compute_tiles(arguments, task, worker):
         b_panel = block(b, 0, j, k, n)
         if copied:
             b_packed = Matrix(packed, k, n, width, 1)
-            if parts == 1 or read(crew.memory, NEXT + worker, KEPT) != panel:
+            if parts == 1 or read(crew.memory, WORKER + worker, KEPT) != panel:
                 copy(b_packed, b_panel)
                 if parts > 1:
-                    write(crew.memory, NEXT + worker, KEPT, panel)
+                    write(crew.memory, WORKER + worker, KEPT, panel)
             b_panel = b_packed
         outer = of_outer and n > two // 2
         at_once = OUTER if outer else group

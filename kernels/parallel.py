@@ -29,10 +29,13 @@ that of rows to fetch `ahead`, or 0."""
 SERIAL = Team(1, GRAIN["omp"])
 """The team that never starts a thread: safe in a forked process, a signal handler, another thread or a prange."""
 
-# What threads of a crew tell each other: 64-bit numbers, each in a cache line of its own.
-ARRIVED, ROUND, HELPING, JOB, NEXT = range(5)
-THREADS, FUNCTION, ARGUMENTS, TASKS = range(4)  # in the line JOB
-KEPT = 1  # in a worker's line NEXT + worker: what tasks of a round, before this one, left in the worker's own memory
+# What threads of a crew tell each other: 64-bit numbers in cache lines, those of each worker in a line of its own.
+ARRIVED, JOB, WORKER = range(3)
+ROUND, THREADS, FUNCTION, ARGUMENTS = range(4)  # in the line JOB
+NEXT, DONE, KEPT = range(3)  # in the line WORKER + worker
+# NEXT is the first task of a worker's share that nobody has taken, and above its SHIFT the one behind the last; DONE,
+# how many tasks the worker has done in this round; KEPT, what those before this one left in the worker's own memory.
+SHIFT = 32
 OVER = -1  # the last ROUND
 
 
@@ -54,7 +57,7 @@ def crew_memory(typingctx):
 
     def codegen(context, builder, signature, args):
         lines = ir.ArrayType(ir.IntType(8), CACHE_LINE)
-        memory = cgutils.alloca_once(builder, lines, size=NEXT + MOST_THREADS)
+        memory = cgutils.alloca_once(builder, lines, size=WORKER + MOST_THREADS)
         memory.align = CACHE_LINE
         return builder.ptrtoint(memory, context.get_value_type(types.intp))
 
@@ -90,32 +93,35 @@ def read(typingctx, crew, line, number):
 
 
 @intrinsic
-def atomic_add(typingctx, crew, line, value):
-    """Add to the first number of a line and return what it was: one step for all threads, as the next two are."""
+def atomic_add(typingctx, crew, line, number, value):
+    """Add to a number and return what it was: one step for all threads.
+
+    Here and in the next two, what a thread wrote before it changes a number is seen by those that see it changed.
+    """
 
     def codegen(context, builder, signature, args):
-        crew, line, value = args
-        return builder.atomic_rmw("add", _slot(builder, crew, line), value, "seq_cst")
+        crew, line, number, value = args
+        return builder.atomic_rmw("add", _slot(builder, crew, line, number), value, "acq_rel")
+
+    return types.intp(types.intp, types.intp, types.intp, types.intp), codegen
+
+
+@intrinsic
+def atomic_load(typingctx, crew, line, number):
+    def codegen(context, builder, signature, args):
+        return builder.load_atomic(_slot(builder, *args), "acquire", 8)
 
     return types.intp(types.intp, types.intp, types.intp), codegen
 
 
 @intrinsic
-def atomic_load(typingctx, crew, line):
+def atomic_store(typingctx, crew, line, number, value):
     def codegen(context, builder, signature, args):
-        return builder.load_atomic(_slot(builder, *args), "seq_cst", 8)
-
-    return types.intp(types.intp, types.intp), codegen
-
-
-@intrinsic
-def atomic_store(typingctx, crew, line, value):
-    def codegen(context, builder, signature, args):
-        crew, line, value = args
-        builder.store_atomic(value, _slot(builder, crew, line), "seq_cst", 8)
+        crew, line, number, value = args
+        builder.store_atomic(value, _slot(builder, crew, line, number), "release", 8)
         return context.get_dummy_value()
 
-    return types.void(types.intp, types.intp, types.intp), codegen
+    return types.void(types.intp, types.intp, types.intp, types.intp), codegen
 
 
 @intrinsic
@@ -175,9 +181,11 @@ def lead(program, arguments, crew, work):
         call_task(program, arguments, crew.memory, 0)
         return
     memory = crew_memory()
-    for line in (ARRIVED, ROUND, HELPING):
-        write(memory, line, 0, 0)
+    write(memory, ARRIVED, 0, 0)
+    write(memory, JOB, ROUND, 0)
     write(memory, JOB, THREADS, threads)
+    for worker in range(threads):
+        write(memory, WORKER + worker, NEXT, 0)
     members = reference((program, arguments, memory))
     run_tasks_parallel(task_address(join, members), address(members), threads)
 
@@ -186,46 +194,51 @@ def lead(program, arguments, crew, work):
 def join(members, task, _):
     """The first thread to come leads, the others help."""
     program, arguments, memory = members[0]
-    worker = atomic_add(memory, ARRIVED, 1)
+    worker = atomic_add(memory, ARRIVED, 0, 1)
     if worker == 0:
         call_task(program, arguments, memory, 0)
-        atomic_store(memory, ROUND, OVER)
+        atomic_store(memory, JOB, ROUND, OVER)
     else:
         help_out(memory, worker)
 
 
 @internal
 def help_out(memory, worker):
-    """Take tasks of every round that is open, until the leader is done."""
+    """Take tasks of every round, until the leader is done."""
     seen, turns = 0, 0
     while True:
-        number = atomic_load(memory, ROUND)
+        number = atomic_load(memory, JOB, ROUND)
         if number == OVER:
             return
-        if number == seen or number % 2 == 0:
+        if number == seen:
             turns += 1
             wait(turns)
-            continue
-        seen, turns = number, 0
-        # The leader closes a round and then waits for those who help. Either it sees us, or we see that it is closed.
-        atomic_add(memory, HELPING, 1)
-        if atomic_load(memory, ROUND) == number:
+        else:
+            seen, turns = number, 0
             take_tasks(memory, worker)
-        atomic_add(memory, HELPING, -1)
 
 
 @internal
 def take_tasks(memory, worker):
-    """Call tasks until none is left: of one's own share, so that data stay in one core's cache, then of the others'."""
-    function, arguments = read(memory, JOB, FUNCTION), read(memory, JOB, ARGUMENTS)
-    tasks, threads = read(memory, JOB, TASKS), read(memory, JOB, THREADS)
+    """Call tasks until none is left: of one's own share, so that data stay in one core's cache, then of the others'.
+
+    A task that has been taken is of the round that is open now: the leader waits for it before the next.
+    """
+    threads = read(memory, JOB, THREADS)
     for t in range(threads):
-        owner = (worker + t) % threads
-        end = (owner + 1) * tasks // threads
-        while atomic_load(memory, NEXT + owner) < end:
-            task = atomic_add(memory, NEXT + owner, 1)
-            if task < end:
-                call_task(function, arguments, task, worker)
+        line = WORKER + (worker + t) % threads
+        while has_task(atomic_load(memory, line, NEXT)):
+            taken = atomic_add(memory, line, NEXT, 1)
+            if has_task(taken):
+                task = taken & ((1 << SHIFT) - 1)
+                call_task(read(memory, JOB, FUNCTION), read(memory, JOB, ARGUMENTS), task, worker)
+                atomic_store(memory, WORKER + worker, DONE, read(memory, WORKER + worker, DONE) + 1)
+
+
+@helper
+def has_task(numbers):
+    """Whether a worker's NEXT is below the end of its share."""
+    return numbers & ((1 << SHIFT) - 1) < numbers >> SHIFT
 
 
 @internal
@@ -238,17 +251,27 @@ def share(function, arguments, tasks, memory):
     threads = read(memory, JOB, THREADS)
     write(memory, JOB, FUNCTION, function)
     write(memory, JOB, ARGUMENTS, arguments)
-    write(memory, JOB, TASKS, tasks)
-    for owner in range(threads):
-        write(memory, NEXT + owner, 0, owner * tasks // threads)
-        write(memory, NEXT + owner, KEPT, -1)
-    atomic_add(memory, ROUND, 1)
+    for worker in range(threads):
+        write(memory, WORKER + worker, DONE, 0)
+        write(memory, WORKER + worker, KEPT, -1)
+    for worker in range(threads):  # from the first NEXT on, others may begin
+        first, end = worker * tasks // threads, (worker + 1) * tasks // threads
+        atomic_store(memory, WORKER + worker, NEXT, (end << SHIFT) + first)
+    atomic_store(memory, JOB, ROUND, read(memory, JOB, ROUND) + 1)
     take_tasks(memory, ZERO)
-    atomic_add(memory, ROUND, 1)
     turns = 0
-    while atomic_load(memory, HELPING) > 0:
+    while done(memory, threads) < tasks:
         turns += 1
         wait(turns)
+
+
+@helper
+def done(memory, threads):
+    """Tasks that have been done in this round."""
+    tasks = 0
+    for worker in range(threads):
+        tasks += atomic_load(memory, WORKER + worker, DONE)
+    return tasks
 
 
 @helper
