@@ -6,6 +6,7 @@ import numpy as np
 
 from ._checks import all_finite
 from .kernels import entry
+from .kernels.wide import is_divided
 
 IN_ORDER = np.empty(0, np.int64)
 """The order of samples that takes them as they come."""
@@ -27,6 +28,7 @@ class Trainer:
         self.arrays = X, Y  # kept while their operands are used
         self.operands = entry.operand(X), entry.operand(Y)
         self.batch_size, self.learning_rate = batch_size, learning_rate
+        self.divided = is_divided(widths, batch_size, len(X), team[0])
         self.workspace, self.team, self.refuse = workspace, team, refuse
         self.before = np.empty_like(parameters)
         self.since = 0  # the sample that was next when the parameters were those `before`
@@ -89,7 +91,8 @@ class Trainer:
                 )
 
     def _call(self, keep, check, first, last, order, loss):
-        return entry.train_safely(
+        train = entry.train_divided if self.divided and order.size > 0 else entry.train_in_turn
+        return train(
             self.before,
             keep,
             check,

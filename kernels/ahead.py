@@ -4,14 +4,11 @@ They lie anywhere in memory, and gathering them takes a fifth of a step of a sma
 A processor has buffers for some 16 lines on their way and stops when they are full: they are asked for a few at a time.
 """
 
-from numba import types
-from numba.extending import intrinsic
-
 from .blocking import BYTES_AHEAD, BYTES_NEAR, CACHE_LINE, LINES_AHEAD
 from .compiling import helper
 from .matrix import itemsize
 from .parallel import read, write
-from .simd import BYTE, Simd
+from .simd import prefetch
 from .tasks import address
 
 X_ROWS, Y_ROWS, ORDER, NEXT_ROW = range(4)  # lines of what is expected
@@ -61,14 +58,3 @@ def fetch_some(ahead):
             row, offset = row + 1, 0
     write(ahead, NEXT_ROW, ROW, row)
     write(ahead, NEXT_ROW, OFFSET, offset)
-
-
-@intrinsic
-def prefetch(typingctx, byte):
-    """Begin to fetch the cache line at an address, which may be of no memory at all."""
-
-    def codegen(context, builder, signature, args):
-        Simd(builder, types.float32, 1).prefetch(builder.inttoptr(args[0], BYTE.as_pointer()), False)
-        return context.get_dummy_value()
-
-    return types.void(types.intp), codegen

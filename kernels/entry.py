@@ -7,7 +7,7 @@ arguments are as in `network`, a team as its two numbers.
 
 from numba import types
 
-from . import minibatch, network, train
+from . import divided, minibatch, network, train
 from .compiling import implements, jit
 from .matrix import Matrix, matrix, pointer_at
 from .parallel import Team
@@ -60,11 +60,18 @@ def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace,
 
 
 @jit
-def train_safely(
+def train_in_turn(
     before, keep, check, parameters, X, Y, order, first, last, loss, batch_size, rate, sizes, workspace, threads, grain
 ):
-    X, Y = _matrix(X, parameters), _matrix(Y, parameters)
-    team = Team(threads, grain)
-    return train.train_safely(
-        before, keep, check, parameters, X, Y, order, first, last, loss, batch_size, rate, sizes, workspace, team
-    )
+    run = parameters, _matrix(X, parameters), _matrix(Y, parameters), order, first, last, loss, batch_size, rate
+    guard, team = (before, keep, check), Team(threads, grain)
+    return train.train_safely(train.train_in_turn, False, guard, run, sizes, workspace, team)
+
+
+@jit
+def train_divided(
+    before, keep, check, parameters, X, Y, order, first, last, loss, batch_size, rate, sizes, workspace, threads, grain
+):
+    run = parameters, _matrix(X, parameters), _matrix(Y, parameters), order, first, last, loss, batch_size, rate
+    guard, team = (before, keep, check), Team(threads, grain)
+    return train.train_safely(divided.train_divided, True, guard, run, sizes, workspace, team)

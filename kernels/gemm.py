@@ -1,14 +1,16 @@
 """Products fused with what follows them: any extents, any strides, serial or shared, one register tile at a time.
 
-The sum of an element is never split: one accumulator holds it from its first term to its last. So its bits
-depend on nothing but its own row of A and column of B: not on where the tiles fall, who computes them, or how
-many other rows there are.
+The sum of an element is taken in slices of k that follow from sizes alone: one accumulator holds a slice's terms, the
+slices are added in order. So its bits depend on nothing but its own row of A and column of B: not on where the tiles
+fall, who computes them, or how many other rows there are.
 
 C is computed in panels of NR columns, from its top to its bottom. Where rows of B lie far apart, or are not rows in
 memory, a panel of B is copied before it is used. Where there are many panels, so is A, once for all of them, unless its
 columns are adjacent: then its rows are fetched a tile ahead. So each tile reads what is adjacent, and most of it from a
 near cache.
 """
+
+import numpy as np
 
 from .ahead import fetch_some
 from .blocking import (
@@ -37,12 +39,17 @@ from .tasks import ONE, address, call_task, reference, task_address
 
 def panels_size(m, n, k, itemsize, threads=1):
     """Elements of the vector `panels` for products (m, k) by (k, n), or the other way round."""
+    return max(one_way_size(m, n, k, itemsize, threads), one_way_size(n, m, k, itemsize, threads))
+
+
+def one_way_size(m, n, k, itemsize, threads):
+    """`panels_size` for a C whose columns are adjacent; a single column is computed as a row."""
+    if n == 1:
+        m, n = n, m
     lanes = HOST.lanes(itemsize)
     nr = HOST.vectors * lanes
-    many = A_COLUMNS * nr
-    packed = max((min(m, A_PACKED // max(k, 1)) + 2 * MR) * k if n >= many else 0 for m, n in ((m, n), (n, m)))
-    width = 2 * lanes if max(m, n) <= 2 * lanes else nr
-    return -(-packed // nr) * nr + threads * worker_size(k, MR, width)
+    packed = (min(m, A_PACKED // max(k, 1)) + 2 * MR) * k if n >= A_COLUMNS * nr else 0
+    return -(-packed // nr) * nr + threads * worker_size(k, MR, 2 * lanes if n <= 2 * lanes else nr)
 
 
 @helper
@@ -69,24 +76,24 @@ def product(c, a, b, panels, team):
     fused_product(STORE, c, c, matrix(a), matrix(b), 0.0, pointer(panels), team)
 
 
-def fused_product(epilogue, c, e, a, b, scale, panels, team):
+def fused_product(epilogue, c, e, a, b, scale, panels, team, kc=KC):
     """C = epilogue(A B, E), all Matrices, `panels` a pointer; by a Crew, or by a Team, called together for it."""
     raise NotImplementedError("for compiled code")
 
 
 @implements(fused_product)
-def _fused_product(epilogue, c, e, a, b, scale, panels, team):
-    def by_crew(epilogue, c, e, a, b, scale, panels, team):
+def _fused_product(epilogue, c, e, a, b, scale, panels, team, kc=KC):
+    def by_crew(epilogue, c, e, a, b, scale, panels, team, kc=KC):
         c, e, a, b = oriented(c, e, a, b)
-        arguments = reference((epilogue, c, e, a, MR * a.row_stride, b, scale, panels, ONE, team))
+        arguments = reference((epilogue, c, e, a, MR * a.row_stride, b, scale, panels, ONE, team, np.intp(kc)))
         function = task_address(compute_tiles, arguments)
         if not is_one_task(c, a.columns, team):
             function = task_address(compute, arguments)
         call_task(function, address(arguments), team.memory, 0)
 
-    def by_team(epilogue, c, e, a, b, scale, panels, team):
+    def by_team(epilogue, c, e, a, b, scale, panels, team, kc=KC):
         c, e, a, b = oriented(c, e, a, b)
-        arguments = reference((epilogue, c, e, a, MR * a.row_stride, b, scale, panels, ONE, crew_of(team)))
+        arguments = reference((epilogue, c, e, a, MR * a.row_stride, b, scale, panels, ONE, crew_of(team), np.intp(kc)))
         lead(task_address(compute, arguments), address(arguments), crew_of(team), c.rows * c.columns * a.columns)
 
     return by_crew if team.instance_class is Crew else by_team
@@ -111,7 +118,7 @@ def is_one_task(c, k, crew):
 @internal
 def compute(arguments, memory, _):
     """The product, block after block of its rows, each shared by the crew."""
-    epilogue, c, e, a, step, b, scale, panels, _, crew = arguments[0]
+    epilogue, c, e, a, step, b, scale, panels, _, crew, kc = arguments[0]
     crew = Crew(crew.threads, crew.grain, memory, crew.ahead)
     if c.rows == 0 or c.columns == 0:
         return
@@ -133,7 +140,7 @@ def compute(arguments, memory, _):
             share(task_address(pack, packing), address(packing), parts, memory)
             a_block, step = Matrix(panels, m, k, 1, mr), mr * k
         parts = tasks_for(m * c.columns * k, crew)
-        tiles = reference((epilogue, rows(c, i, m), rows(e, i, m), a_block, step, b, scale, scratch, parts, crew))
+        tiles = reference((epilogue, rows(c, i, m), rows(e, i, m), a_block, step, b, scale, scratch, parts, crew, kc))
         share(task_address(compute_tiles, tiles), address(tiles), parts, memory)
 
 
@@ -162,7 +169,7 @@ def compute_tiles(arguments, task, worker):
     Where C is large and the sums short, it is C that has to come from afar: then in bands of a few rows, and in each
     panel after panel. The rows of A for one tile begin `step` elements behind those for the one before.
     """
-    epilogue, c, e, a, step, b, scale, scratch, parts, crew = arguments[0]
+    epilogue, c, e, a, step, b, scale, scratch, parts, crew, kc = arguments[0]
     mr, nr, two = tile_shape(c)
     k = a.columns
     down = (c.rows + mr - 1) // mr
@@ -216,7 +223,7 @@ def compute_tiles(arguments, task, worker):
                 factor = scalar(scale, c)
                 finish_outer(epilogue, c_block.data, c.row_stride, x, a.row_stride, b_panel.data, factor, m, n)
                 continue
-            for p in range(0, max(k, 1), KC):
+            for p in range(0, max(k, 1), kc):
                 accumulate(
                     sums,
                     advance(a.data, t * step + p * a.column_stride),
@@ -227,7 +234,7 @@ def compute_tiles(arguments, task, worker):
                     b_panel.row_stride,
                     m,
                     n,
-                    min(KC, k - p),
+                    min(kc, k - p),
                     p > 0,
                     expected + rows_of_a if p == 0 else rows_of_a,
                     c_block.data,

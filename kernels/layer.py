@@ -13,22 +13,15 @@ from .compiling import jit
 from .epilogue import BIAS_SIGMOID, SGD, SIGMOID_DELTA, STORE
 from .gemm import fused_product, fused_sum
 from .matrix import broadcast_rows, get, matrix, pointer, put, row, transposed
+from .wide import slice_length
 
 
 @jit(inline=True)
 def layer_forward(g, x, W, b, panels, team):
     """g = σ(x Wᵀ + b)."""
-    g = matrix(g)
-    fused_product(
-        BIAS_SIGMOID,
-        g,
-        broadcast_rows(row(b), g.rows),
-        matrix(x),
-        transposed(matrix(W)),
-        0.0,
-        pointer(panels),
-        team,
-    )
+    g, x, W = matrix(g), matrix(x), transposed(matrix(W))
+    kc = slice_length(x.columns, g.columns)
+    fused_product(BIAS_SIGMOID, g, broadcast_rows(row(b), g.rows), x, W, 0.0, pointer(panels), team, kc)
 
 
 @jit(inline=True)

@@ -2,8 +2,8 @@
 
 `accumulate` adds A·B to a panel of sums, NR columns wide, in register tiles; an epilogue then turns them into NR
 columns of C. So the sums pass through memory, which never leaves the nearest cache; but a product can be cut along k,
-into slices of B that stay near, without a change of any bit: a sum goes on where it was left. And the epilogue is
-compiled once, not unrolled over the registers of every body.
+into slices of B that stay near, or that threads take side by side: to the sums of those before a slice adds its own.
+And the epilogue is compiled once, not unrolled over the registers of every body.
 """
 
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ def accumulate(typingctx, sums, a, step, rsa, csa, b, rsb, m, n, k, more, expect
     """sums = A·B, or sums += A·B if `more`: m > 0, k >= 0, n of up to 2 vectors or, where NV is 4, more than 3.
 
     A[i, p] = a[i*rsa + p*csa] for i < MR, and every MR rows from `step` elements further on, B[p, j] = b[p*rsb + j]:
-    pointers, and strides in elements. Every sum runs over p = 0, 1, ... k-1, one fused multiply-add a term. Where in
+    pointers, and strides in elements. A·B runs over p = 0, 1, ... k-1, one fused multiply-add a term. Where in
     `sums` each lies, `finish` knows. What is `expected` is fetched into the cache on the way: C and E, which `finish`
     will ask for, or the next MR rows of A.
     """
@@ -167,13 +167,8 @@ class Accumulate(Emitter):
             for t in range(rows)
             for j in range(len(vectors))
         ]
-        with builder.if_else(self.more) as (further, first):
-            with further:
-                for total, at in totals:
-                    total.set(simd.load(at))
-            with first:
-                for total, _ in totals:
-                    total.set(simd.constant(0))
+        for total, _ in totals:
+            total.set(simd.constant(0))
         a_p = cgutils.alloca_once_value(builder, a)
         b_p = cgutils.alloca_once_value(builder, self.b)
         with self.expecting(i, offsets, vectors, a_p) as terms, cgutils.for_range(builder, terms):
@@ -187,6 +182,9 @@ class Accumulate(Emitter):
                     total.set(fma(x, column, total.get()))
             builder.store(self.at(x_p, self.csa), a_p)
             builder.store(self.at(b_row, self.rsb), b_p)
+        with builder.if_then(self.more):
+            for total, at in totals:
+                total.set(simd.load(at) + total.get())
         for total, at in totals:
             simd.store(total.get(), at)
 

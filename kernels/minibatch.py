@@ -97,14 +97,14 @@ def _shard(arguments, shard, worker):
                 expect_rows(team.ahead, X, Y, order.data, first + batch, min(last, first + 2 * batch))
             if finite[0] == 0:
                 return
-        loss = output_loss(forward_layers(parameters, x, sizes, space, team), y, batch, sizes, space, team)
+        loss = output_loss(forward_layers(parameters, x, sizes, space, team, 1), y, batch, sizes, space, team)
         if order.size == 0 and not (input_finite(x, sizes, space) and (np.isfinite(loss) or all_finite(y))):
             finite[0] = 0
             return
         losses[shard] += loss
         if epilogue == STORE or np.isfinite(loss):
             of_x = rows(grad_x, i, count)
-            backward(step, gradient, scale, of_x, with_grad_x != 0, parameters, x, sizes, space, team)
+            backward(step, gradient, scale, of_x, with_grad_x != 0, parameters, x, sizes, space, team, 1)
         i, microbatches = i + count, microbatches - 1
         step = SGD if shards > 1 else step  # which, with a scale of -1, adds to the shard's gradient
 

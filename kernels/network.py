@@ -12,13 +12,14 @@ from collections import namedtuple
 
 from .blocking import CACHE_LINE, MICROBATCH, MOST_SHARDS, SHARDED_PARAMETERS, SHARE
 from .compiling import helper, internal, jit
-from .gemm import panels_size
+from .gemm import fused_sum, one_way_size, panels_size
 from .layer import finish_gradient, layer_delta, layer_forward, layer_input_gradient
 from .loss import mse_output_delta
 from .matrix import Matrix, Vector, advance, get, itemsize, matrix, pointer, row_major, rows, transposed, vector
 from .panel import all_finite, copy, copy_any
 from .parallel import Crew, crew_of, lead, share, worth_sharing
 from .tasks import ONE, address, reference, task_address
+from .wide import RUN, is_divided, parts_size
 
 Workspace = namedtuple("Workspace", "activations deltas delta_size x y panels")
 """Pointers into a workspace: g of every layer, two δ in turn, a gathered minibatch, and the panels of products."""
@@ -67,7 +68,8 @@ def training_size(sizes, batch_size, itemsize, threads=1):
     vector = Vector(sizes, len(sizes))
     shards = shards_of(vector, batch_size)
     if shards == 1:
-        return _whole_size(sizes, batch_size, itemsize, threads)
+        divided = _divided_size(sizes, batch_size, itemsize, threads)
+        return max(divided, _whole_size(sizes, batch_size, itemsize, threads))
     cut = bisect.bisect_left(range(batch_size), True, key=lambda batch: shards_of(vector, batch) > 1)
     rows = min(2 * MICROBATCH, (batch_size + 1) // 2)  # of the largest microbatch
     in_shards = shards * padded(parameters_size(vector)) + min(threads, shards) * _whole_size(sizes, rows, itemsize, 1)
@@ -78,12 +80,30 @@ def _whole_size(sizes, batch_size, itemsize, threads):
     """For batches that go through the layers as a whole."""
     sizes = [int(size) for size in sizes]
     activations, delta, x, y = extents(Vector(sizes, len(sizes)), batch_size, itemsize)
-    panels = max(
-        panels_size(*m_n_k, itemsize, threads)
+    return padded(activations + 2 * delta + x + y + _products_size(sizes, batch_size, itemsize, threads))
+
+
+def _products_size(sizes, batch_size, itemsize, threads):
+    """For the panels of all layers' products."""
+    return max(
+        max(
+            one_way_size(batch_size, n_out, n_in, itemsize, threads),
+            panels_size(batch_size, n_in, n_out, itemsize, threads),  # for a ∇x of any layout
+            one_way_size(n_in, n_out, batch_size, itemsize, threads),
+        )
         for n_in, n_out in itertools.pairwise(sizes)
-        for m_n_k in ((batch_size, n_out, n_in), (batch_size, n_in, n_out), (n_in, n_out, batch_size))
     )
-    return padded(activations + 2 * delta + x + y + panels)
+
+
+def _divided_size(sizes, batch_size, itemsize, threads):
+    """For a first layer that is divided, and the layers above it; 0 if it is not."""
+    sizes = [int(size) for size in sizes]
+    if not is_divided(sizes, batch_size, RUN * batch_size, threads):
+        return 0
+    activations, delta, _, y = extents(Vector(sizes, len(sizes)), batch_size, itemsize)
+    above = [1, *sizes[1:]]  # and the sums for the biases below it
+    panels = _products_size(above, batch_size, itemsize, threads)
+    return padded(parts_size(*sizes[:2], batch_size, itemsize, threads) + activations + 2 * delta + y + panels)
 
 
 @helper
@@ -94,6 +114,15 @@ def divide(workspace, sizes, batch):
     x = advance(deltas, 2 * delta_size)
     y = advance(x, x_size)
     return Workspace(workspace, deltas, delta_size, x, y, advance(y, y_size))
+
+
+@helper
+def divide_above(workspace, sizes, batch):
+    """The Workspace of the layers above the first, without an x."""
+    activations_size, delta_size, _, y_size = extents(sizes, batch, itemsize(workspace))
+    deltas = advance(workspace, activations_size)
+    y = advance(deltas, 2 * delta_size)
+    return Workspace(workspace, deltas, delta_size, y, y, advance(y, y_size))
 
 
 @helper
@@ -151,25 +180,27 @@ def work(sizes, batch, samples, grain):
 
 def may_share(sizes, batch_size):
     """Whether threads, however soon they come, may gain from sharing the work on a batch."""
-    return work(Vector(sizes, len(sizes)), batch_size, batch_size, SHARE) > 0
+    divided = is_divided(sizes, batch_size, RUN * batch_size, 2)
+    return divided or work(Vector(sizes, len(sizes)), batch_size, batch_size, SHARE) > 0
 
 
 @jit
 def forward(parameters, x, sizes, workspace, team):
     """g⁽ℓ⁾ = σ(g⁽ℓ⁻¹⁾ W⁽ℓ⁾ᵀ + b⁽ℓ⁾) for ℓ = 1 ... L, kept in the workspace; the Matrix of the last is returned."""
     x, sizes = matrix(x), vector(sizes)
-    return forward_layers(pointer(parameters), x, sizes, divide(pointer(workspace), sizes, x.rows), team)
+    return forward_layers(pointer(parameters), x, sizes, divide(pointer(workspace), sizes, x.rows), team, 1)
 
 
 @internal
-def forward_layers(parameters, x, sizes, space, team):
+def forward_layers(parameters, x, sizes, space, team, lowest):
     """`forward` with a pointer, a Matrix, a Vector and a Workspace, as the functions below."""
     g, activations = x, space.activations
     for layer in range(1, sizes.size):
         n_in, n_out = sizes.data[layer - 1], sizes.data[layer]
         W, b = layer_parameters(parameters, n_in, n_out)
         below, g = g, spaced(activations, g.rows, n_out)
-        layer_forward(g, below, W, b, space.panels, team)
+        if layer >= lowest:
+            layer_forward(g, below, W, b, space.panels, team)
         activations = advance(activations, padded(g.rows * g.row_stride))
         parameters = advance(parameters, layer_size(n_in, n_out))
     return g
@@ -188,7 +219,7 @@ def input_finite(x, sizes, space):
 
 
 @internal
-def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes, space, team):
+def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes, space, team, lowest):
     """Backward from the δ⁽ᴸ⁾ that `output_loss` left, through the activations that `forward` did: from ℓ = L to 1
 
         δ⁽ℓ⁻¹⁾ = (δ⁽ℓ⁾ W⁽ℓ⁾) ⊙ g⁽ℓ⁻¹⁾ (1 - g⁽ℓ⁻¹⁾),  or for ℓ = 1, `with_grad_x`, ∇x = δ⁽¹⁾ W⁽¹⁾
@@ -217,7 +248,10 @@ def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes,
         elif with_grad_x:
             layer_input_gradient(grad_x, delta, W, space.panels, team)
         target_W, target_b = layer_parameters(advance(target, offset), n_in, n_out)
-        finish_gradient(epilogue, target_W, target_b, delta, below, scale, space.panels, team)
+        if layer >= lowest:
+            finish_gradient(epilogue, target_W, target_b, delta, below, scale, space.panels, team)
+        else:
+            fused_sum(epilogue, target_b, delta, scale, space.panels, team)
 
 
 @jit(inline=True)
@@ -262,7 +296,7 @@ def _predict_batch(arguments, task, worker):
     batch = min(batch_size, x.rows - first)
     x = rows(x, first, batch)
     space = divide(advance(workspace, worker * part), sizes, batch)
-    output = forward_layers(parameters, x, sizes, space, Crew(1, 1, 0, 0))
+    output = forward_layers(parameters, x, sizes, space, Crew(1, 1, 0, 0), 1)
     target = rows(g, first, batch)
     if target.column_stride == 1:
         copy(target, output)
@@ -292,5 +326,5 @@ def _mean_loss(arguments, memory, _):
     for first in range(0, x.rows, batch_size):
         batch = min(batch_size, x.rows - first)
         space = divide(workspace, sizes, batch)
-        output = forward_layers(parameters, rows(x, first, batch), sizes, space, team)
+        output = forward_layers(parameters, rows(x, first, batch), sizes, space, team, 1)
         loss[0] += output_loss(output, rows(y, first, batch), x.rows, sizes, space, team)

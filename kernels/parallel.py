@@ -17,6 +17,7 @@ from numba.extending import intrinsic
 
 from .blocking import CACHE_LINE, GRAIN, MOST_THREADS, PATIENCE, SHARE, TASKS_EACH
 from .compiling import helper, implements, internal, jit
+from .simd import prefetch
 from .tasks import ZERO, address, call_task, reference, task_address
 
 Team = namedtuple("Team", "threads grain")
@@ -36,6 +37,9 @@ NEXT, DONE, KEPT = range(3)  # in the line WORKER + worker
 # NEXT is the first task of a worker's share that nobody has taken, and above its SHIFT the one behind the last; DONE,
 # how many tasks the worker has done in this round; KEPT, what those before this one left in the worker's own memory.
 SHIFT = 32
+ARGUMENT_LINES = (
+    5  # of the arguments of tasks, which a thread asks for at once rather than wait for one after the other
+)
 OVER = -1  # the last ROUND
 
 
@@ -215,6 +219,8 @@ def help_out(memory, worker):
             wait(turns)
         else:
             seen, turns = number, 0
+            for line in range(ARGUMENT_LINES):
+                prefetch(read(memory, JOB, ARGUMENTS) + line * CACHE_LINE)
             take_tasks(memory, worker)
 
 

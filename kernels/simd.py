@@ -8,6 +8,7 @@ that is wider than the target's registers, so any number of lanes is correct eve
 
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 from .blocking import HOST
 
@@ -250,3 +251,14 @@ def _shuffle(x, y, lanes):
     """The lanes of x followed by those of y, as numbered."""
     numbers = ir.Constant(ir.VectorType(INT32, len(lanes)), list(lanes))
     return Vector(x.simd, x.simd.builder.shuffle_vector(x.llvm, y.llvm, numbers))
+
+
+@intrinsic
+def prefetch(typingctx, byte):
+    """Begin to fetch the cache line at an address, which may be of no memory at all."""
+
+    def codegen(context, builder, signature, args):
+        Simd(builder, types.float32, 1).prefetch(builder.inttoptr(args[0], BYTE.as_pointer()), False)
+        return context.get_dummy_value()
+
+    return types.void(types.intp), codegen

@@ -39,20 +39,19 @@ def train_minibatches(parameters, X, Y, order, first, last, loss, batch_size, le
     `loss` = 0 gives their mean; and the sample at which it stopped: before `last` where a minibatch or its loss was
     not finite.
     """
-    none = parameters[:0]
-    return train_safely(
-        none, ZERO, ZERO, parameters, X, Y, order, first, last, loss, batch_size, learning_rate, sizes, workspace, team
-    )
+    run = parameters, X, Y, order, first, last, loss, batch_size, learning_rate
+    return train_safely(train_in_turn, False, (parameters[:0], ZERO, ZERO), run, sizes, workspace, team)
 
 
 @jit(inline=True)
-def train_safely(
-    before, keep, check, parameters, X, Y, order, first, last, loss, batch_size, learning_rate, sizes, workspace, team
-):
-    """`train_minibatches`, but if `keep`, the parameters are copied to `before` first.
+def train_safely(program, certain, guard, run, sizes, workspace, team):
+    """`train_minibatches` by a program; `certain` if threads gain from it however small the products are.
 
-    If `check`, the loss that is returned is NaN where in the end a parameter is not finite.
+    `guard` is (before, keep, check): if `keep`, the parameters are copied to `before` first; if `check`, the loss that
+    is returned is NaN where in the end a parameter is not finite. `run` has the other arguments.
     """
+    before, keep, check = guard
+    parameters, X, Y, order, first, last, loss, batch_size, learning_rate = run
     X, Y, order, sizes, before = matrix(X), matrix(Y), vector(order), vector(sizes), vector(before)
     parameters, workspace = pointer(parameters), vector(workspace)
     result = reference((loss, first))
@@ -63,26 +62,21 @@ def train_safely(
             (parameters, X, Y, order, last, batch_size, rate, sizes, workspace, team),
         )
     )
-    samples = min(batch_size, last - first)
-    lead(
-        task_address(_train, arguments),
-        address(arguments),
-        crew_of(team),
-        work(sizes, samples, last - first, team.grain),
-    )
+    shared = 3 * (last - first) * parameters_size(sizes)
+    if not certain:
+        shared = work(sizes, min(batch_size, last - first), last - first, team.grain)
+    lead(task_address(program, arguments), address(arguments), crew_of(team), shared)
     return result[0]
 
 
 @internal
-def _train(arguments, memory, _):
-    (result, before, keep, check), rest = arguments[0]
+def train_in_turn(arguments, memory, _):
+    """A program for a crew: minibatch after minibatch, whose products are shared if they are large."""
+    guard, rest = arguments[0]
     parameters, X, Y, order, last, batch_size, rate, sizes, workspace, team = rest
     ahead = address(reference(NOTHING)) if order.size > 0 and worth_fetching(X, Y, batch_size) else 0
     team = Crew(team.threads, team.grain, memory, ahead)
-    loss, first = result[0]
-    finite = reference(ONE)
-    if keep != 0:
-        go_through(finite, before.data, parameters, before.size, ONE, team)
+    loss, first = keep_parameters(guard, parameters, team)
     while first < last:
         batch = min(batch_size, last - first)
         of_batch = minibatch(
@@ -92,10 +86,26 @@ def _train(arguments, memory, _):
             break
         loss += of_batch * (batch / X.rows)
         first += batch
+    check_parameters(guard, parameters, sizes, loss, first, team)
+
+
+@helper
+def keep_parameters(guard, parameters, team):
+    """Copy them if that is asked for; the loss, and the sample, to begin with."""
+    result, before, keep, _ = guard
+    if keep != 0:
+        go_through(reference(ONE), before.data, parameters, before.size, ONE, team)
+    return result[0]
+
+
+@helper
+def check_parameters(guard, parameters, sizes, loss, first, team):
+    """Leave the result of a run, whose loss is NaN if a parameter is not finite and that is asked for."""
+    result, _, _, check = guard
+    finite = reference(ONE)
     if check != 0:
         go_through(finite, parameters, parameters, parameters_size(sizes), ZERO, team)
-        loss = loss if finite[0] != 0 else np.nan
-    result[0] = (loss, first)
+    result[0] = (loss if finite[0] != 0 else np.nan, first)
 
 
 @helper

@@ -22,7 +22,8 @@ threads, dtype, everything = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "ever
 numba.set_num_threads(threads)
 rng = np.random.default_rng(0)
 sha = hashlib.sha256()
-for sizes, samples, batch in (([7, 5, 3], 200, 4), ([150, 301, 200, 10], 200, 65), ([20, 61, 9], 1500, 700)):
+nets = ([7, 5, 3], 200, 4), ([150, 301, 200, 10], 200, 65), ([20, 61, 9], 1500, 700), ([520, 40, 3], 200, 16)
+for sizes, samples, batch in nets:
     X, Y = rng.random((samples, sizes[0])), rng.random((samples, sizes[-1]))
     net = Network(sizes, dtype=dtype, seed=1)
     history = net.fit(X, Y, epochs=3, batch_size=batch, learning_rate=2.0)
@@ -72,9 +73,10 @@ def test_products_of_a_large_network_are_shared():
     assert largest_product >= 2 * max(blocking.GRAIN["omp"], blocking.SHARE)
 
 
-def test_a_prediction_depends_on_its_own_sample_alone(dtype, rng):
-    net = Network([30, 64, 33, 3], dtype=dtype, seed=0)
-    X = rng.normal(0, 1, (300, 30)).astype(dtype)
+@pytest.mark.parametrize("n_in", [30, 600])
+def test_a_prediction_depends_on_its_own_sample_alone(n_in, dtype, rng):
+    net = Network([n_in, 64, 33, 3], dtype=dtype, seed=0)
+    X = rng.normal(0, 1, (300, n_in)).astype(dtype)
     g = net.predict(X)
     for i in (0, 1, 11, 12, 255, 256, 299):
         np.testing.assert_array_equal(net.predict(X[i : i + 1])[0], g[i])

@@ -1,0 +1,78 @@
+"""Layers of many inputs and few outputs: the sum over the inputs is in slices, which are added in order.
+
+Threads can then share it, though a small minibatch has too few rows and such a layer too few columns. Into how many
+slices it is cut depends on the layer alone: so the bits do not depend on who computes.
+"""
+
+from .ahead import NOTHING
+from .blocking import A_COLUMNS, DIVIDED, HOST, KC, MOST_SLICES, MR, SLICE, SLICED_WEIGHTS
+from .compiling import helper
+from .gemm import worker_size
+
+RUN = 8  # minibatches from which on it pays to call threads together for them
+
+
+@helper
+def slices_of(n_in, n_out):
+    """Into how many slices: 1, or a power of two, which most teams divide."""
+    slices = 1
+    while slices < MOST_SLICES and n_in >= 2 * slices * SLICE and n_in * n_out <= SLICED_WEIGHTS:
+        slices *= 2
+    return slices
+
+
+@helper
+def slice_length(n_in, n_out):
+    """Inputs of a slice; the last has perhaps fewer."""
+    slices = slices_of(n_in, n_out)
+    return (n_in + slices - 1) // slices if slices > 1 else KC
+
+
+@helper
+def parts_of(slices, threads):
+    """Into how many parts of so many slices each, a power of two, threads divide a layer."""
+    parts = 1
+    while 2 * parts <= min(slices, threads):
+        parts *= 2
+    return parts
+
+
+def is_divided(sizes, batch_size, samples, threads):
+    """Whether threads gain from dividing the first layer, in a run of minibatches.
+
+    They do if the sums of all slices are fewer than the weights, and there is enough to do.
+    """
+    n_in, n_out = sizes[:2]
+    slices = slices_of(n_in, n_out)
+    enough = batch_size * n_in * n_out >= DIVIDED and samples >= RUN * batch_size
+    return enough and batch_size * slices <= n_in and parts_of(slices, threads) > 1
+
+
+def parts_size(n_in, n_out, batch, itemsize, threads):
+    """Elements of memory for all slices' products, and for the parts that so many threads, or fewer, divide it into."""
+    slices, lanes = slices_of(n_in, n_out), HOST.lanes(itemsize)
+    number = range(1, parts_of(slices, threads) + 1)
+    parts = max(p * part_size(n_in, n_out, batch, p, itemsize, HOST.vectors * lanes, 2 * lanes) for p in number)
+    return slices * batch * in_lines(n_out) + parts
+
+
+@helper
+def part_size(n_in, n_out, batch, parts, itemsize, nr, two):
+    """Elements for a part: what is expected, its columns of x, and panels for its products."""
+    length = slice_length(n_in, n_out)
+    columns = slices_of(n_in, n_out) // parts * length
+    packed = (columns + 2 * MR) * batch if n_out >= A_COLUMNS * nr else 0
+    panels = in_lines(packed + nr) + in_lines(worker_size(max(length, batch), MR, two if n_out <= two else nr))
+    return len(NOTHING) * 8 // itemsize + batch * x_stride(columns) + panels
+
+
+@helper
+def x_stride(columns):
+    """Elements from row to row of a part's columns of x: an odd number of cache lines, or two of float64."""
+    return in_lines(columns) | 16
+
+
+@helper
+def in_lines(elements):
+    """`elements` rounded up to whole cache lines, in either dtype."""
+    return (elements + 15) // 16 * 16
