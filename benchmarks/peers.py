@@ -57,15 +57,16 @@ class Fastmlp(Peer):
     module = "fastmlp"
 
     class _Order(np.random.Generator):
-        """`fit` draws the order of the samples: from here, the one that the other libraries are given."""
+        """Holds the order of the samples that the other libraries are given too."""
 
-        def permutation(self, samples):
+        def permutation(self, samples):  # what versions drew from before they had `shuffled`
             return self.order
 
     def __init__(self, sizes, weights, biases, batch_size, learning_rate):
-        from fastmlp import Network
+        from fastmlp import Network, _training
 
         super().__init__(sizes, weights, biases, batch_size, learning_rate)
+        _training.shuffled = lambda samples, rng: rng.order
         self._rng = self._Order(np.random.PCG64())
         self._network = Network(sizes, dtype=DTYPE, seed=self._rng)
         for ours, given in zip(self._network.weights + self._network.biases, weights + biases, strict=True):

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from . import _checks
+from . import _checks, _training
 from ._history import History
 from ._memory import aligned_empty, count_parameters, layer_views
 from ._progress import Progress
 from ._threads import team
-from ._training import IN_ORDER, Trainer
 from .kernels import SERIAL, entry, workspace_size
 from .kernels.blocking import PREDICT_ROWS
 from .kernels.network import may_share, training_size
@@ -226,11 +225,13 @@ class Network:
             refuse()
 
         def train(workspace, *team):
-            trainer = Trainer(self._parameters, self._widths, X, Y, batch_size, learning_rate, workspace, team, refuse)
+            arrays = self._parameters, self._widths, X, Y
+            trainer = _training.Trainer(*arrays, batch_size, learning_rate, workspace, team, refuse)
             with Progress(progress, epochs, len(X)) as bar:
                 for _ in range(epochs):
                     # The order within a batch of everything would change nothing but rounding.
-                    order = self._rng.permutation(len(X)) if shuffle and batch_size < len(X) else IN_ORDER
+                    many = shuffle and batch_size < len(X)
+                    order = _training.shuffled(len(X), self._rng) if many else _training.IN_ORDER
                     start = time.perf_counter()
                     history.loss.append(trainer.epoch(order, bar))
                     history.seconds.append(time.perf_counter() - start)
@@ -254,7 +255,9 @@ class Network:
         learning_rate = _checks.positive_number("learning_rate", learning_rate)
 
         def step(workspace, *team):
-            trainer = Trainer(self._parameters, self._widths, x, y, len(x), learning_rate, workspace, team, check)
+            trainer = _training.Trainer(
+                self._parameters, self._widths, x, y, len(x), learning_rate, workspace, team, check
+            )
             return trainer.run(0, len(x))
 
         return self._compute(step, (), len(x), len(x), self._training_size)

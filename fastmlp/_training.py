@@ -6,14 +6,25 @@ import numpy as np
 
 from ._checks import all_finite
 from .kernels import entry
+from .kernels.shuffle import shuffle
 from .kernels.wide import is_divided
 
 IN_ORDER = np.empty(0, np.int64)
 """The order of samples that takes them as they come."""
 
+SHUFFLED_AT_ONCE = 1 << 14  # samples: random numbers for so many stay in a near cache
 CALL_SECONDS = 0.05  # Ctrl-C and the progress bar wait for the end of a compiled call
 CHECK_SECONDS = 0.5  # from one look at the parameters, and copy of them, to the next: 2 % of a step of 1024x4
 FIRST_CALL_WORK = 2e7  # multiply-adds: a few ms on any machine, to measure the pace of
+
+
+def shuffled(samples, rng):
+    """The numbers of the samples in a random order."""
+    order, uniform = np.arange(samples, dtype=np.intp), np.empty(min(samples, SHUFFLED_AT_ONCE))
+    for start in reversed(range(0, samples, SHUFFLED_AT_ONCE)):
+        end = min(samples, start + SHUFFLED_AT_ONCE)
+        shuffle(order, start, end, rng.random(out=uniform[: end - start]))
+    return order
 
 
 class Trainer:

@@ -125,3 +125,14 @@ def gradients(layers, x, y):
         result.append((delta.T @ below, delta.sum(0)))
         grad_g = delta @ W
     return result[::-1], grad_g
+
+
+def shuffled(samples, rng, at_once=1 << 14):
+    """The order of an epoch: Fisher and Yates from the last sample down, a block of random numbers at a time."""
+    order = list(range(samples))
+    for start in range((samples - 1) // at_once * at_once, -1, -at_once):
+        uniform = rng.random(min(samples - start, at_once))
+        for i in range(start + len(uniform) - 1, start - 1, -1):
+            j = int(uniform[i - start] * (i + 1))
+            order[i], order[j] = order[j], order[i]
+    return np.array(order)

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 from numba import njit
+from reference import shuffled
 
 from fastmlp import Network
 from fastmlp.kernels.ahead import LAST, NEXT_ROW, NOTHING, OFFSET, ROW, expect_rows, fetch_some, worth_fetching
@@ -57,7 +58,7 @@ def test_training_with_rows_fetched_ahead_changes_nothing(dtype, rng):
     assert not is_worth_it(X[:1000], Y[:1000], 1000)
     generator = np.random.default_rng(3)
     net = Network([7, 9, 1], dtype=dtype, seed=generator)
-    stepped, order = net.copy(), copy.deepcopy(generator).permutation(samples)
+    stepped, order = net.copy(), shuffled(samples, copy.deepcopy(generator))
     net.fit(X, Y, epochs=1, batch_size=1000)
     for first in range(0, samples, 1000):
         rows = order[first : first + 1000]

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
+from reference import shuffled
 
 from fastmlp import History, Network
 
@@ -75,7 +76,7 @@ def test_fit_is_gradient_descent_over_the_documented_minibatches(batch_size, shu
     X_held = X.astype(dtype).astype(float)
     losses = []
     for _ in range(3):
-        order = draws.permutation(SAMPLES) if shuffle and batch_size < SAMPLES else np.arange(SAMPLES)
+        order = shuffled(SAMPLES, draws) if shuffle and batch_size < SAMPLES else np.arange(SAMPLES)
         losses.append(descend(expected, X_held, Y, order, batch_size, 0.5))
     history = net.fit(X, Y, epochs=3, batch_size=batch_size, learning_rate=0.5, shuffle=shuffle)
     tolerance = 1000 * np.finfo(dtype).eps
@@ -359,7 +360,7 @@ def test_a_fit_that_diverges_keeps_the_parameters_of_its_last_good_step(what, ca
     net = Network(SIZES, dtype=case["dtype"], seed=generator)
     net.parameters[:] *= 0.1  # outputs near 1/2, where the slope of σ is 1/4
     stepped = net.copy()
-    order = copy.deepcopy(generator).permutation(len(X)) if shuffle else np.arange(len(X))
+    order = shuffled(len(X), copy.deepcopy(generator)) if shuffle else np.arange(len(X))
     minibatches = [order[first : first + 8] for first in range(0, len(X), 8)]
     Y[minibatches[bad]] = case["y"]
     message = f"^the {what} turned NaN or infinite"
