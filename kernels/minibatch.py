@@ -82,7 +82,7 @@ def _shard(arguments, shard, worker):
     i, end, microbatches, workspace, gradient, step = 0, batch, 1, spaces.data, target, epilogue
     if shards > 1:
         i, end = shard * batch // shards, (shard + 1) * batch // shards
-        microbatches = (end - i) // MICROBATCH
+        microbatches = max(1, (end - i) // MICROBATCH)
         workspace = own_space(spaces, shards, team, shard, worker)
         gradient = advance(gradients.data, shard * gradients.row_stride)
         step, scale, team = STORE, -1.0, Crew(1, SHARE, 0, 0)

@@ -10,7 +10,7 @@ import bisect
 import itertools
 from collections import namedtuple
 
-from .blocking import CACHE_LINE, MICROBATCH, MOST_SHARDS, SHARDED_PARAMETERS, SHARE
+from .blocking import CACHE_LINE, MICROBATCH, MOST_SHARDS, SHARD, SHARDED_PARAMETERS, SHARE
 from .compiling import helper, internal, jit
 from .gemm import fused_sum, one_way_size, panels_size
 from .layer import finish_gradient, layer_delta, layer_forward, layer_input_gradient
@@ -163,8 +163,9 @@ def shards_of(sizes, batch):
     for layer in range(1, sizes.size):
         widths += sizes.data[layer]
     shards = 1
-    while shards < MOST_SHARDS and batch >= 2 * shards * max(MICROBATCH, parameters // widths):
-        shards *= 2
+    rows = SHARD
+    while shards < MOST_SHARDS and batch >= 2 * shards * max(rows, parameters // widths):
+        shards, rows = 2 * shards, MICROBATCH
     return shards
 
 
