@@ -10,6 +10,7 @@ import numpy as np
 
 from . import Network, datasets
 from ._extras import require
+from .kernels.wide import RUN
 
 
 class OptionError(Exception):
@@ -103,7 +104,7 @@ def _run(options):
     print(network)
     start = time.perf_counter()
     try:
-        _prepare(network, X, Y, X_test, Y_test)
+        _prepare(network, X, Y, X_test, Y_test, options.batch_size)
     except ValueError as error:
         raise OptionError(f"argument --data: {error}") from None
     print(f"kernels ready in {time.perf_counter() - start:.1f} s", flush=True)
@@ -128,9 +129,10 @@ def _run(options):
         _save(figure, options.plot)
 
 
-def _prepare(network, X, Y, X_test, Y_test):
+def _prepare(network, X, Y, X_test, Y_test, batch_size):
     """Compile, or load from the cache, all that training and testing call; and have all samples checked."""
-    network.copy().fit(X[:1], Y[:1], epochs=1)
+    some = slice(RUN * batch_size)  # the least that is trained as all of them are
+    network.copy().fit(X[some], Y[some], epochs=1, batch_size=batch_size, learning_rate=1e-30)
     network.loss(X, Y)
     network.loss(X_test, Y_test)
     network.predict(X_test)
