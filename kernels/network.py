@@ -19,7 +19,7 @@ from .matrix import Matrix, Vector, advance, get, itemsize, matrix, pointer, row
 from .panel import all_finite, copy, copy_any
 from .parallel import Crew, crew_of, lead, share, worth_sharing
 from .tasks import ONE, address, reference, task_address
-from .wide import RUN, is_divided, parts_size
+from .wide import RUN, is_divided, is_wide, parts_size
 
 Workspace = namedtuple("Workspace", "activations deltas delta_size x y panels")
 """Pointers into a workspace: g of every layer, two δ in turn, a gathered minibatch, and the panels of products."""
@@ -155,10 +155,14 @@ def parameters_size(sizes):
 def shards_of(sizes, batch):
     """Into how many shards a minibatch is cut: 1 for those that are not, else a power of two, which most teams divide.
 
+    Where the first layer is wide, threads divide that instead.
+
     The gradient of a shard takes no more memory than its rows have activations.
     """
     parameters, widths = parameters_size(sizes), sizes.data[0]
     if parameters > SHARDED_PARAMETERS or 3 * batch * parameters < SHARE:
+        return 1
+    if is_wide(sizes.data[0], sizes.data[1], batch):
         return 1
     for layer in range(1, sizes.size):
         widths += sizes.data[layer]

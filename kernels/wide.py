@@ -37,15 +37,18 @@ def parts_of(slices, threads):
     return parts
 
 
-def is_divided(sizes, batch_size, samples, threads):
-    """Whether threads gain from dividing the first layer, in a run of minibatches.
-
-    They do if the sums of all slices are fewer than the weights, and there is enough to do.
-    """
-    n_in, n_out = sizes[:2]
+@helper
+def is_wide(n_in, n_out, batch):
+    """Whether the sums of all slices are fewer than the weights."""
     slices = slices_of(n_in, n_out)
+    return slices > 1 and batch * slices <= n_in
+
+
+def is_divided(sizes, batch_size, samples, threads):
+    """Whether threads divide a wide first layer, in a run of minibatches: they do if there is enough to do."""
+    n_in, n_out = sizes[:2]
     enough = batch_size * n_in * n_out >= DIVIDED and samples >= RUN * batch_size
-    return enough and batch_size * slices <= n_in and parts_of(slices, threads) > 1
+    return enough and is_wide(n_in, n_out, batch_size) and parts_of(slices_of(n_in, n_out), threads) > 1
 
 
 def parts_size(n_in, n_out, batch, itemsize, threads):

@@ -7,10 +7,11 @@ from test_gradients import check_gradients, check_step
 
 from fastmlp import Network, kernels
 from fastmlp.kernels import entry
-from fastmlp.kernels.network import training_size
+from fastmlp.kernels.matrix import Vector
+from fastmlp.kernels.network import shards_of, training_size
 from fastmlp.kernels.wide import RUN, is_divided, slice_length, slices_of
 
-CASES = (([784, 30, 10], 10), ([530, 101, 40, 3], 29), ([1500, 9], 60), ([257, 300, 2], 11))
+CASES = (([784, 30, 10], 10), ([784, 30, 10], 150), ([530, 101, 40, 3], 29), ([1500, 9], 60), ([257, 300, 2], 11))
 
 
 def case(sizes, samples, dtype, rng):
@@ -38,6 +39,7 @@ def in_turn(net, X, Y, order, batch):
 @pytest.mark.parametrize(("sizes", "batch"), CASES)
 def test_the_cases_are_divided(sizes, batch):
     assert is_divided(sizes, batch, RUN * batch, 2)
+    assert shards_of(Vector(sizes, len(sizes)), batch) == 1
 
 
 def test_slices_cover_the_inputs():
@@ -93,7 +95,7 @@ def test_any_layout_of_the_samples_gives_the_same_bits(dtype, rng):
 
 @pytest.mark.parametrize("which", ["first input", "last input", "output"])
 def test_a_sample_that_is_not_finite_stops_before_its_minibatch(which, dtype, rng):
-    sizes, batch = CASES[1]
+    sizes, batch = CASES[2]
     net, X, Y = case(sizes, 4 * batch, dtype, rng)
     order = np.arange(4 * batch)
     expected = in_turn(net, X, Y, order[: 2 * batch], batch)[2]
