@@ -32,7 +32,7 @@ to the memory of the parts, of what size each; for how many samples at most; and
 
 @internal
 def train_divided(arguments, memory, _):
-    """As `train.train_in_turn`: a program for a crew."""
+    """As `train.train_in_turn`, a program for a crew; the samples of an `order` only."""
     guard, rest = arguments[0]
     parameters, X, Y, order, last, batch_size, rate, sizes, workspace, team = rest
     team = Crew(team.threads, team.grain, memory, 0)

@@ -77,7 +77,10 @@ def product(c, a, b, panels, team):
 
 
 def fused_product(epilogue, c, e, a, b, scale, panels, team, kc=KC):
-    """C = epilogue(A B, E), all Matrices, `panels` a pointer; by a Crew, or by a Team, called together for it."""
+    """C = epilogue(A B, E), all Matrices, `panels` a pointer; by a Crew, or by a Team, called together for it.
+
+    The sum over k is in slices of `kc`.
+    """
     raise NotImplementedError("for compiled code")
 
 

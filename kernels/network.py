@@ -155,9 +155,8 @@ def parameters_size(sizes):
 def shards_of(sizes, batch):
     """Into how many shards a minibatch is cut: 1 for those that are not, else a power of two, which most teams divide.
 
-    Where the first layer is wide, threads divide that instead.
-
-    The gradient of a shard takes no more memory than its rows have activations.
+    Where the first layer is wide, threads divide that instead. The gradient of a shard takes no more memory than its
+    rows have activations.
     """
     parameters, widths = parameters_size(sizes), sizes.data[0]
     if parameters > SHARDED_PARAMETERS or 3 * batch * parameters < SHARE:
@@ -198,7 +197,10 @@ def forward(parameters, x, sizes, workspace, team):
 
 @internal
 def forward_layers(parameters, x, sizes, space, team, lowest):
-    """`forward` with a pointer, a Matrix, a Vector and a Workspace, as the functions below."""
+    """`forward` with a pointer, a Matrix, a Vector and a Workspace, as the functions below.
+
+    Layers below the `lowest` have been computed already, as in `divided`.
+    """
     g, activations = x, space.activations
     for layer in range(1, sizes.size):
         n_in, n_out = sizes.data[layer - 1], sizes.data[layer]
@@ -231,7 +233,7 @@ def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes,
         ∇W⁽ℓ⁾ = δ⁽ℓ⁾ᵀ g⁽ℓ⁻¹⁾,  ∇b⁽ℓ⁾ = Σ over the batch of δ⁽ℓ⁾
 
     The epilogue STORE puts ∇W and ∇b into `target`, laid out as `parameters`; SGD, with the parameters themselves as
-    the target, takes a step of `scale` against them.
+    the target, takes a step of `scale` against them. Of layers below the `lowest`, only ∇b is computed.
     """
     batch, size = x.rows, itemsize(target)
     offset, end = 0, 0  # of the layer's parameters, and of its activations

@@ -37,9 +37,7 @@ NEXT, DONE, KEPT = range(3)  # in the line WORKER + worker
 # NEXT is the first task of a worker's share that nobody has taken, and above its SHIFT the one behind the last; DONE,
 # how many tasks the worker has done in this round; KEPT, what those before this one left in the worker's own memory.
 SHIFT = 32
-ARGUMENT_LINES = (
-    5  # of the arguments of tasks, which a thread asks for at once rather than wait for one after the other
-)
+ARGUMENT_LINES = 5  # of the arguments of tasks, which a thread asks for at once, before it needs them
 OVER = -1  # the last ROUND
 
 
