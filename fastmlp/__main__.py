@@ -10,7 +10,7 @@ import numpy as np
 
 from . import Network, datasets
 from ._extras import require
-from .kernels.wide import RUN
+from .kernels.blocking import RUN
 
 
 class OptionError(Exception):

@@ -327,7 +327,7 @@ class Network:
 
         `size` gives the elements of workspace for a batch.
         """
-        if not self._may_share(batch):
+        if not self._may_share(batch, samples):
             return self._lend_workspace(function, arguments, size(batch), SERIAL)
         with team(samples * self._parameters.size) as crew:
             return self._lend_workspace(function, arguments, size(batch, threads=crew.threads), crew)

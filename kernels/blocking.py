@@ -37,6 +37,7 @@ COPY = 64  # multiply-adds that take as long as copying an element that is in no
 
 TASKS_EACH = 4  # tasks for every thread that shares a product
 PATIENCE = 1024  # turns of waiting, some tens of us, after which a thread lets others have its core
+ARGUMENT_LINES = 5  # cache lines of the arguments of tasks, which a thread asks for before it needs them
 MOST_THREADS = 64  # of a crew, whose numbers lie on the stack
 CACHE_LINE = 64  # bytes
 
@@ -81,6 +82,7 @@ SLICE = 128
 MOST_SLICES = 16
 SLICED_WEIGHTS = 1 << 18
 DIVIDED = 1 << 17
+RUN = 8  # minibatches from which on it pays to call threads together for that
 
 PREDICT_ROWS = 256  # samples that go through all layers together, so that activations stay in the L2 cache
 

@@ -15,15 +15,15 @@ from .blocking import CACHE_LINE, COPY, SHARE
 from .compiling import helper, internal
 from .epilogue import BIAS_SIGMOID, SGD, STORE
 from .gemm import columns_at_once, finish_block, fused_product, tile_shape
-from .matrix import Matrix, advance, block, itemsize, row_major, rows, transposed
+from .matrix import Matrix, advance, block, itemsize, padded, row_major, row_stride, rows, spaced, transposed
 from .microkernel import add_rows
-from .network import backward, divide_above, forward_layers, output_loss, spaced
+from .network import backward, delta_of, divide_above, forward_layers, output_loss
 from .panel import gather
 from .parallel import JOB, THREADS, Crew, read, share, tasks_for
 from .simd import prefetch
 from .tasks import ONE, ZERO, address, reference, task_address
 from .train import check_parameters, keep_parameters
-from .wide import in_lines, part_size, parts_of, slice_length, slices_of, x_stride
+from .wide import part_size, parts_of, slice_length, slices_of
 
 Parts = namedtuple("Parts", "number slices length partials memory size largest fetched")
 """The parts of a layer: how many, of how many slices of what length in all; pointers to the products of the slices, and
@@ -44,7 +44,7 @@ def train_divided(arguments, memory, _):
     while first < last or pending > 0:
         batch = min(batch_size, last - first)
         before, space = divide_above(space_start, sizes, pending), divide_above(space_start, sizes, batch)
-        delta = spaced(advance(before.deltas, before.delta_size), pending, n_out)
+        delta = delta_of(1, before, pending, n_out)
         samples, update = (X, Y, order, first, last, batch), (parameters, delta, rate)
         arguments = reference((finite, parts, samples, update))
         share(task_address(_update_and_forward, arguments), address(arguments), parts.number, memory)
@@ -72,7 +72,7 @@ def parts_for(X, Y, sizes, largest, memory, crew_memory):
     number = parts_of(slices, read(crew_memory, JOB, THREADS)) if crew_memory != 0 else 1
     _, nr, two = tile_shape(X)
     size = part_size(n_in, n_out, largest, number, itemsize(X.data), nr, two)
-    of_parts = advance(memory, slices * largest * in_lines(n_out))
+    of_parts = advance(memory, slices * largest * padded(n_out))
     fetched = np.intp(worth_fetching(X, Y, largest))
     return Parts(number, slices, length, memory, of_parts, size, largest, fetched)
 
@@ -80,7 +80,7 @@ def parts_for(X, Y, sizes, largest, memory, crew_memory):
 @helper
 def slice_product(parts, s, batch, n_out):
     """Where the product of a slice is put."""
-    stride = in_lines(n_out)
+    stride = padded(n_out)
     return Matrix(advance(parts.partials, s * parts.largest * stride), batch, n_out, stride, 1)
 
 
@@ -95,17 +95,16 @@ def _update_and_forward(arguments, part, _):
     columns = min(each * parts.length, X.columns - begin)
     expected = advance(parts.memory, part * parts.size)
     x = advance(expected, len(NOTHING) * 8 // itemsize(X.data))
-    stride = x_stride(each * parts.length)
-    panels = advance(x, parts.largest * stride)
+    panels = advance(x, padded(parts.largest * row_stride(columns, itemsize(X.data))))
     W = row_major(advance(parameters, begin * n_out), columns, n_out)
     alone = Crew(1, SHARE, 0, address(expected) if parts.fetched != 0 else 0)
     if delta.rows > 0:
         fetch(delta)
-        x_before = Matrix(x, delta.rows, columns, stride, 1)
+        x_before = spaced(x, delta.rows, columns)
         fused_product(SGD, W, W, transposed(x_before), delta, rate, panels, alone)
     if batch == 0:
         return
-    x, of_X = Matrix(x, batch, columns, stride, 1), block(X, 0, begin, X.rows, columns)
+    x, of_X = spaced(x, batch, columns), block(X, 0, begin, X.rows, columns)
     if not gather(x, of_X, advance(order.data, first)):
         finite[0] = 0
     if parts.fetched != 0:

@@ -10,6 +10,7 @@ from numba import types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
+from .blocking import CACHE_LINE
 from .compiling import helper, implements
 
 Matrix = namedtuple("Matrix", "data rows columns row_stride column_stride")
@@ -182,3 +183,26 @@ def rows(m, first, count):
 def broadcast_rows(m, rows):
     """The one row of m, `rows` times."""
     return Matrix(m.data, rows, m.columns, 0, m.column_stride)
+
+
+@helper
+def row_stride(n, itemsize):
+    """Elements from row to row of an array of the workspace with n columns.
+
+    Rows that are long are an odd number of cache lines: powers of two would all lie in the same few sets of the cache.
+    """
+    line = CACHE_LINE // itemsize
+    lines = (n + line - 1) // line
+    return (lines | 1) * line if lines >= 8 else n
+
+
+@helper
+def padded(elements):
+    """`elements` rounded up, so that what follows begins a cache line if the workspace does, in either dtype."""
+    return (elements + 15) // 16 * 16
+
+
+@helper
+def spaced(data, rows, columns):
+    """Matrix of the workspace that begins at the pointer `data`."""
+    return Matrix(data, rows, columns, row_stride(columns, itemsize(data)), 1)

@@ -16,17 +16,15 @@ from .blocking import COPY, MICROBATCH, MOST_SHARDS, SHARE
 from .compiling import helper, internal, jit
 from .epilogue import SGD, STORE
 from .gemm import fused_sum
-from .matrix import Matrix, Vector, advance, block, matrix, pointer, row_major, rows, vector
+from .matrix import Matrix, Vector, advance, block, matrix, padded, pointer, row_major, rows, spaced, vector
 from .network import (
     backward,
     divide,
     forward_layers,
     input_finite,
     output_loss,
-    padded,
     parameters_size,
     shards_of,
-    spaced,
     work,
 )
 from .panel import all_finite, gather

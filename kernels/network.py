@@ -8,38 +8,36 @@ dtype, float32 or float64.
 
 import bisect
 import itertools
+import math
 from collections import namedtuple
 
-from .blocking import CACHE_LINE, MICROBATCH, MOST_SHARDS, SHARD, SHARDED_PARAMETERS, SHARE
+from .blocking import MICROBATCH, MOST_SHARDS, SHARD, SHARDED_PARAMETERS, SHARE
 from .compiling import helper, internal, jit
 from .gemm import fused_sum, one_way_size, panels_size
 from .layer import finish_gradient, layer_delta, layer_forward, layer_input_gradient
 from .loss import mse_output_delta
-from .matrix import Matrix, Vector, advance, get, itemsize, matrix, pointer, row_major, rows, transposed, vector
+from .matrix import (
+    Vector,
+    advance,
+    get,
+    itemsize,
+    matrix,
+    padded,
+    pointer,
+    row_major,
+    row_stride,
+    rows,
+    spaced,
+    transposed,
+    vector,
+)
 from .panel import all_finite, copy, copy_any
 from .parallel import Crew, crew_of, lead, share, worth_sharing
 from .tasks import ONE, address, reference, task_address
-from .wide import RUN, is_divided, is_wide, parts_size
+from .wide import is_divided, is_wide, parts_size
 
 Workspace = namedtuple("Workspace", "activations deltas delta_size x y panels")
 """Pointers into a workspace: g of every layer, two δ in turn, a gathered minibatch, and the panels of products."""
-
-
-@helper
-def row_stride(n, itemsize):
-    """Elements from row to row of an array of the workspace with n columns.
-
-    Rows that are long are an odd number of cache lines: powers of two would all lie in the same few sets of the cache.
-    """
-    line = CACHE_LINE // itemsize
-    lines = (n + line - 1) // line
-    return (lines | 1) * line if lines >= 8 else n
-
-
-@helper
-def padded(elements):
-    """`elements` rounded up, so that what follows begins a cache line if the workspace does, in either dtype."""
-    return (elements + 15) // 16 * 16
 
 
 @helper
@@ -98,7 +96,7 @@ def _products_size(sizes, batch_size, itemsize, threads):
 def _divided_size(sizes, batch_size, itemsize, threads):
     """For a first layer that is divided, and the layers above it; 0 if it is not."""
     sizes = [int(size) for size in sizes]
-    if not is_divided(sizes, batch_size, RUN * batch_size, threads):
+    if not is_divided(sizes, batch_size, math.inf, threads):
         return 0
     activations, delta, _, y = extents(Vector(sizes, len(sizes)), batch_size, itemsize)
     above = [1, *sizes[1:]]  # and the sums for the biases below it
@@ -126,9 +124,9 @@ def divide_above(workspace, sizes, batch):
 
 
 @helper
-def spaced(data, rows, columns):
-    """Matrix of the workspace that begins at the pointer `data`."""
-    return Matrix(data, rows, columns, row_stride(columns, itemsize(data)), 1)
+def delta_of(layer, space, batch, n_out):
+    """Where δ of a layer is: the one below, or above, has the other place."""
+    return spaced(advance(space.deltas, layer % 2 * space.delta_size), batch, n_out)
 
 
 @helper
@@ -182,10 +180,11 @@ def work(sizes, batch, samples, grain):
     return 3 * samples * parameters_size(sizes) if shared else 0
 
 
-def may_share(sizes, batch_size):
-    """Whether threads, however soon they come, may gain from sharing the work on a batch."""
-    divided = is_divided(sizes, batch_size, RUN * batch_size, 2)
-    return divided or work(Vector(sizes, len(sizes)), batch_size, batch_size, SHARE) > 0
+def may_share(sizes, batch_size, samples=math.inf):
+    """Whether threads, however soon they come, may gain from sharing the work on a batch, or on so many samples."""
+    return (
+        is_divided(sizes, batch_size, samples, 2) or work(Vector(sizes, len(sizes)), batch_size, batch_size, SHARE) > 0
+    )
 
 
 @jit
@@ -245,12 +244,12 @@ def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes,
         offset -= layer_size(n_in, n_out)
         end -= padded(batch * row_stride(n_out, size))
         W, _ = layer_parameters(advance(parameters, offset), n_in, n_out)
-        delta = spaced(advance(space.deltas, layer % 2 * space.delta_size), batch, n_out)
+        delta = delta_of(layer, space, batch, n_out)
         below = x
         if layer > 1:
             start = end - padded(batch * row_stride(n_in, size))
             below = spaced(advance(space.activations, start), batch, n_in)
-            delta_below = spaced(advance(space.deltas, (layer - 1) % 2 * space.delta_size), batch, n_in)
+            delta_below = delta_of(layer - 1, space, batch, n_in)
             layer_delta(delta_below, delta, below, W, space.panels, team)
         elif with_grad_x:
             layer_input_gradient(grad_x, delta, W, space.panels, team)
@@ -270,7 +269,7 @@ def output_loss(g, y, batch, sizes, space, team):
     if y.column_stride != 1:
         given, y = y, spaced(space.y, g.rows, g.columns)
         copy_any(y, given)
-    delta = spaced(advance(space.deltas, (sizes.size - 1) % 2 * space.delta_size), g.rows, g.columns)
+    delta = delta_of(sizes.size - 1, space, g.rows, g.columns)
     return mse_output_delta(delta, g, y, batch, space.panels, team)
 
 

@@ -15,7 +15,7 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .blocking import CACHE_LINE, GRAIN, MOST_THREADS, PATIENCE, SHARE, TASKS_EACH
+from .blocking import ARGUMENT_LINES, CACHE_LINE, GRAIN, MOST_THREADS, PATIENCE, SHARE, TASKS_EACH
 from .compiling import helper, implements, internal, jit
 from .simd import prefetch
 from .tasks import ZERO, address, call_task, reference, task_address
@@ -37,7 +37,6 @@ NEXT, DONE, KEPT = range(3)  # in the line WORKER + worker
 # NEXT is the first task of a worker's share that nobody has taken, and above its SHIFT the one behind the last; DONE,
 # how many tasks the worker has done in this round; KEPT, what those before this one left in the worker's own memory.
 SHIFT = 32
-ARGUMENT_LINES = 5  # of the arguments of tasks, which a thread asks for at once, before it needs them
 OVER = -1  # the last ROUND
 
 
@@ -186,8 +185,6 @@ def lead(program, arguments, crew, work):
     write(memory, ARRIVED, 0, 0)
     write(memory, JOB, ROUND, 0)
     write(memory, JOB, THREADS, threads)
-    for worker in range(threads):
-        write(memory, WORKER + worker, NEXT, 0)
     members = reference((program, arguments, memory))
     run_tasks_parallel(task_address(join, members), address(members), threads)
 

@@ -5,11 +5,10 @@ slices it is cut depends on the layer alone: so the bits do not depend on who co
 """
 
 from .ahead import NOTHING
-from .blocking import A_COLUMNS, DIVIDED, HOST, KC, MOST_SLICES, MR, SLICE, SLICED_WEIGHTS
+from .blocking import A_COLUMNS, DIVIDED, HOST, KC, MOST_SLICES, MR, RUN, SLICE, SLICED_WEIGHTS
 from .compiling import helper
 from .gemm import worker_size
-
-RUN = 8  # minibatches from which on it pays to call threads together for them
+from .matrix import padded, row_stride
 
 
 @helper
@@ -56,7 +55,7 @@ def parts_size(n_in, n_out, batch, itemsize, threads):
     slices, lanes = slices_of(n_in, n_out), HOST.lanes(itemsize)
     number = range(1, parts_of(slices, threads) + 1)
     parts = max(p * part_size(n_in, n_out, batch, p, itemsize, HOST.vectors * lanes, 2 * lanes) for p in number)
-    return slices * batch * in_lines(n_out) + parts
+    return slices * batch * padded(n_out) + parts
 
 
 @helper
@@ -65,17 +64,5 @@ def part_size(n_in, n_out, batch, parts, itemsize, nr, two):
     length = slice_length(n_in, n_out)
     columns = slices_of(n_in, n_out) // parts * length
     packed = (columns + 2 * MR) * batch if n_out >= A_COLUMNS * nr else 0
-    panels = in_lines(packed + nr) + in_lines(worker_size(max(length, batch), MR, two if n_out <= two else nr))
-    return len(NOTHING) * 8 // itemsize + batch * x_stride(columns) + panels
-
-
-@helper
-def x_stride(columns):
-    """Elements from row to row of a part's columns of x: an odd number of cache lines, or two of float64."""
-    return in_lines(columns) | 16
-
-
-@helper
-def in_lines(elements):
-    """`elements` rounded up to whole cache lines, in either dtype."""
-    return (elements + 15) // 16 * 16
+    panels = padded(packed + nr) + padded(worker_size(max(length, batch), MR, two if n_out <= two else nr))
+    return len(NOTHING) * 8 // itemsize + padded(batch * row_stride(columns, itemsize)) + panels
