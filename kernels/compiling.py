@@ -16,9 +16,9 @@ from functools import cache
 from pathlib import Path
 from types import FunctionType
 
-import llvmlite
+import llvmlite.binding
 import numba
-from numba.core.caching import FunctionCache
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.extending import overload, register_jitable
 
 from .blocking import HOST
@@ -94,6 +94,20 @@ class KernelCache(FunctionCache):
         return self._py_func.__module__, signature, codegen.magic_tuple(), HOST
 
 
+class _ByAddress(CompileResultCacheImpl):
+    """Without the bitcode that Numba would link into callers: to load it takes half the time of loading a function."""
+
+    def reduce(self, compiled):
+        (name, kind, (code, _)), *rest = super().reduce(compiled)
+        return (name, kind, (code, llvmlite.binding.parse_assembly("").as_bitcode())), *rest
+
+
+class InternalCache(KernelCache):
+    """`KernelCache` of a function that others only call by its address."""
+
+    _impl_class = _ByAddress
+
+
 OPTIONS = {"nogil": True, "error_model": "numpy"}
 
 # Of what only compiled code calls: without ways in from Python and C, and all of it with the same options, because
@@ -116,8 +130,8 @@ def jit(function=None, *, name=None, parallel=False, inline=False):
 
 
 def internal(function):
-    """`jit` for a function that only other kernels call: Python must not."""
-    return _cached(function, INTERNAL)
+    """`jit` for a function that only other kernels call, by its address, as in `tasks`."""
+    return _cached(function, INTERNAL, InternalCache)
 
 
 def helper(function):
@@ -130,8 +144,8 @@ def implements(function):
     return overload(function, jit_options=INTERNAL)
 
 
-def _cached(function, options):
+def _cached(function, options, cache=KernelCache):
     dispatcher = numba.njit(**options)(function)
     with contextlib.suppress(RuntimeError):  # Numba found no directory that it may write to
-        dispatcher._cache = KernelCache(function)
+        dispatcher._cache = cache(function)
     return dispatcher

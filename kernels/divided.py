@@ -11,7 +11,7 @@ from collections import namedtuple
 import numpy as np
 
 from .ahead import NOTHING, expect_rows, worth_fetching
-from .blocking import CACHE_LINE, COPY, SHARE
+from .blocking import CACHE_LINE, COPY, KC, SHARE
 from .compiling import helper, internal
 from .epilogue import BIAS_SIGMOID, SGD, STORE
 from .gemm import columns_at_once, finish_block, fused_product, tile_shape
@@ -101,7 +101,7 @@ def _update_and_forward(arguments, part, _):
     if delta.rows > 0:
         fetch(delta)
         x_before = spaced(x, delta.rows, columns)
-        fused_product(SGD, W, W, transposed(x_before), delta, rate, panels, alone)
+        fused_product(SGD, W, W, transposed(x_before), delta, rate, KC, panels, alone)
     if batch == 0:
         return
     x, of_X = spaced(x, batch, columns), block(X, 0, begin, X.rows, columns)
@@ -112,7 +112,7 @@ def _update_and_forward(arguments, part, _):
     for s in range(each):
         p = s * parts.length
         c, k = slice_product(parts, part * each + s, batch, n_out), min(parts.length, columns - p)
-        fused_product(STORE, c, c, block(x, 0, p, batch, k), rows(W, p, k), 0.0, panels, alone)
+        fused_product(STORE, c, c, block(x, 0, p, batch, k), rows(W, p, k), 0.0, KC, panels, alone)
 
 
 @helper

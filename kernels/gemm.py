@@ -10,7 +10,8 @@ columns are adjacent: then its rows are fetched a tile ahead. So each tile reads
 near cache.
 """
 
-import numpy as np
+from numba import types
+from numba.extending import intrinsic
 
 from .ahead import fetch_some
 from .blocking import (
@@ -34,7 +35,7 @@ from .matrix import Matrix, advance, block, matrix, pointer, row_major, rows, sc
 from .microkernel import EXPECT_A, EXPECT_C, EXPECT_E, accumulate, add_rows
 from .panel import copy, copy_any
 from .parallel import KEPT, WORKER, Crew, crew_of, lead, read, share, tasks_for, worth_sharing, write
-from .tasks import ONE, address, call_task, reference, task_address
+from .tasks import ONE, address, call_task, outlined, reference, task_address
 
 
 def panels_size(m, n, k, itemsize, threads=1):
@@ -73,10 +74,10 @@ def product(c, a, b, panels, team):
     computes.
     """
     c = matrix(c)
-    fused_product(STORE, c, c, matrix(a), matrix(b), 0.0, pointer(panels), team)
+    fused_product(STORE, c, c, matrix(a), matrix(b), 0.0, KC, pointer(panels), team)
 
 
-def fused_product(epilogue, c, e, a, b, scale, panels, team, kc=KC):
+def fused_product(epilogue, c, e, a, b, scale, kc, panels, team):
     """C = epilogue(A B, E), all Matrices, `panels` a pointer; by a Crew, or by a Team, called together for it.
 
     The sum over k is in slices of `kc`.
@@ -85,18 +86,18 @@ def fused_product(epilogue, c, e, a, b, scale, panels, team, kc=KC):
 
 
 @implements(fused_product)
-def _fused_product(epilogue, c, e, a, b, scale, panels, team, kc=KC):
-    def by_crew(epilogue, c, e, a, b, scale, panels, team, kc=KC):
+def _fused_product(epilogue, c, e, a, b, scale, kc, panels, team):
+    def by_crew(epilogue, c, e, a, b, scale, kc, panels, team):
         c, e, a, b = oriented(c, e, a, b)
-        arguments = reference((epilogue, c, e, a, MR * a.row_stride, b, scale, panels, ONE, team, np.intp(kc)))
+        arguments = reference((epilogue, c, e, a, MR * a.row_stride, b, scale, panels, ONE, team, kc))
         function = task_address(compute_tiles, arguments)
         if not is_one_task(c, a.columns, team):
             function = task_address(compute, arguments)
         call_task(function, address(arguments), team.memory, 0)
 
-    def by_team(epilogue, c, e, a, b, scale, panels, team, kc=KC):
+    def by_team(epilogue, c, e, a, b, scale, kc, panels, team):
         c, e, a, b = oriented(c, e, a, b)
-        arguments = reference((epilogue, c, e, a, MR * a.row_stride, b, scale, panels, ONE, crew_of(team), np.intp(kc)))
+        arguments = reference((epilogue, c, e, a, MR * a.row_stride, b, scale, panels, ONE, crew_of(team), kc))
         lead(task_address(compute, arguments), address(arguments), crew_of(team), c.rows * c.columns * a.columns)
 
     return by_crew if team.instance_class is Crew else by_team
@@ -258,7 +259,7 @@ def columns_at_once(left, nr, two):
     return min(left, nr) if left > nr - two // 2 else min(left, two)
 
 
-@helper
+@outlined
 def finish_block(epilogue, c, e, sums, scale, staged):
     """C = epilogue(sums, E), by way of `staged` where the columns of C or E are not adjacent."""
     c_data, c_stride, e_data, e_stride = c.data, c.row_stride, e.data, e.row_stride
@@ -272,7 +273,7 @@ def finish_block(epilogue, c, e, sums, scale, staged):
         copy_any(c, row_major(c_data, c.rows, c.columns))
 
 
-@jit(inline=True)
+@outlined
 def fused_sum(epilogue, c, b, scale, panels, team):
     """C = epilogue(sum of the rows of B), for a C of one row: the bits of a product by a row of ones."""
     if b.column_stride == 1 and c.column_stride == 1 and not worth_sharing(b.rows * b.columns, team.grain):
@@ -285,16 +286,16 @@ def fused_sum(epilogue, c, b, scale, panels, team):
             j += n
     else:
         ones = Matrix(reference(scalar(1, b)), 1, b.rows, 0, 0)
-        fused_product(epilogue, c, c, ones, b, scale, panels, team)
+        fused_product(epilogue, c, c, ones, b, scale, KC, panels, team)
 
 
-def tile_shape(m):
-    """(MR, NR, 2 VL) for the elements of Matrix m, in compiled code."""
-    raise NotImplementedError("for compiled code")
-
-
-@implements(tile_shape)
-def _tile_shape(m):
+@intrinsic
+def tile_shape(typingctx, m):
+    """(MR, NR, 2 VL) for the elements of Matrix m."""
     lanes = HOST.lanes(m[0].dtype.bitwidth // 8)
-    shape = MR, HOST.vectors * lanes, 2 * lanes
-    return lambda m: shape
+
+    def codegen(context, builder, signature, args):
+        shape = [context.get_constant(types.intp, extent) for extent in (MR, HOST.vectors * lanes, 2 * lanes)]
+        return context.make_tuple(builder, signature.return_type, shape)
+
+    return types.UniTuple(types.intp, 3)(m), codegen

@@ -9,6 +9,7 @@ W is fastest column-major, as `Network` stores it: then the loads of the forward
 """
 
 from .activation import sigmoid_derivative
+from .blocking import KC
 from .compiling import jit
 from .epilogue import BIAS_SIGMOID, SGD, SIGMOID_DELTA, STORE
 from .gemm import fused_product, fused_sum
@@ -21,7 +22,7 @@ def layer_forward(g, x, W, b, panels, team):
     """g = σ(x Wᵀ + b)."""
     g, x, W = matrix(g), matrix(x), transposed(matrix(W))
     kc = slice_length(x.columns, g.columns)
-    fused_product(BIAS_SIGMOID, g, broadcast_rows(row(b), g.rows), x, W, 0.0, pointer(panels), team, kc)
+    fused_product(BIAS_SIGMOID, g, broadcast_rows(row(b), g.rows), x, W, 0.0, kc, pointer(panels), team)
 
 
 @jit(inline=True)
@@ -43,6 +44,7 @@ def layer_delta(delta_below, delta, g_below, W, panels, team):
         matrix(delta),
         matrix(W),
         0.0,
+        KC,
         pointer(panels),
         team,
     )
@@ -52,7 +54,7 @@ def layer_delta(delta_below, delta, g_below, W, panels, team):
 def layer_input_gradient(grad_x, delta, W, panels, team):
     """∇x = δ W."""
     c = matrix(grad_x)
-    fused_product(STORE, c, c, matrix(delta), matrix(W), 0.0, pointer(panels), team)
+    fused_product(STORE, c, c, matrix(delta), matrix(W), 0.0, KC, pointer(panels), team)
 
 
 @jit(inline=True)
@@ -71,5 +73,5 @@ def layer_update(W, b, delta, x, learning_rate, panels, team):
 def finish_gradient(epilogue, W, b, delta, x, scale, panels, team):
     """Give ∇W and ∇b to an epilogue that writes W and b."""
     W, b, delta, x, panels = matrix(W), row(b), matrix(delta), matrix(x), pointer(panels)
-    fused_product(epilogue, W, W, transposed(delta), x, scale, panels, team)
+    fused_product(epilogue, W, W, transposed(delta), x, scale, KC, panels, team)
     fused_sum(epilogue, b, delta, scale, panels, team)

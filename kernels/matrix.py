@@ -67,15 +67,11 @@ def as_float64(typingctx, pointer):
     return result(pointer), codegen
 
 
-def itemsize(data):
-    """Bytes of an element of an array or behind a pointer: a constant, in compiled code, which divides by a shift."""
-    raise NotImplementedError("for compiled code")
-
-
-@implements(itemsize)
-def _itemsize(data):
+@intrinsic
+def itemsize(typingctx, data):
+    """Bytes of an element of an array or behind a pointer: a constant, so that compiled code divides by a shift."""
     size = data.dtype.bitwidth // 8
-    return lambda data: size
+    return types.intp(data), lambda context, builder, signature, args: context.get_constant(types.intp, size)
 
 
 def matrix(array):
@@ -134,15 +130,11 @@ def _row(vector):
     raise TypingError(f"expected an aligned one-dimensional array or a Matrix, got {vector}")
 
 
-def scalar(value, m):
-    """value in the dtype of Matrix m, in compiled code."""
-    raise NotImplementedError("for compiled code")
-
-
-@implements(scalar)
-def _scalar(value, m):
+@intrinsic
+def scalar(typingctx, value, m):
+    """value in the dtype of Matrix m."""
     dtype = m[0].dtype
-    return lambda value, m: dtype(value)
+    return dtype(value, m), lambda context, builder, signature, args: context.cast(builder, args[0], value, dtype)
 
 
 @helper

@@ -137,12 +137,10 @@ class Accumulate(Emitter):
         builder, bodies = self.builder, HOST.row_bodies(len(vectors))
         a = cgutils.alloca_once_value(builder, self.a)
         with cgutils.for_range_slice(builder, INDEX(0), self.m, INDEX(MR)) as (i, _):
-            a_rows, m = builder.load(a), builder.sub(self.m, i)
-            self.emit_tile(bodies, vectors, i, m, a_rows)
-            for t in range(bodies[0], MR, bodies[0]):
-                with builder.if_then(builder.icmp_signed(">", m, INDEX(t))):
-                    a_tile = self.at(a_rows, builder.mul(self.rsa, INDEX(t)))
-                    self.emit_tile(bodies, vectors, builder.add(i, INDEX(t)), builder.sub(m, INDEX(t)), a_tile)
+            a_rows, m = builder.load(a), self.minimum(builder.sub(self.m, i), INDEX(MR))
+            with cgutils.for_range_slice(builder, INDEX(0), m, INDEX(bodies[0])) as (t, _):
+                a_tile = self.at(a_rows, builder.mul(self.rsa, t))
+                self.emit_tile(bodies, vectors, builder.add(i, t), builder.sub(m, t), a_tile)
             builder.store(self.at(a_rows, self.step), a)
 
     def emit_tile(self, bodies, vectors, i, m, a):

@@ -33,7 +33,7 @@ from .matrix import (
 )
 from .panel import all_finite, copy, copy_any
 from .parallel import Crew, crew_of, lead, share, worth_sharing
-from .tasks import ONE, address, reference, task_address
+from .tasks import ONE, address, outlined, reference, task_address
 from .wide import is_divided, is_wide, parts_size
 
 Workspace = namedtuple("Workspace", "activations deltas delta_size x y panels")
@@ -170,7 +170,7 @@ def shards_of(sizes, batch):
     return shards
 
 
-@helper
+@outlined
 def work(sizes, batch, samples, grain):
     """Multiply-adds of a pass forward and back over so many samples, 0 if nothing of a batch can be shared."""
     largest = 0
@@ -194,7 +194,7 @@ def forward(parameters, x, sizes, workspace, team):
     return forward_layers(pointer(parameters), x, sizes, divide(pointer(workspace), sizes, x.rows), team, 1)
 
 
-@internal
+@outlined
 def forward_layers(parameters, x, sizes, space, team, lowest):
     """`forward` with a pointer, a Matrix, a Vector and a Workspace, as the functions below.
 
@@ -212,7 +212,7 @@ def forward_layers(parameters, x, sizes, space, team, lowest):
     return g
 
 
-@helper
+@outlined
 def input_finite(x, sizes, space):
     """Whether x is finite, after `forward_layers`: a row whose first g⁽¹⁾ is neither 0, 1 nor NaN can only be finite.
 
@@ -224,7 +224,7 @@ def input_finite(x, sizes, space):
     return finite
 
 
-@internal
+@outlined
 def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes, space, team, lowest):
     """Backward from the δ⁽ᴸ⁾ that `output_loss` left, through the activations that `forward` did: from ℓ = L to 1
 

@@ -5,12 +5,12 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .compiling import helper
 from .matrix import get, put
 from .simd import INDEX, Simd, fma, transposed
+from .tasks import outlined
 
 
-@helper
+@outlined
 def copy(target, source):
     """target = source, Matrices of the same shape that do not overlap; the columns of target are adjacent."""
     if source.column_stride == 1:
@@ -21,7 +21,7 @@ def copy(target, source):
         copy_any(target, source)
 
 
-@helper
+@outlined
 def gather(target, source, order):
     """target = rows order[0], order[1], ... of source, and whether all of them are finite.
 
@@ -39,7 +39,7 @@ def gather(target, source, order):
     return finite
 
 
-@helper
+@outlined
 def copy_any(target, source):
     """target = source, element by element: few of them, or in a rare order."""
     for i in range(source.rows):
@@ -47,7 +47,7 @@ def copy_any(target, source):
             put(target, i, j, get(source, i, j))
 
 
-@helper
+@outlined
 def all_finite(m):
     """Whether no element of a Matrix is NaN or infinite."""
     if m.column_stride == 1:

@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 from .blocking import ARGUMENT_LINES, CACHE_LINE, GRAIN, MOST_THREADS, PATIENCE, SHARE, TASKS_EACH
 from .compiling import helper, implements, internal, jit
 from .simd import prefetch
-from .tasks import ZERO, address, call_task, reference, task_address
+from .tasks import ZERO, address, call_task, outlined, reference, task_address
 
 Team = namedtuple("Team", "threads grain")
 """Who computes: `threads` threads, where each of them gets `grain` multiply-adds or more."""
@@ -174,7 +174,7 @@ def run_tasks(function, arguments, tasks):
 run_tasks_parallel = jit(run_tasks, name="run_tasks_parallel", parallel=True)
 
 
-@internal
+@outlined
 def lead(program, arguments, crew, work):
     """Call program(arguments, memory, 0), with a crew to share its tasks if `work` multiply-adds are enough for one."""
     threads = min(crew.threads, MOST_THREADS, work // crew.grain)
@@ -201,7 +201,7 @@ def join(members, task, _):
         help_out(memory, worker)
 
 
-@internal
+@outlined
 def help_out(memory, worker):
     """Take tasks of every round, until the leader is done."""
     seen, turns = 0, 0
@@ -219,7 +219,7 @@ def help_out(memory, worker):
             take_tasks(memory, worker)
 
 
-@internal
+@outlined
 def take_tasks(memory, worker):
     """Call tasks until none is left: of one's own share, so that data stay in one core's cache, then of the others'.
 
@@ -242,7 +242,7 @@ def has_task(numbers):
     return numbers & ((1 << SHIFT) - 1) < numbers >> SHIFT
 
 
-@internal
+@outlined
 def share(function, arguments, tasks, memory):
     """Call function(arguments, task, worker) for every task, by all threads of a crew; memory 0 has only this one."""
     if memory == 0 or tasks == 1:

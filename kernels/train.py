@@ -7,14 +7,14 @@ import numpy as np
 
 from .ahead import NOTHING, worth_fetching
 from .blocking import COPY
-from .compiling import helper, internal, jit
+from .compiling import internal, jit
 from .epilogue import SGD
 from .matrix import advance, matrix, pointer, row_major, vector
 from .minibatch import minibatch
 from .network import parameters_size, work
 from .panel import all_finite, copy_rows
 from .parallel import Crew, crew_of, lead, share, tasks_for
-from .tasks import ONE, ZERO, address, reference, task_address
+from .tasks import ONE, ZERO, address, outlined, reference, task_address
 
 
 @jit(inline=True)
@@ -89,7 +89,7 @@ def train_in_turn(arguments, memory, _):
     check_parameters(guard, parameters, sizes, loss, first, team)
 
 
-@helper
+@outlined
 def keep_parameters(guard, parameters, team):
     """Copy them if that is asked for; the loss, and the sample, to begin with."""
     result, before, keep, _ = guard
@@ -98,7 +98,7 @@ def keep_parameters(guard, parameters, team):
     return result[0]
 
 
-@helper
+@outlined
 def check_parameters(guard, parameters, sizes, loss, first, team):
     """Leave the result of a run, whose loss is NaN if a parameter is not finite and that is asked for."""
     result, _, _, check = guard
@@ -108,7 +108,7 @@ def check_parameters(guard, parameters, sizes, loss, first, team):
     result[0] = (loss if finite[0] != 0 else np.nan, first)
 
 
-@helper
+@outlined
 def go_through(finite, target, source, size, copied, team):
     """By as many threads as gain from it, copy a vector, or put 0 where `finite` points if not all of it is."""
     parts = tasks_for(COPY * size, team)

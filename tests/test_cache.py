@@ -83,6 +83,14 @@ def test_the_next_process_compiles_nothing_and_gives_the_same(site):
     assert run(site, "f4") == (first, 0)
 
 
+def test_what_another_dtype_needs_too_is_loaded(site):
+    """Code of a function that is only called by its address is kept without its bitcode, which nothing may link."""
+    _, compiled = run(site, "f4")
+    first, of_other = run(site, "f8")
+    assert 0 < of_other < compiled
+    assert run(site, "f8") == (first, 0)
+
+
 def test_an_edited_kernel_is_not_run_stale_through_the_files_that_import_it(site):
     before, _ = run(site, "f4")
     source = site / "fastmlp" / "kernels" / "activation.py"
