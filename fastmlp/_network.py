@@ -17,7 +17,8 @@ from ._progress import Progress
 from ._threads import team
 from .kernels import SERIAL, entry, workspace_size
 from .kernels.blocking import PREDICT_ROWS
-from .kernels.network import may_share, training_size
+from .kernels.network import may_share
+from .kernels.online import fit_size
 
 ACTIVATIONS = ("sigmoid",)
 LOSSES = ("mse",)
@@ -126,7 +127,7 @@ class Network:
         self._widths = np.array(sizes, np.int64)
         itemsize = parameters.dtype.itemsize
         self._workspace_size = functools.lru_cache(functools.partial(workspace_size, sizes, itemsize=itemsize))
-        self._training_size = functools.lru_cache(functools.partial(training_size, sizes, itemsize=itemsize))
+        self._training_size = functools.lru_cache(functools.partial(fit_size, sizes, itemsize=itemsize))
         self._may_share = functools.lru_cache(functools.partial(may_share, sizes))
         self._workspaces = []
 

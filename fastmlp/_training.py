@@ -6,6 +6,7 @@ import numpy as np
 
 from ._checks import all_finite
 from .kernels import entry
+from .kernels.online import is_online
 from .kernels.shuffle import shuffle
 from .kernels.wide import is_divided
 
@@ -39,7 +40,11 @@ class Trainer:
         self.arrays = X, Y  # kept while their operands are used
         self.operands = entry.operand(X), entry.operand(Y)
         self.batch_size, self.learning_rate = batch_size, learning_rate
-        self.divided = is_divided(widths, batch_size, len(X), team[0])
+        self.train = entry.train_in_turn
+        if is_divided(widths, batch_size, len(X), team[0]):
+            self.train = entry.train_divided
+        elif is_online(widths, batch_size):
+            self.train = entry.train_online
         self.workspace, self.team, self.refuse = workspace, team, refuse
         self.before = np.empty_like(parameters)
         self.since = 0  # the sample that was next when the parameters were those `before`
@@ -102,7 +107,7 @@ class Trainer:
                 )
 
     def _call(self, keep, check, first, last, order, loss):
-        train = entry.train_divided if self.divided and order.size > 0 else entry.train_in_turn
+        train = self.train if order.size > 0 else entry.train_in_turn
         return train(
             self.before,
             keep,

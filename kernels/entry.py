@@ -7,7 +7,7 @@ arguments are as in `network`, a team as its two numbers.
 
 from numba import types
 
-from . import divided, minibatch, network, train
+from . import divided, minibatch, network, online, train
 from .compiling import implements, jit
 from .matrix import Matrix, matrix, pointer_at
 from .parallel import Team
@@ -75,3 +75,12 @@ def train_divided(
     run = parameters, _matrix(X, parameters), _matrix(Y, parameters), order, first, last, loss, batch_size, rate
     guard, team = (before, keep, check), Team(threads, grain)
     return train.train_safely(divided.train_divided, True, guard, run, sizes, workspace, team)
+
+
+@jit
+def train_online(
+    before, keep, check, parameters, X, Y, order, first, last, loss, batch_size, rate, sizes, workspace, threads, grain
+):
+    run = parameters, _matrix(X, parameters), _matrix(Y, parameters), order, first, last, loss, batch_size, rate
+    guard, team = (before, keep, check), Team(threads, grain)
+    return train.train_safely(online.train_online, False, guard, run, sizes, workspace, team)

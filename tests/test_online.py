@@ -1,0 +1,134 @@
+"""Small networks trained by minibatches of a few samples: in rows of whole vectors, with the bits of the other way."""
+
+import numpy as np
+import pytest
+from test_divided import case, in_turn
+
+from fastmlp import Network
+from fastmlp.kernels import entry
+from fastmlp.kernels.blocking import ONLINE, ONLINE_BATCH
+from fastmlp.kernels.online import fit_size, is_online, online_size
+
+CASES = (
+    ([7, 1], 1),
+    ([2, 4, 1], 4),
+    ([1, 1, 1], 2),
+    ([5, 1, 33, 1, 3], 1),
+    ([17, 16, 6], 3),
+    ([30, 31], 2),
+    ([520, 7], 1),
+    ([1, 70, 1], 4),
+    ([513, 1], 4),
+)
+
+
+def train(net, X, Y, order, batch, workspace, before=None):
+    """Loss, the sample at which training stopped, and the parameters."""
+    parameters = net.parameters.copy()
+    before = np.empty_like(parameters) if before is None else before
+    run = True, True, parameters, X, Y, order, 0, len(order), 0.0, batch, 0.5
+    result = entry.train_online(before, *run, np.array(net.sizes), workspace, 1, 1)
+    return *result, parameters
+
+
+@pytest.mark.parametrize(("sizes", "batch"), CASES)
+def test_the_cases_are_online(sizes, batch):
+    assert is_online(sizes, batch)
+
+
+def test_what_gains_nothing_is_not():
+    assert not is_online([7, 1], ONLINE_BATCH + 1)
+    assert not is_online([ONLINE, 1], 1)
+    assert not is_online([1, 2, 1] * 120, 1)  # whose rows are mostly zeros
+
+
+@pytest.mark.parametrize(("sizes", "batch"), CASES)
+def test_the_bits_are_those_of_the_other_way_within_the_workspace(sizes, batch, dtype, rng):
+    samples = 5 * batch + 3
+    net, X, Y = case(sizes, samples, dtype, rng)
+    order = rng.permutation(samples)
+    expected = in_turn(net, X, Y, order, batch)
+    size = online_size(sizes, batch, dtype.itemsize)
+    for start in (0, 1):  # a workspace that begins anywhere
+        workspace = np.full(start + size + 4096, 7, dtype)
+        loss, stopped, parameters = train(net, X, Y, order, batch, workspace[start : start + size])
+        assert (loss, stopped) == expected[:2] == (loss, samples)
+        np.testing.assert_array_equal(parameters, expected[2])
+        assert (workspace[:start] == 7).all()
+        assert (workspace[start + size :] == 7).all()
+
+
+def test_any_layout_of_the_samples_gives_the_same_bits(dtype, rng):
+    sizes, batch = CASES[4]
+    net, X, Y = case(sizes, 23, dtype, rng)
+    order = rng.permutation(23)
+    workspace = np.empty(online_size(sizes, batch, dtype.itemsize), dtype)
+    expected = train(net, X, Y, order, batch, workspace)
+    apart = np.full((46, 2 * sizes[0]), np.nan, dtype)
+    apart[::2, ::-2] = X
+    for same in (np.asfortranarray(X), apart[::2, ::-2]):
+        loss, stopped, parameters = train(net, entry.operand(same), np.asfortranarray(Y), order, batch, workspace)
+        assert (loss, stopped) == expected[:2]
+        np.testing.assert_array_equal(parameters, expected[2])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("which", ["first input", "last input", "output"])
+def test_a_sample_that_is_not_finite_stops_before_its_minibatch(which, value, dtype, rng):
+    sizes, batch = CASES[4]
+    net, X, Y = case(sizes, 4 * batch, dtype, rng)
+    order = np.arange(4 * batch)
+    expected = in_turn(net, X, Y, order[: 2 * batch], batch)[2]
+    array, column = {"first input": (X, 0), "last input": (X, -1), "output": (Y, 1)}[which]
+    array[2 * batch + 1, column] = value
+    workspace = np.empty(online_size(sizes, batch, dtype.itemsize), dtype)
+    before = np.empty_like(expected)
+    _, stopped, parameters = train(net, X, Y, order, batch, workspace, before)
+    assert stopped == 2 * batch
+    np.testing.assert_array_equal(parameters, expected)
+    np.testing.assert_array_equal(before, net.parameters)
+
+
+def test_an_infinite_input_that_changes_no_output_is_noticed(dtype, rng):
+    net, X, Y = case([3, 2, 1], 4, dtype, rng)
+    net.weights[0][:] = 1
+    X[2, 1] = np.inf  # σ(∞) = 1, and nothing further up is NaN
+    workspace = np.empty(online_size([3, 2, 1], 1, dtype.itemsize), dtype)
+    assert train(net, X, Y, np.arange(4), 1, workspace)[1] == 2
+
+
+@pytest.mark.parametrize(("sizes", "batch"), CASES[:5])
+def test_fit_trains_online(sizes, batch, monkeypatch, dtype, rng):
+    calls = []
+
+    def counted(*arguments):
+        calls.append(arguments)
+        return train_online(*arguments)
+
+    train_online = entry.train_online
+    monkeypatch.setattr(entry, "train_online", counted)
+    net, X, Y = case(sizes, 10 * batch, dtype, rng)
+    other = net.copy()
+    history = net.fit(X, Y, epochs=2, batch_size=batch, learning_rate=0.5)
+    assert calls
+    monkeypatch.setattr("fastmlp._training.is_online", lambda *_: False)
+    calls.clear()
+    assert other.fit(X, Y, epochs=2, batch_size=batch, learning_rate=0.5).loss == history.loss
+    assert not calls
+    np.testing.assert_array_equal(net.parameters, other.parameters)
+
+
+def test_parameters_that_overflow_are_not_kept(rng):
+    net, X, Y = case([2, 1], 40, np.dtype(np.float32), rng)
+    X[:] = 1e30
+    net.weights[0][:] = 1e-31  # so that the sigmoid has a slope
+    with pytest.raises(FloatingPointError, match="parameters turned NaN or infinite"):
+        net.fit(X, Y, batch_size=1, learning_rate=1e20)
+    assert np.isfinite(net.parameters).all()
+
+
+def test_rows_of_zeros_take_little_memory():
+    for sizes, batch in CASES:
+        net = Network(sizes, seed=0)
+        assert fit_size(sizes, batch, 4) >= online_size(sizes, batch, 4)
+        assert online_size(sizes, batch, 4) <= 2 * net.n_parameters + 4096
