@@ -85,7 +85,7 @@ DIVIDED = 1 << 17
 RUN = 8  # minibatches from which on it pays to call threads together for that
 
 # Samples of a minibatch, and multiply-adds of a pass through its layers, up to which there are rows of whole vectors in
-# place of tiles: by 1, a step takes 0.2 to 0.4 of the time on 7-1, 2-4-1, 10-10 and 784-1, 0.6 on 2-32-32-1 and 1.0 on
+# place of tiles: by 1, a step takes 0.2 to 0.4 of the time on 7-1, 2-4-1, 10-10 and 784-1, 0.5 on 2-32-32-1 and 1.0 on
 # 64-64-10; by 4, 0.5 to 0.9 on the first three.
 ONLINE_BATCH = 4
 ONLINE = 1 << 12

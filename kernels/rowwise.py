@@ -61,7 +61,8 @@ def _sum(simd, a, b, rsb, k, slices, kc):
     for at_once in (4, 2, 1):
         end = builder.and_(slices, INDEX(-at_once))
         with cgutils.for_range_slice(builder, done, end, INDEX(at_once)) as (number, _):
-            starts = [builder.mul(builder.add(number, INDEX(t)), kc) for t in range(at_once)]
+            # Opaque, as below, or LLVM would compute many addresses beforehand, of groups that most sums do not have.
+            starts = [simd.opaque(builder.mul(builder.add(number, INDEX(t)), kc)) for t in range(at_once)]
             sums = [simd.variable() for _ in starts]
 
             def add_terms(sums, starts, first, last):
@@ -122,8 +123,9 @@ def _update(one):
                 total = simd.variable()
                 total.set(simd.constant(0))
                 with cgutils.for_range(builder, k) as terms:
-                    x = builder.load(builder.gep(a, [builder.add(builder.mul(terms.index, rsa), rows_of_c.index)]))
-                    row = simd.load(builder.gep(b, [builder.add(builder.mul(terms.index, rsb), j)]))
+                    p = simd.opaque(terms.index)
+                    x = builder.load(builder.gep(a, [builder.add(builder.mul(p, rsa), rows_of_c.index)]))
+                    row = simd.load(builder.gep(b, [builder.add(builder.mul(p, rsb), j)]))
                     total.set(fma(simd.splat(x), row, total.get()))
                 at = builder.gep(c, [builder.add(builder.mul(rows_of_c.index, rsc), j)])
                 simd.store(EPILOGUES[SGD].finish(total.get(), None, simd.load(at), scale), at)
