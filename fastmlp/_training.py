@@ -1,5 +1,6 @@
 """`Trainer`: minibatches in compiled calls short enough to interrupt, whose parameters stay finite numbers."""
 
+import functools
 import time
 
 import numpy as np
@@ -40,11 +41,6 @@ class Trainer:
         self.arrays = X, Y  # kept while their operands are used
         self.operands = entry.operand(X), entry.operand(Y)
         self.batch_size, self.learning_rate = batch_size, learning_rate
-        self.train = entry.train_in_turn
-        if is_divided(widths, batch_size, len(X), team[0]):
-            self.train = entry.train_divided
-        elif is_online(widths, batch_size):
-            self.train = entry.train_online
         self.workspace, self.team, self.refuse = workspace, team, refuse
         self.before = np.empty_like(parameters)
         self.since = 0  # the sample that was next when the parameters were those `before`
@@ -52,6 +48,13 @@ class Trainer:
         self.next_check = 0.0  # the time from which on they are to be
         self.all_seen = False  # by the kernels, and finite: until then nothing may be changed for good
         self.minibatches = max(1, int(FIRST_CALL_WORK / (3 * batch_size * parameters.size)))
+
+    @functools.cached_property
+    def program(self):
+        """What trains on samples in an `order`, and is the quickest."""
+        if is_divided(self.widths, self.batch_size, self.samples, self.team[0]):
+            return entry.train_divided
+        return entry.train_online if is_online(self.widths, self.batch_size) else entry.train_in_turn
 
     def epoch(self, order, bar):
         """Train on all samples in `order`; their mean loss."""
@@ -107,7 +110,7 @@ class Trainer:
                 )
 
     def _call(self, keep, check, first, last, order, loss):
-        train = self.train if order.size > 0 else entry.train_in_turn
+        train = self.program if order.size > 0 else entry.train_in_turn
         return train(
             self.before,
             keep,
