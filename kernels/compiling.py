@@ -124,7 +124,7 @@ def jit(function=None, *, name=None, parallel=False, inline=False):
     if function is None:
         return lambda function: jit(function, name=name, parallel=parallel, inline=inline)
     if name is not None:
-        function = FunctionType(function.__code__, function.__globals__, name)
+        function = FunctionType(function.__code__, function.__globals__, name, None, function.__closure__)
         function.__qualname__ = name
     return _cached(function, OPTIONS | ({"inline": "always"} if inline else {"parallel": parallel}))
 

@@ -59,28 +59,19 @@ def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace,
     return minibatch.gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team)
 
 
-@jit
-def train_in_turn(
-    before, keep, check, parameters, X, Y, order, first, last, loss, batch_size, rate, sizes, workspace, threads, grain
-):
-    run = parameters, _matrix(X, parameters), _matrix(Y, parameters), order, first, last, loss, batch_size, rate
-    guard, team = (before, keep, check), Team(threads, grain)
-    return train.train_safely(train.train_in_turn, False, guard, run, sizes, workspace, team)
+def _training(program, certain):
+    """`train.train_safely` with a program, under its name."""
+
+    def train_by(
+        before, keep, check, parameters, X, Y, order, first, last, loss, batch, rate, sizes, workspace, threads, grain
+    ):
+        run = parameters, _matrix(X, parameters), _matrix(Y, parameters), order, first, last, loss, batch, rate
+        guard, team = (before, keep, check), Team(threads, grain)
+        return train.train_safely(program, certain, guard, run, sizes, workspace, team)
+
+    return jit(train_by, name=program.py_func.__name__)
 
 
-@jit
-def train_divided(
-    before, keep, check, parameters, X, Y, order, first, last, loss, batch_size, rate, sizes, workspace, threads, grain
-):
-    run = parameters, _matrix(X, parameters), _matrix(Y, parameters), order, first, last, loss, batch_size, rate
-    guard, team = (before, keep, check), Team(threads, grain)
-    return train.train_safely(divided.train_divided, True, guard, run, sizes, workspace, team)
-
-
-@jit
-def train_online(
-    before, keep, check, parameters, X, Y, order, first, last, loss, batch_size, rate, sizes, workspace, threads, grain
-):
-    run = parameters, _matrix(X, parameters), _matrix(Y, parameters), order, first, last, loss, batch_size, rate
-    guard, team = (before, keep, check), Team(threads, grain)
-    return train.train_safely(online.train_online, False, guard, run, sizes, workspace, team)
+train_in_turn = _training(train.train_in_turn, False)
+train_divided = _training(divided.train_divided, True)
+train_online = _training(online.train_online, False)

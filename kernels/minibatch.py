@@ -96,7 +96,8 @@ def _shard(arguments, shard, worker):
             if finite[0] == 0:
                 return
         loss = output_loss(forward_layers(parameters, x, sizes, space, team, 1), y, batch, sizes, space, team)
-        if order.size == 0 and not (input_finite(x, sizes, space) and (np.isfinite(loss) or all_finite(y))):
+        lowest = spaced(space.activations, count, sizes.data[1])
+        if order.size == 0 and not (input_finite(x, lowest) and (np.isfinite(loss) or all_finite(y))):
             finite[0] = 0
             return
         losses[shard] += loss

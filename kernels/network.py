@@ -212,13 +212,13 @@ def forward_layers(parameters, x, sizes, space, team, lowest):
     return g
 
 
-@outlined
-def input_finite(x, sizes, space):
-    """Whether x is finite, after `forward_layers`: a row whose first g⁽¹⁾ is neither 0, 1 nor NaN can only be finite.
+@helper
+def input_finite(x, g):
+    """Whether x is finite, from which g⁽¹⁾ is g: a row whose first g is neither 0, 1 nor NaN can only be finite.
 
     So x, which may lie in far memory, is not read once more but for rows that saturate that neuron.
     """
-    finite, g = True, spaced(space.activations, x.rows, sizes.data[1])
+    finite = True
     for i in range(x.rows):
         finite &= 0 < get(g, i, 0) < 1 or all_finite(rows(x, i, 1))
     return finite
@@ -308,7 +308,7 @@ def _predict_batch(arguments, task, worker):
         copy(target, output)
     else:
         copy_any(target, output)
-    if not input_finite(x, sizes, space):
+    if not input_finite(x, spaced(space.activations, batch, sizes.data[1])):
         finite[0] = 0
 
 

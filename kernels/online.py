@@ -13,10 +13,9 @@ import numpy as np
 from .blocking import CACHE_LINE, HOST, KC, ONLINE, ONLINE_BATCH, ROWS_AHEAD
 from .compiling import helper, internal, jit
 from .gemm import tile_shape
-from .loss import squared_error
-from .matrix import Vector, advance, get, pointer_at, put, rows, scalar
-from .network import layer_parameters, layer_size, parameters_size, training_size
-from .panel import all_finite
+from .loss import mse
+from .matrix import Matrix, Vector, advance, get, pointer_at, put, rows, scalar
+from .network import input_finite, layer_parameters, layer_size, parameters_size, training_size
 from .parallel import Crew, read, write
 from .rowwise import (
     copy_row,
@@ -33,14 +32,13 @@ from .tasks import address, reference
 from .train import check_parameters, keep_parameters
 from .wide import slice_length, slices_of
 
-Rows = namedtuple("Rows", "data n stride")
-"""A row of n elements for every sample, so many elements from one to the next: whole vectors."""
-
 Layer = namedtuple("Layer", "slices kc WT b W g delta")
-"""Into how many slices of how many inputs a sum is cut; pointers to Wᵀ, b and W; g and δ as Rows."""
+"""Into how many slices of how many inputs a sum is cut; pointers to Wᵀ, b, W; the Matrices g and δ, a row a sample."""
 
 Online = namedtuple("Online", "table layers lanes x y")
-"""Where each Layer is written down, how many there are, the lanes of a vector; and a minibatch as Rows."""
+"""Where each Layer is written down, how many there are, the lanes of a vector; and a minibatch as Matrices."""
+
+N_OUT, SLICES, SLICE_LENGTH, ARRAYS = range(4)  # of a Layer, in its line of the table; ARRAYS and further on, addresses
 
 
 def is_online(sizes, batch_size):
@@ -90,10 +88,10 @@ def lay_out(table, start, sizes, batch_size, lanes):
     """Put every Layer, whose arrays begin at the pointer `start`, into the lines of a `table`."""
     for layer in range(1, sizes.size):
         n_in, n_out = sizes.data[layer - 1], sizes.data[layer]
-        write(table, layer, 0, n_out)
-        write(table, layer, 1, slices_of(n_in, n_out))
-        write(table, layer, 2, slice_length(n_in, n_out))
-        number = 3
+        write(table, layer, N_OUT, n_out)
+        write(table, layer, SLICES, slices_of(n_in, n_out))
+        write(table, layer, SLICE_LENGTH, slice_length(n_in, n_out))
+        number = ARRAYS
         for elements in extents(layer, n_in, n_out, batch_size, lanes):
             write(table, layer, number, address(start))
             start = advance(start, elements)
@@ -102,22 +100,23 @@ def lay_out(table, start, sizes, batch_size, lanes):
 
 @helper
 def layer_of(net, layer):
-    n_out = read(net.table, layer, 0)
+    n_out, samples = read(net.table, layer, N_OUT), net.x.rows
     stride = whole(n_out, net.lanes)
     return Layer(
-        read(net.table, layer, 1),
-        read(net.table, layer, 2),
-        pointer_at(read(net.table, layer, 3), net.x.data),
-        pointer_at(read(net.table, layer, 4), net.x.data),
-        pointer_at(read(net.table, layer, 5), net.x.data),
-        Rows(pointer_at(read(net.table, layer, 6), net.x.data), n_out, stride),
-        Rows(pointer_at(read(net.table, layer, 7), net.x.data), n_out, stride),
+        read(net.table, layer, SLICES),
+        read(net.table, layer, SLICE_LENGTH),
+        pointer_at(read(net.table, layer, ARRAYS), net.x.data),
+        pointer_at(read(net.table, layer, ARRAYS + 1), net.x.data),
+        pointer_at(read(net.table, layer, ARRAYS + 2), net.x.data),
+        Matrix(pointer_at(read(net.table, layer, ARRAYS + 3), net.x.data), samples, n_out, stride, 1),
+        Matrix(pointer_at(read(net.table, layer, ARRAYS + 4), net.x.data), samples, n_out, stride, 1),
     )
 
 
 @helper
-def row_of(rows, s):
-    return advance(rows.data, s * rows.stride)
+def row_of(m, s):
+    """Pointer to the row of a sample."""
+    return advance(m.data, s * m.row_stride)
 
 
 @internal
@@ -125,16 +124,18 @@ def train_online(arguments, memory, _):
     """As `train.train_in_turn`, for the samples of an `order` only."""
     guard, rest = arguments[0]
     parameters, X, Y, order, last, batch_size, rate, sizes, workspace, team = rest
-    loss, first = keep_parameters(guard, parameters, Crew(team.threads, team.grain, memory, 0))
+    team = Crew(team.threads, team.grain, memory, 0)
+    loss, first = keep_parameters(guard, parameters, team)
     for i in range(workspace.size):
         workspace.data[i] = 0
     _, _, two = tile_shape(X)
     lanes = two // 2
     table = (address(workspace.data) + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
-    x = Rows(pointer_at(table + sizes.size * CACHE_LINE, parameters), X.columns, whole(X.columns, lanes))
-    y = Rows(advance(x.data, batch_size * x.stride), Y.columns, whole(Y.columns, lanes))
+    start = pointer_at(table + sizes.size * CACHE_LINE, parameters)
+    x = Matrix(start, batch_size, X.columns, whole(X.columns, lanes), 1)
+    y = Matrix(row_of(x, batch_size), batch_size, Y.columns, whole(Y.columns, lanes), 1)
     net = Online(table, sizes.size - 1, lanes, x, y)
-    lay_out(table, advance(y.data, batch_size * y.stride), sizes, batch_size, lanes)
+    lay_out(table, row_of(y, batch_size), sizes, batch_size, lanes)
     exchange(net, parameters, False)
     rate = scalar(rate, X)
     while first < last:
@@ -146,17 +147,14 @@ def train_online(arguments, memory, _):
             prefetch(address(advance(X.data, later * X.row_stride)))
             prefetch(address(advance(Y.data, later * Y.row_stride)))
         forward_rows(net, batch)
-        finite, lowest = True, layer_of(net, 1).g
-        for s in range(batch):  # as `input_finite`
-            finite &= 0 < row_of(lowest, s)[0] < 1 or all_finite(rows(X, order.data[first + s], 1))
-        of_batch = mean_error(layer_of(net, net.layers).g, y, batch)
-        if not (finite and np.isfinite(of_batch)):
+        of_batch = mse(rows(layer_of(net, net.layers).g, 0, batch), rows(y, 0, batch))
+        if not (input_finite(rows(x, 0, batch), layer_of(net, 1).g) and np.isfinite(of_batch)):
             break
         backward_rows(net, batch, rate, scalar(2.0 / (batch * Y.columns), X), reference(scalar(1, X)))
         loss += of_batch * (batch / X.rows)
         first += batch
     exchange(net, parameters, True)
-    check_parameters(guard, parameters, sizes, loss, first, Crew(team.threads, team.grain, memory, 0))
+    check_parameters(guard, parameters, sizes, loss, first, team)
 
 
 @jit(inline=True)
@@ -165,26 +163,14 @@ def forward_rows(net, batch):
     below = net.x
     for layer in range(1, net.layers + 1):
         at = layer_of(net, layer)
+        n_in, n_out = below.columns, at.g.columns
         for s in range(batch):
-            if at.g.n > 1:
-                forward_row(
-                    row_of(at.g, s), at.b, row_of(below, s), at.WT, at.g.stride, below.n, at.g.n, at.slices, at.kc
-                )
+            g, x = row_of(at.g, s), row_of(below, s)
+            if n_out > 1:
+                forward_row(g, at.b, x, at.WT, at.g.row_stride, n_in, n_out, at.slices, at.kc)
             else:
-                forward_one(row_of(at.g, s), at.b, row_of(below, s), at.W, 1, below.n, 1, at.slices, at.kc)
+                forward_one(g, at.b, x, at.W, 1, n_in, 1, at.slices, at.kc)
         below = at.g
-
-
-@jit(inline=True)
-def mean_error(g, y, batch):
-    """𝓛, in the bits of `loss.mse`."""
-    total = 0.0
-    for j in range(y.n):
-        output = 0.0
-        for s in range(batch):
-            output += squared_error(np.float64(row_of(g, s)[j]), np.float64(row_of(y, s)[j]))
-        total += output
-    return total / (batch * y.n)
 
 
 @jit(inline=True)
@@ -192,30 +178,28 @@ def backward_rows(net, batch, rate, scale, one):
     """A step of gradient descent; `one` points to a 1, the input that b is the weight of."""
     at = layer_of(net, net.layers)
     for s in range(batch):
-        if at.g.n > 1:
-            output_delta_row(row_of(at.delta, s), row_of(at.g, s), row_of(net.y, s), scale, at.g.n)
+        delta, g, y = row_of(at.delta, s), row_of(at.g, s), row_of(net.y, s)
+        if net.y.columns > 1:
+            output_delta_row(delta, g, y, scale, net.y.columns)
         else:
-            output_delta_one(row_of(at.delta, s), row_of(at.g, s), row_of(net.y, s), scale, 1)
+            output_delta_one(delta, g, y, scale, 1)
     for layer in range(net.layers, 0, -1):
         at, below = layer_of(net, layer), net.x
-        delta, n_out = at.delta, at.g.n
+        n_out, delta, stride = at.g.columns, at.delta.data, at.delta.row_stride
         if layer > 1:
             lower, slices = layer_of(net, layer - 1), (n_out + KC - 1) // KC
             below = lower.g
             for s in range(batch):
                 target, g = row_of(lower.delta, s), row_of(below, s)
-                delta_row(target, g, row_of(delta, s), at.W, below.stride, n_out, below.n, slices, KC)
+                delta_row(target, g, row_of(at.delta, s), at.W, below.row_stride, n_out, below.columns, slices, KC)
+        n_in, x, x_stride = below.columns, below.data, below.row_stride
         if n_out > 1:
-            update_rows(
-                at.WT, delta.stride, below.data, below.stride, delta.data, delta.stride, below.n, n_out, batch, rate
-            )
-            update_rows(at.b, 0, one, 0, delta.data, delta.stride, 1, n_out, batch, rate)
+            update_rows(at.WT, stride, x, x_stride, delta, stride, n_in, n_out, batch, rate)
+            update_rows(at.b, 0, one, 0, delta, stride, 1, n_out, batch, rate)
         else:
-            update_one(at.b, 0, one, 0, delta.data, delta.stride, 1, 1, batch, rate)
+            update_one(at.b, 0, one, 0, delta, stride, 1, 1, batch, rate)
         if layer > 1 or n_out == 1:
-            update_rows(
-                at.W, below.stride, delta.data, delta.stride, below.data, below.stride, n_out, below.n, batch, rate
-            )
+            update_rows(at.W, x_stride, delta, stride, x, x_stride, n_out, n_in, batch, rate)
 
 
 @helper
@@ -234,19 +218,19 @@ def exchange(net, parameters, back):
     below = net.x
     for layer in range(1, net.layers + 1):
         at = layer_of(net, layer)
-        W, b = layer_parameters(parameters, below.n, at.g.n)
-        for j in range(at.g.n):
-            for i in range(below.n):
+        W, b = layer_parameters(parameters, below.columns, at.g.columns)
+        for j in range(at.g.columns):
+            for i in range(below.columns):
                 if back:
-                    put(W, j, i, at.WT[i * at.g.stride + j] if at.g.n > 1 else at.W[i])
+                    put(W, j, i, at.WT[i * at.g.row_stride + j] if at.g.columns > 1 else at.W[i])
                 else:
-                    if at.g.n > 1:
-                        at.WT[i * at.g.stride + j] = get(W, j, i)
-                    if layer > 1 or at.g.n == 1:
-                        at.W[j * below.stride + i] = get(W, j, i)
+                    if at.g.columns > 1:
+                        at.WT[i * at.g.row_stride + j] = get(W, j, i)
+                    if layer > 1 or at.g.columns == 1:
+                        at.W[j * below.row_stride + i] = get(W, j, i)
             if back:
                 b.data[j] = at.b[j]
             else:
                 at.b[j] = b.data[j]
-        parameters = advance(parameters, layer_size(below.n, at.g.n))
+        parameters = advance(parameters, layer_size(below.columns, at.g.columns))
         below = at.g

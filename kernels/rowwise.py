@@ -1,4 +1,4 @@
-"""Layers as sums of rows of whole vectors, for one sample: no tiles, no edges, and of what LLVM inlines the least.
+"""Layers as sums of rows of whole vectors, for one sample after the other: no tiles, no edges and no calls.
 
 Behind its last element a row has zeros up to a whole vector. What ends in `_one` is for layers of a single output, of
 which it computes that alone.
@@ -55,6 +55,14 @@ def _product(number, one):
 def _sum(simd, a, b, rsb, k, slices, kc):
     """Σ a[p] b[p*rsb : p*rsb + lanes] over p < k, in slices of kc, of which four are computed side by side."""
     builder = simd.builder
+
+    def add_terms(sums, starts, first, last):
+        with cgutils.for_range_slice(builder, first, last, INDEX(1)) as (p, _):
+            for part, start in zip(sums, starts, strict=True):
+                at = builder.add(start, p)
+                row = simd.load(builder.gep(b, [builder.mul(at, rsb)]))
+                part.set(fma(simd.splat(builder.load(builder.gep(a, [at]))), row, part.get()))
+
     total = simd.variable()
     total.set(simd.constant(-0.0))  # which added changes nothing
     done = INDEX(0)
@@ -64,14 +72,6 @@ def _sum(simd, a, b, rsb, k, slices, kc):
             # Opaque, as below, or LLVM would compute many addresses beforehand, of groups that most sums do not have.
             starts = [simd.opaque(builder.mul(builder.add(number, INDEX(t)), kc)) for t in range(at_once)]
             sums = [simd.variable() for _ in starts]
-
-            def add_terms(sums, starts, first, last):
-                with cgutils.for_range_slice(builder, first, last, INDEX(1)) as (p, _):
-                    for part, start in zip(sums, starts, strict=True):
-                        at = builder.add(start, p)
-                        row = simd.load(builder.gep(b, [builder.mul(at, rsb)]))
-                        part.set(fma(simd.splat(builder.load(builder.gep(a, [at]))), row, part.get()))
-
             for part in sums:
                 part.set(simd.constant(0))
             left = builder.sub(k, starts[-1])

@@ -77,8 +77,8 @@ def task_address(typingctx, function, arguments):
 def outlined(function):
     """Compile `function` once for all kernels that call it, with arguments by position; for Python it stays as it is.
 
-    For what is long and not called all the time, as a `helper` is, which becomes part of its callers: a call by address
-    takes some 5 ns more.
+    For what is long and not called all the time, as a `helper` is, which becomes part of its callers: with the helpers
+    of a step outlined too, one of 784-30-10 by 1 takes 1.05 times as long.
     """
     function.dispatcher = dispatcher = internal(function)
 

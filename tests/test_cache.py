@@ -101,6 +101,8 @@ def test_an_edited_kernel_is_not_run_stale_through_the_files_that_import_it(site
     after, compiled = run(site, "f4")
     assert compiled > 0
     assert after != before
+    source.write_text(text)
+    assert run(site, "f4")[0] == before
 
 
 def test_damaged_files_are_compiled_again(site):

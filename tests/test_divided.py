@@ -29,6 +29,18 @@ def train(net, X, Y, order, batch, workspace, threads, before=None):
     return *result, parameters
 
 
+def counted(monkeypatch, program):
+    """A list of the calls of entry.`program` from now on."""
+    calls, function = [], getattr(entry, program)
+
+    def counting(*arguments):
+        calls.append(arguments)
+        return function(*arguments)
+
+    monkeypatch.setattr(entry, program, counting)
+    return calls
+
+
 def in_turn(net, X, Y, order, batch):
     """The same by the program that divides nothing."""
     parameters, sizes = net.parameters.copy(), np.array(net.sizes)
@@ -124,14 +136,7 @@ def test_a_loss_that_overflows_stops_before_its_step(rng):
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one thread has nothing to divide")
 def test_fit_divides(monkeypatch, dtype, rng):
-    calls = []
-
-    def counted(*arguments):
-        calls.append(arguments)
-        return train_divided(*arguments)
-
-    train_divided = entry.train_divided
-    monkeypatch.setattr(entry, "train_divided", counted)
+    calls = counted(monkeypatch, "train_divided")
     sizes, batch = CASES[0]
     net, X, Y = case(sizes, RUN * batch, dtype, rng)
     serial = net.copy()

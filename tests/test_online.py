@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_divided import case, in_turn
+from test_divided import case, counted, in_turn
 
 from fastmlp import Network
 from fastmlp.kernels import entry
@@ -99,14 +99,7 @@ def test_an_infinite_input_that_changes_no_output_is_noticed(dtype, rng):
 
 @pytest.mark.parametrize(("sizes", "batch"), CASES[:5])
 def test_fit_trains_online(sizes, batch, monkeypatch, dtype, rng):
-    calls = []
-
-    def counted(*arguments):
-        calls.append(arguments)
-        return train_online(*arguments)
-
-    train_online = entry.train_online
-    monkeypatch.setattr(entry, "train_online", counted)
+    calls = counted(monkeypatch, "train_online")
     net, X, Y = case(sizes, 10 * batch, dtype, rng)
     other = net.copy()
     history = net.fit(X, Y, epochs=2, batch_size=batch, learning_rate=0.5)
