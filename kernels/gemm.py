@@ -129,7 +129,7 @@ def compute(arguments, memory, _):
     mr, nr, _ = tile_shape(c)
     k = a.columns
     packed = c.columns >= A_COLUMNS * nr and a.column_stride != 1 and k > 1
-    block_rows, largest = c.rows, A_PACKED if packed or fetched_ahead(a) else A_BLOCK
+    block_rows, largest = c.rows, A_PACKED if packed or has_long_rows(a) else A_BLOCK
     if c.rows * k > largest:
         block_rows = max(1, largest // (mr * k)) * mr
     scratch = panels
@@ -149,8 +149,8 @@ def compute(arguments, memory, _):
 
 
 @jit(inline=True)
-def fetched_ahead(a):
-    """Whether the rows of A for the next tile may be fetched while this one is computed."""
+def has_long_rows(a):
+    """Whether the rows of A for the next tile can be fetched, by us or by the processor, while this one is computed."""
     return a.column_stride == 1 and a.columns >= PREFETCH
 
 
@@ -184,7 +184,7 @@ def compute_tiles(arguments, task, worker):
     expected = 0
     if k >= PREFETCH and c.rows * c.columns > L1:
         expected = EXPECT_C + EXPECT_E if epilogue == SIGMOID_DELTA else EXPECT_C
-    rows_of_a = EXPECT_A if fetched_ahead(a) and c.rows * k > 4 * L1 else 0
+    rows_of_a = EXPECT_A if nr > two and has_long_rows(a) and c.rows * k > 4 * L1 else 0
     of_outer = k == 1 and epilogue in (STORE, SGD) and c.column_stride == 1
     group = sums_tiles(k) if c.column_stride == 1 and e.column_stride == 1 else 1
     width = two if c.columns <= two else nr

@@ -13,7 +13,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .blocking import CACHE_LINE, HOST, MR
+from .blocking import CACHE_LINE, HOST, MR, UNROLLED
 from .simd import BYTE, INDEX, Simd, fma
 
 EXPECT_C, EXPECT_E, EXPECT_A = 1, 2, 4  # sums of which say what is fetched
@@ -169,22 +169,35 @@ class Accumulate(Emitter):
             total.set(simd.constant(0))
         a_p = cgutils.alloca_once_value(builder, a)
         b_p = cgutils.alloca_once_value(builder, self.b)
-        with self.expecting(i, offsets, vectors, a_p) as terms, cgutils.for_range(builder, terms):
-            # Opaque, or LLVM would compute each row's address from the one before, with an instruction for each.
-            x_p, b_row = simd.opaque(builder.load(a_p)), builder.load(b_p)
-            columns = [simd.load(self.at(b_row, vector.offset), vector.mask) for vector in vectors]
-            for t, offset in enumerate(offsets):
-                x = simd.splat(builder.load(self.at_byte(x_p, offset)))
-                for j, column in enumerate(columns):
-                    total, _ = totals[t * len(vectors) + j]
-                    total.set(fma(x, column, total.get()))
-            builder.store(self.at(x_p, self.csa), a_p)
-            builder.store(self.at(b_row, self.rsb), b_p)
+        with self.expecting(i, offsets, vectors, a_p) as terms:
+            if len(vectors) == HOST.vectors and rows == HOST.row_bodies(len(vectors))[0]:
+                turns = builder.udiv(terms, INDEX(UNROLLED))
+                self.emit_terms(turns, UNROLLED, totals, a_p, b_p, offsets, vectors)
+                terms = builder.sub(terms, builder.mul(turns, INDEX(UNROLLED)))
+            self.emit_terms(terms, 1, totals, a_p, b_p, offsets, vectors)
         with builder.if_then(self.more):
             for total, at in totals:
                 total.set(simd.load(at) + total.get())
         for total, at in totals:
             simd.store(total.get(), at)
+
+    def emit_terms(self, turns, at_once, totals, a_p, b_p, offsets, vectors):
+        """A loop that adds so many terms to each sum in every turn."""
+        simd, builder = self.simd, self.builder
+        with cgutils.for_range(builder, turns):
+            a, b = builder.load(a_p), builder.load(b_p)
+            for _ in range(at_once):
+                # Opaque, or LLVM would compute each row's address from the one before, with an instruction for each.
+                a = simd.opaque(a)
+                columns = [simd.load(self.at(b, vector.offset), vector.mask) for vector in vectors]
+                for t, offset in enumerate(offsets):
+                    x = simd.splat(builder.load(self.at_byte(a, offset)))
+                    for j, column in enumerate(columns):
+                        total, _ = totals[t * len(vectors) + j]
+                        total.set(fma(x, column, total.get()))
+                a, b = self.at(a, self.csa), self.at(b, self.rsb)
+            builder.store(a, a_p)
+            builder.store(b, b_p)
 
     @contextmanager
     def expecting(self, i, offsets, vectors, a_p):
