@@ -44,6 +44,9 @@ CACHE_LINE = 64  # bytes
 # Blocks of a product, in elements; measured on AVX-512 in float32.
 KC = 1024  # of k: a panel of B, 256 KB, stays in the second cache; a step of 1024x4 takes 4 % longer with 128 or 256
 MC = 10  # tiles of rows that a slice of k goes through before the next, where there are several
+# Bytes of sums that are there together, else: of 2 tiles on AVX-512, of 8 on AVX2, where with 2 a step of 2-32-32-1
+# takes 1.1 times as long, and one of 17-64-64-6 or 64-64-10 1.03.
+SUMS = 6144
 # Tiles of rows of a column times a row that are computed at once, without sums in memory; in between the next minibatch
 # is fetched: a step of 784-30-10 by 1 takes 1.09 times as long with all of them at once.
 OUTER = 8
@@ -115,6 +118,11 @@ class Host:
     def vectors(self):
         """NV, vectors in a panel."""
         return 4 if self.registers >= 32 else 2
+
+    @property
+    def group(self):
+        """Tiles one below the other whose sums are there together."""
+        return max(2, SUMS // (MR * self.vectors * self.vector_bytes))
 
     def row_bodies(self, vectors):
         """Rows that a tile of so many vectors is unrolled for, most first.

@@ -37,6 +37,8 @@ from .panel import copy, copy_any
 from .parallel import KEPT, WORKER, Crew, crew_of, lead, read, share, tasks_for, worth_sharing, write
 from .tasks import ONE, address, call_task, outlined, reference, task_address
 
+GROUP = HOST.group
+
 
 def panels_size(m, n, k, itemsize, threads=1):
     """Elements of the vector `panels` for products (m, k) by (k, n), or the other way round."""
@@ -62,7 +64,7 @@ def worker_size(k, mr, width):
 @helper
 def sums_tiles(k):
     """Tiles one below the other whose sums are there together."""
-    return MC if k > KC else 2
+    return MC if k > KC else GROUP
 
 
 @jit
