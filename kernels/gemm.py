@@ -32,7 +32,7 @@ from .blocking import (
 from .compiling import helper, implements, internal, jit
 from .epilogue import SGD, SIGMOID_DELTA, STORE, finish, finish_outer, finish_row
 from .matrix import Matrix, advance, block, matrix, pointer, row_major, rows, scalar, transposed
-from .microkernel import EXPECT_A, EXPECT_C, EXPECT_E, accumulate, add_rows
+from .microkernel import EXPECT_A, EXPECT_C, EXPECT_E, accumulate, add_rows, multiply_row
 from .panel import copy, copy_any
 from .parallel import KEPT, WORKER, Crew, crew_of, lead, read, share, tasks_for, worth_sharing, write
 from .tasks import ONE, address, call_task, outlined, reference, task_address
@@ -91,6 +91,9 @@ def fused_product(epilogue, c, e, a, b, scale, kc, panels, team):
 def _fused_product(epilogue, c, e, a, b, scale, kc, panels, team):
     def by_crew(epilogue, c, e, a, b, scale, kc, panels, team):
         c, e, a, b = oriented(c, e, a, b)
+        if c.rows == 1 and b.column_stride == 1 and not worth_sharing(c.columns * a.columns, team.grain):
+            row_product(epilogue, c, e, a, b, scale, kc, panels)
+            return
         arguments = reference((epilogue, c, e, a, MR * a.row_stride, b, scale, panels, ONE, team, kc))
         function = task_address(compute_tiles, arguments)
         if not is_one_task(c, a.columns, team):
@@ -276,9 +279,27 @@ def finish_block(epilogue, c, e, sums, scale, staged):
 
 
 @outlined
+def row_product(epilogue, c, e, a, b, scale, kc, panels):
+    """`fused_product` for a C of one row and rows of B in memory, by one thread."""
+    _, nr, two = tile_shape(c)
+    slices = max(1, (a.columns + kc - 1) // kc)
+    staged = advance(panels, 2 * two)
+    j = 0
+    while j < c.columns:
+        n = columns_at_once(c.columns - j, 2 * two, two)
+        multiply_row(panels, a.data, a.column_stride, advance(b.data, j), b.row_stride, n, a.columns, slices, kc)
+        sums, end = panels, j + n
+        while j < end:
+            n = columns_at_once(end - j, nr, two)
+            finish_block(epilogue, block(c, 0, j, 1, n), block(e, 0, j, 1, n), sums, scale, staged)
+            sums, j = advance(sums, n), j + n
+
+
+@outlined
 def fused_sum(epilogue, c, b, scale, panels, team):
     """C = epilogue(sum of the rows of B), for a C of one row: the bits of a product by a row of ones."""
-    if b.column_stride == 1 and c.column_stride == 1 and not worth_sharing(b.rows * b.columns, team.grain):
+    near = b.column_stride == 1 and c.column_stride == 1 and b.rows <= KC
+    if near and not worth_sharing(b.rows * b.columns, team.grain):
         _, nr, two = tile_shape(c)
         j = 0
         while j < c.columns:

@@ -17,6 +17,7 @@ from .blocking import CACHE_LINE, HOST, MR, UNROLLED
 from .simd import BYTE, INDEX, Simd, fma
 
 EXPECT_C, EXPECT_E, EXPECT_A = 1, 2, 4  # sums of which say what is fetched
+SIDE_BY_SIDE = 8  # sums of a single row: two a cycle, of 4 cycles each
 TURNS = 4  # in which a tile's rows of C and E are fetched; those of A in as many as they have cache lines
 
 
@@ -52,6 +53,23 @@ def add_rows(typingctx, sums, b, rsb, n, k):
     return signature, codegen
 
 
+@intrinsic
+def multiply_row(typingctx, sums, a, csa, b, rsb, n, k, slices, kc):
+    """sums = A·B for an A of one row, as `accumulate` leaves them for n of up to 2 vectors.
+
+    n may be more than 3 vectors and up to 4 on any host, and `sums` then as long as n. The sum over k terms is in so
+    many slices of kc, of which the last may be shorter.
+    """
+    index = types.intp
+    signature = types.void(sums, sums, index, sums, index, index, index, index, index)
+
+    def codegen(context, builder, signature, args):
+        MultiplyRow(Simd.of_host(builder, sums.dtype), *args).emit()
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
 class Columns(NamedTuple):
     """A vector of the panel's columns: where it begins, and which of its lanes are used, None for all."""
 
@@ -69,13 +87,13 @@ class Emitter:
     def __init__(self, simd, n):
         self.simd, self.builder, self.n = simd, simd.builder, n
 
-    def for_columns(self, emit):
+    def for_columns(self, emit, most=HOST.vectors):
         """emit(vectors) for the case that n asks for."""
         lanes = self.simd.lanes
         with self.if_else(">", self.n, 2 * lanes) as (wide, narrow):
             with wide:
-                if HOST.vectors > 2:
-                    emit(self.overlapping(HOST.vectors))
+                if most > 2:
+                    emit(self.overlapping(most))
             with narrow:
                 self.for_narrow(emit)
 
@@ -263,3 +281,62 @@ class AddRows(Emitter):
                 total.set(total.get() + self.simd.load(self.at(row, vector.offset), vector.mask))
         for j, total in enumerate(totals):
             self.simd.store(total.get(), self.at(self.sums, INDEX(j * self.simd.lanes)))
+
+
+class MultiplyRow(Emitter):
+    def __init__(self, simd, sums, a, csa, b, rsb, n, k, slices, kc):
+        super().__init__(simd, n)
+        self.sums, self.a, self.csa, self.b, self.rsb = sums, a, csa, b, rsb
+        self.k, self.slices, self.kc = k, slices, kc
+
+    def emit(self):
+        self.for_columns(self.emit_sums, 4)
+
+    def emit_sums(self, vectors):
+        columns = [(self.at(self.b, vector.offset), vector.mask) for vector in vectors]
+        totals = row_sums(self.simd, self.a, self.csa, columns, self.rsb, self.k, self.slices, self.kc)
+        for j, total in enumerate(totals):
+            self.simd.store(total, self.at(self.sums, INDEX(j * self.simd.lanes)))
+
+
+def row_sums(simd, a, csa, columns, rsb, k, slices, kc):
+    """Σ a[p*csa] b[p*rsb : p*rsb + lanes] over p < k, for every (b, mask) of `columns`, as Vectors.
+
+    The sum is in slices of kc, of which so many are computed side by side that the processor need not wait for a sum.
+    """
+    builder = simd.builder
+
+    def add_terms(sums, starts, first, last):
+        with cgutils.for_range_slice(builder, first, last, INDEX(1)) as (p, _):
+            for parts, start in zip(sums, starts, strict=True):
+                at = builder.add(start, p)
+                x = simd.splat(builder.load(builder.gep(a, [builder.mul(at, csa)])))
+                row = builder.mul(at, rsb)
+                for part, (b, mask) in zip(parts, columns, strict=True):
+                    part.set(fma(x, simd.load(builder.gep(b, [row]), mask), part.get()))
+
+    totals = [simd.variable() for _ in columns]
+    for total in totals:
+        total.set(simd.constant(-0.0))  # which added changes nothing
+    done = INDEX(0)
+    for at_once in (4, 2, 1):
+        if at_once * len(columns) > SIDE_BY_SIDE:
+            continue
+        end = builder.and_(slices, INDEX(-at_once))
+        with cgutils.for_range_slice(builder, done, end, INDEX(at_once)) as (number, _):
+            # Opaque, or LLVM would compute many addresses beforehand, of groups that most sums do not have.
+            starts = [simd.opaque(builder.mul(builder.add(number, INDEX(t)), kc)) for t in range(at_once)]
+            sums = [[simd.variable() for _ in columns] for _ in starts]
+            for parts in sums:
+                for part in parts:
+                    part.set(simd.constant(0))
+            left = builder.sub(k, starts[-1])
+            shortest = builder.select(builder.icmp_signed("<", left, kc), left, kc)  # the last may be
+            add_terms(sums, starts, INDEX(0), shortest)
+            if at_once > 1:
+                add_terms(sums[:-1], starts[:-1], shortest, kc)
+            for parts in sums:
+                for total, part in zip(totals, parts, strict=True):
+                    total.set(total.get() + part.get())
+        done = end
+    return [total.get() for total in totals]

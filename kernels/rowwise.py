@@ -11,6 +11,7 @@ from numba.extending import intrinsic
 from .activation import sigmoid_derivative
 from .epilogue import BIAS_SIGMOID, EPILOGUES, SGD, SIGMOID_DELTA
 from .loss import squared_error_gradient
+from .microkernel import row_sums
 from .simd import INDEX, Simd, fma, where
 
 
@@ -41,7 +42,7 @@ def _product(number, one):
             c, e, a, b, rsb, k, n, slices, kc = args
             simd = _simd(builder, signature, one)
             with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
-                total = _sum(simd, a, builder.gep(b, [j]), rsb, k, slices, kc)
+                [total] = row_sums(simd, a, INDEX(1), [(builder.gep(b, [j]), None)], rsb, k, slices, kc)
                 value = EPILOGUES[number].finish(total, simd.load(builder.gep(e, [j])), None, None)
                 simd.store(where(simd.first(builder.sub(n, j)), value, 0), builder.gep(c, [j]))
             return context.get_dummy_value()
@@ -50,39 +51,6 @@ def _product(number, one):
         return types.void(c, c, c, c, index, index, index, index, index), codegen
 
     return product
-
-
-def _sum(simd, a, b, rsb, k, slices, kc):
-    """Σ a[p] b[p*rsb : p*rsb + lanes] over p < k, in slices of kc, of which four are computed side by side."""
-    builder = simd.builder
-
-    def add_terms(sums, starts, first, last):
-        with cgutils.for_range_slice(builder, first, last, INDEX(1)) as (p, _):
-            for part, start in zip(sums, starts, strict=True):
-                at = builder.add(start, p)
-                row = simd.load(builder.gep(b, [builder.mul(at, rsb)]))
-                part.set(fma(simd.splat(builder.load(builder.gep(a, [at]))), row, part.get()))
-
-    total = simd.variable()
-    total.set(simd.constant(-0.0))  # which added changes nothing
-    done = INDEX(0)
-    for at_once in (4, 2, 1):
-        end = builder.and_(slices, INDEX(-at_once))
-        with cgutils.for_range_slice(builder, done, end, INDEX(at_once)) as (number, _):
-            # Opaque, as below, or LLVM would compute many addresses beforehand, of groups that most sums do not have.
-            starts = [simd.opaque(builder.mul(builder.add(number, INDEX(t)), kc)) for t in range(at_once)]
-            sums = [simd.variable() for _ in starts]
-            for part in sums:
-                part.set(simd.constant(0))
-            left = builder.sub(k, starts[-1])
-            shortest = builder.select(builder.icmp_signed("<", left, kc), left, kc)  # the last may be
-            add_terms(sums, starts, INDEX(0), shortest)
-            if at_once > 1:
-                add_terms(sums[:-1], starts[:-1], shortest, kc)
-            for part in sums:
-                total.set(total.get() + part.get())
-        done = end
-    return total.get()
 
 
 def _output_delta(one):

@@ -5,11 +5,12 @@ import os
 import subprocess
 import sys
 
+import harness
 import numba
 import numpy as np
 import pytest
 
-from fastmlp import Network
+from fastmlp import Network, kernels
 from fastmlp.kernels import blocking
 
 TRAIN = """
@@ -81,6 +82,18 @@ def test_a_prediction_depends_on_its_own_sample_alone(n_in, dtype, rng):
     for i in (0, 1, 11, 12, 255, 256, 299):
         np.testing.assert_array_equal(net.predict(X[i : i + 1])[0], g[i])
     np.testing.assert_array_equal(net.predict(X[::-3]), g[::-3])
+
+
+def test_the_sums_for_the_biases_depend_on_no_team(dtype, rng):
+    """Of more samples than a slice of a sum has, by teams that share them and by one for which they are too few."""
+    x, delta = rng.random((1500, 1)).astype(dtype), rng.normal(0, 1, (1500, 400)).astype(dtype)
+    sums = []
+    for team in (kernels.SERIAL, harness.EAGER, kernels.Team(1, blocking.GRAIN["workqueue"])):
+        W, b = np.zeros((400, 1), dtype), np.zeros(400, dtype)
+        harness.layer_update(W, b, delta, x, 1.0, team)
+        sums.append(b)
+    np.testing.assert_array_equal(sums[0], sums[1])
+    np.testing.assert_array_equal(sums[0], sums[2])
 
 
 def test_the_threads_of_numba_are_left_as_they_were(rng):
