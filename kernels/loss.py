@@ -98,33 +98,39 @@ def _mse_output_delta(typingctx, sums, delta, rsd, g, rsg, y, rsy, scale, m, n):
 
     def codegen(context, builder, signature, args):
         sums, delta, rsd, g, rsg, y, rsy, scale, m, n = args
-        simd = Simd.of_host(builder, signature.args[1].dtype)
-        wide = Simd.of_host(builder, types.float64)
-        part = Simd(builder, simd.dtype, wide.lanes)
-        lanes = INDEX(simd.lanes)
-        scale = simd.splat(scale)
-        outputs = [wide.variable() for _ in range(0, simd.lanes, wide.lanes)]
-        with cgutils.for_range_slice(builder, INDEX(0), n, lanes) as (j, _):
-            mask = simd.first(builder.sub(n, j))
-            for output in outputs:
-                output.set(wide.constant(0))
-            with cgutils.for_range(builder, m) as loop:
+        dtype = signature.args[1].dtype
 
-                def at(pointer, stride, i=loop.index, j=j):
-                    return builder.gep(pointer, [builder.add(builder.mul(i, stride), j)])
+        def emit(simd, wide):
+            """By vectors of these lanes: the sums of one are in several of `wide`."""
+            part, factor = Simd(builder, simd.dtype, wide.lanes), simd.splat(scale)
+            outputs = [wide.variable() for _ in range(0, simd.lanes, wide.lanes)]
+            with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
+                mask = simd.first(builder.sub(n, j)) if simd.lanes > 1 else None
+                for output in outputs:
+                    output.set(wide.constant(0))
+                with cgutils.for_range(builder, m) as loop:
 
-                later = builder.add(loop.index, INDEX(ROWS_AHEAD))
-                simd.prefetch(at(g, rsg, later), written=False)
-                simd.prefetch(at(y, rsy, later), written=False)
-                simd.prefetch(at(delta, rsd, later), written=True)
-                g_row, y_row = simd.load(at(g, rsg), mask), simd.load(at(y, rsy), mask)
-                for output, g_part, y_part in zip(outputs, split(g_row, part), split(y_row, part), strict=True):
-                    error = squared_error(part.widened(g_part, wide), part.widened(y_part, wide))
-                    output.set(output.get() + error)
-                grad_g = squared_error_gradient(g_row, y_row, scale)
-                simd.store(grad_g * sigmoid_derivative(g_row), at(delta, rsd), mask)
-            for p, output in enumerate(outputs):
-                wide.store(output.get(), builder.gep(sums, [builder.add(j, INDEX(p * wide.lanes))]))
+                    def at(pointer, stride, i=loop.index, j=j):
+                        return builder.gep(pointer, [builder.add(builder.mul(i, stride), j)])
+
+                    later = builder.add(loop.index, INDEX(ROWS_AHEAD))
+                    simd.prefetch(at(g, rsg, later), written=False)
+                    simd.prefetch(at(y, rsy, later), written=False)
+                    simd.prefetch(at(delta, rsd, later), written=True)
+                    g_row, y_row = simd.load(at(g, rsg), mask), simd.load(at(y, rsy), mask)
+                    for output, g_part, y_part in zip(outputs, split(g_row, part), split(y_row, part), strict=True):
+                        error = squared_error(part.widened(g_part, wide), part.widened(y_part, wide))
+                        output.set(output.get() + error)
+                    grad_g = squared_error_gradient(g_row, y_row, factor)
+                    simd.store(grad_g * sigmoid_derivative(g_row), at(delta, rsd), mask)
+                for p, output in enumerate(outputs):
+                    wide.store(output.get(), builder.gep(sums, [builder.add(j, INDEX(p * wide.lanes))]))
+
+        with builder.if_else(builder.icmp_signed("==", n, INDEX(1))) as (one, several):
+            with one:  # without masks
+                emit(Simd(builder, dtype, 1), Simd(builder, types.float64, 1))
+            with several:
+                emit(Simd.of_host(builder, dtype), Simd.of_host(builder, types.float64))
         return context.get_dummy_value()
 
     return signature, codegen

@@ -86,7 +86,16 @@ def _gather(typingctx, target, rst, source, rss, order, m, n):
             of, to = builder.mul(number, rss), builder.mul(i, rst)
             return builder.gep(source, [of]), builder.gep(target, [to])
 
-        return Rows(Simd.of_host(builder, signature.args[0].dtype), m, n, row).finite(move=True)
+        def gathered(simd):
+            return Rows(simd, m, n, row).finite(move=True)
+
+        dtype, finite = signature.args[0].dtype, cgutils.alloca_once(builder, cgutils.bool_t)
+        with builder.if_else(builder.icmp_signed("<=", n, INDEX(2))) as (few, many):
+            with few:  # element by element: on AVX2, to store under a mask takes some 15 cycles
+                builder.store(gathered(Simd(builder, dtype, 1)), finite)
+            with many:
+                builder.store(gathered(Simd.of_host(builder, dtype)), finite)
+        return builder.load(finite)
 
     return signature, codegen
 
