@@ -17,7 +17,7 @@ IN_ORDER = np.empty(0, np.int64)
 SHUFFLED_AT_ONCE = 1 << 14  # samples: random numbers for so many stay in a near cache
 CALL_SECONDS = 0.05  # Ctrl-C and the progress bar wait for the end of a compiled call
 CHECK_SECONDS = 0.5  # from one look at the parameters, and copy of them, to the next: 2 % of a step of 1024x4
-FIRST_CALL_WORK = 2e7  # multiply-adds: a few ms on any machine, to measure the pace of
+FIRST_CALL_WORK = 1e8  # multiply-adds: at most some 50 ms on any machine, to measure the pace of
 
 
 def shuffled(samples, rng):
@@ -27,6 +27,14 @@ def shuffled(samples, rng):
         end = min(samples, start + SHUFFLED_AT_ONCE)
         shuffle(order, start, end, rng.random(out=uniform[: end - start]))
     return order
+
+
+@functools.lru_cache
+def program_for(sizes, batch_size, samples, threads):
+    """The name in `entry` of what trains such a network on samples in an order, and is the quickest."""
+    if is_divided(sizes, batch_size, samples, threads):
+        return "train_divided"
+    return "train_online" if is_online(sizes, batch_size) else "train_in_turn"
 
 
 class Trainer:
@@ -48,13 +56,6 @@ class Trainer:
         self.next_check = 0.0  # the time from which on they are to be
         self.all_seen = False  # by the kernels, and finite: until then nothing may be changed for good
         self.minibatches = max(1, int(FIRST_CALL_WORK / (3 * batch_size * parameters.size)))
-
-    @functools.cached_property
-    def program(self):
-        """What trains on samples in an `order`, and is the quickest."""
-        if is_divided(self.widths, self.batch_size, self.samples, self.team[0]):
-            return entry.train_divided
-        return entry.train_online if is_online(self.widths, self.batch_size) else entry.train_in_turn
 
     def epoch(self, order, bar):
         """Train on all samples in `order`; their mean loss."""
@@ -110,8 +111,10 @@ class Trainer:
                 )
 
     def _call(self, keep, check, first, last, order, loss):
-        train = self.program if order.size > 0 else entry.train_in_turn
-        return train(
+        program = "train_in_turn"
+        if order.size > 0:
+            program = program_for(tuple(self.widths), self.batch_size, self.samples, self.team[0])
+        return getattr(entry, program)(
             self.before,
             keep,
             check,

@@ -104,7 +104,7 @@ def test_fit_trains_online(sizes, batch, monkeypatch, dtype, rng):
     other = net.copy()
     history = net.fit(X, Y, epochs=2, batch_size=batch, learning_rate=0.5)
     assert calls
-    monkeypatch.setattr("fastmlp._training.is_online", lambda *_: False)
+    monkeypatch.setattr("fastmlp._training.program_for", lambda *_: "train_in_turn")
     calls.clear()
     assert other.fit(X, Y, epochs=2, batch_size=batch, learning_rate=0.5).loss == history.loss
     assert not calls
