@@ -5,6 +5,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .blocking import COPIED_AHEAD, GATHERED_AHEAD, HOST
 from .matrix import get, put
 from .simd import INDEX, Simd, fma, transposed
 from .tasks import outlined
@@ -87,7 +88,7 @@ def _gather(typingctx, target, rst, source, rss, order, m, n):
             return builder.gep(source, [of]), builder.gep(target, [to])
 
         def gathered(simd):
-            return Rows(simd, m, n, row).finite(move=True)
+            return Rows(simd, m, n, row, GATHERED_AHEAD).finite(move=True)
 
         dtype, finite = signature.args[0].dtype, cgutils.alloca_once(builder, cgutils.bool_t)
         with builder.if_else(builder.icmp_signed("<=", n, INDEX(2))) as (few, many):
@@ -104,11 +105,12 @@ class Rows:
     """Code that goes through m rows of n elements, vector by vector, row(i) = (source, target).
 
     It is one loop, without calls and almost without branches: the processor then reads far enough ahead to wait for
-    many rows at once, which lie anywhere in memory.
+    many rows at once, which lie anywhere in memory. Of wide rows those that come so many rows `ahead` are fetched.
     """
 
-    def __init__(self, simd, m, n, row):
+    def __init__(self, simd, m, n, row, ahead=0):
         self.simd, self.builder, self.m, self.n, self.row = simd, simd.builder, m, n, row
+        self.ahead = ahead
 
     def copy(self):
         """Copy every row from its source to its target."""
@@ -142,13 +144,25 @@ class Rows:
                 last = builder.sub(self.n, lanes)
                 with cgutils.for_range(builder, self.m) as loop:
                     source, target = self.row(loop.index)
+                    fetch = self.fetching(loop.index)
                     with cgutils.for_range_slice(builder, INDEX(0), last, lanes) as (j, _):
+                        fetch(j)
                         vector(source, target, j)
+                    fetch(last)
                     vector(source, target, last)
             with narrow:
                 mask = self.simd.first(self.n)
                 with cgutils.for_range(builder, self.m) as loop:
                     vector(*self.row(loop.index), INDEX(0), mask)
+
+    def fetching(self, i):
+        """A function that begins to fetch what is in column j of the row that comes after row i."""
+        if not self.ahead:
+            return lambda j: None
+        builder = self.builder
+        later, end = builder.add(i, INDEX(self.ahead)), builder.sub(self.m, INDEX(1))
+        source, _ = self.row(builder.select(builder.icmp_signed("<", later, end), later, end))
+        return lambda j: self.simd.prefetch(builder.gep(source, [j]), written=False)
 
 
 @intrinsic
@@ -162,7 +176,8 @@ def copy_rows(typingctx, target, rst, source, rss, m, n):
         def row(i):
             return builder.gep(source, [builder.mul(i, rss)]), builder.gep(target, [builder.mul(i, rst)])
 
-        Rows(Simd.of_host(builder, signature.args[0].dtype), m, n, row).copy()
+        ahead = COPIED_AHEAD if HOST.vectors == 2 else 0
+        Rows(Simd.of_host(builder, signature.args[0].dtype), m, n, row, ahead).copy()
         return context.get_dummy_value()
 
     return signature, codegen
