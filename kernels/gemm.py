@@ -5,9 +5,8 @@ slices are added in order. So its bits depend on nothing but its own row of A an
 fall, who computes them, or how many other rows there are.
 
 C is computed in panels of NR columns, from its top to its bottom. Where rows of B lie far apart, or are not rows in
-memory, a panel of B is copied before it is used. Where there are many panels, so is A, once for all of them, unless its
-columns are adjacent: then its rows are fetched a tile ahead. So each tile reads what is adjacent, and most of it from a
-near cache.
+memory, a panel of B is copied before it is used. Where there are many panels, so is a large A, once for all of them,
+unless its columns are adjacent: then its rows are fetched a tile ahead. So each tile reads what is adjacent or near.
 """
 
 from numba import types
@@ -51,8 +50,14 @@ def one_way_size(m, n, k, itemsize, threads):
         m, n = n, m
     lanes = HOST.lanes(itemsize)
     nr = HOST.vectors * lanes
-    packed = (min(m, A_PACKED // max(k, 1)) + 2 * MR) * k if n >= A_COLUMNS * nr else 0
+    packed = (min(m, A_PACKED // max(k, 1)) + 2 * MR) * k if is_packed(m, n, k, nr) else 0
     return -(-packed // nr) * nr + threads * worker_size(k, MR, 2 * lanes if n <= 2 * lanes else nr)
+
+
+@helper
+def is_packed(m, n, k, nr):
+    """Whether A is copied, if its columns are not adjacent: many panels read it, and it is more than the first cache."""
+    return n >= A_COLUMNS * nr and m * k > L1
 
 
 @helper
@@ -121,7 +126,7 @@ def is_one_task(c, k, crew):
     """Whether a product is neither shared nor cut into blocks, nor A copied."""
     _, nr, _ = tile_shape(c)
     alone = crew.memory == 0 or not worth_sharing(c.rows * c.columns * k, crew.grain)
-    return alone and c.rows * k <= A_BLOCK and c.columns < A_COLUMNS * nr
+    return alone and c.rows * k <= A_BLOCK and not is_packed(c.rows, c.columns, k, nr)
 
 
 @internal
@@ -133,7 +138,7 @@ def compute(arguments, memory, _):
         return
     mr, nr, _ = tile_shape(c)
     k = a.columns
-    packed = c.columns >= A_COLUMNS * nr and a.column_stride != 1 and k > 1
+    packed = is_packed(c.rows, c.columns, k, nr) and a.column_stride != 1 and k > 1
     block_rows, largest = c.rows, A_PACKED if packed or has_long_rows(a) else A_BLOCK
     if c.rows * k > largest:
         block_rows = max(1, largest // (mr * k)) * mr

@@ -5,9 +5,9 @@ slices it is cut depends on the layer alone: so the bits do not depend on who co
 """
 
 from .ahead import NOTHING
-from .blocking import A_COLUMNS, DIVIDED, HOST, KC, MOST_SLICES, MR, RUN, SLICE, SLICED_WEIGHTS
+from .blocking import DIVIDED, HOST, KC, MOST_SLICES, MR, RUN, SLICE, SLICED_WEIGHTS
 from .compiling import helper
-from .gemm import worker_size
+from .gemm import is_packed, worker_size
 from .matrix import padded, row_stride
 
 
@@ -63,6 +63,6 @@ def part_size(n_in, n_out, batch, parts, itemsize, nr, two):
     """Elements for a part: what is expected, its columns of x, and panels for its products."""
     length = slice_length(n_in, n_out)
     columns = slices_of(n_in, n_out) // parts * length
-    packed = (columns + 2 * MR) * batch if n_out >= A_COLUMNS * nr else 0
+    packed = (columns + 2 * MR) * batch if is_packed(columns, n_out, batch, nr) else 0
     panels = padded(packed + nr) + padded(worker_size(max(length, batch), MR, two if n_out <= two else nr))
     return len(NOTHING) * 8 // itemsize + padded(batch * row_stride(columns, itemsize)) + panels
