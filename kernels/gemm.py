@@ -56,7 +56,7 @@ def one_way_size(m, n, k, itemsize, threads):
 
 @helper
 def is_packed(m, n, k, nr):
-    """Whether A is copied, if its columns are not adjacent: many panels read it, and it is more than the first cache."""
+    """Whether A is copied, if its columns are not adjacent: many panels read it, and it is more than a first cache."""
     return n >= A_COLUMNS * nr and m * k > L1
 
 

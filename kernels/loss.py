@@ -100,12 +100,16 @@ def _mse_output_delta(typingctx, sums, delta, rsd, g, rsg, y, rsy, scale, m, n):
         sums, delta, rsd, g, rsg, y, rsy, scale, m, n = args
         dtype = signature.args[1].dtype
 
-        def emit(simd, wide):
-            """By vectors of these lanes: the sums of one are in several of `wide`."""
+        def minimum(x, y):
+            return builder.select(builder.icmp_signed("<", x, y), x, y)
+
+        def emit(simd, wide, masked=False):
+            """By vectors of these lanes, the sums of one in several of `wide`; the last two may share columns."""
             part, factor = Simd(builder, simd.dtype, wide.lanes), simd.splat(scale)
             outputs = [wide.variable() for _ in range(0, simd.lanes, wide.lanes)]
-            with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
-                mask = simd.first(builder.sub(n, j)) if simd.lanes > 1 else None
+            lanes, mask = INDEX(simd.lanes), simd.first(n) if masked else None
+            with cgutils.for_range_slice(builder, INDEX(0), n, lanes) as (start, _):
+                j = start if masked else minimum(start, builder.sub(n, lanes))
                 for output in outputs:
                     output.set(wide.constant(0))
                 with cgutils.for_range(builder, m) as loop:
@@ -126,11 +130,15 @@ def _mse_output_delta(typingctx, sums, delta, rsd, g, rsg, y, rsy, scale, m, n):
                 for p, output in enumerate(outputs):
                     wide.store(output.get(), builder.gep(sums, [builder.add(j, INDEX(p * wide.lanes))]))
 
-        with builder.if_else(builder.icmp_signed("==", n, INDEX(1))) as (one, several):
-            with one:  # without masks
-                emit(Simd(builder, dtype, 1), Simd(builder, types.float64, 1))
+        simd, wide = Simd.of_host(builder, dtype), Simd.of_host(builder, types.float64)
+        with builder.if_else(builder.icmp_signed("<", n, INDEX(simd.lanes))) as (narrow, several):
+            with narrow, builder.if_else(builder.icmp_signed("==", n, INDEX(1))) as (one, few):
+                with one:  # without a mask
+                    emit(Simd(builder, dtype, 1), Simd(builder, types.float64, 1))
+                with few:
+                    emit(simd, wide, masked=True)
             with several:
-                emit(Simd.of_host(builder, dtype), Simd.of_host(builder, types.float64))
+                emit(simd, wide)
         return context.get_dummy_value()
 
     return signature, codegen
