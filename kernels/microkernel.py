@@ -17,7 +17,7 @@ from .blocking import CACHE_LINE, HOST, MR, UNROLLED
 from .simd import BYTE, INDEX, Simd, fma
 
 EXPECT_C, EXPECT_E, EXPECT_A = 1, 2, 4  # sums of which say what is fetched
-SIDE_BY_SIDE = 8  # sums of a single row: two a cycle, of 4 cycles each
+SIDE_BY_SIDE = 8  # sums of a single row: two terms a cycle, each of which takes 4
 TURNS = 4  # in which a tile's rows of C and E are fetched; those of A in as many as they have cache lines
 
 
@@ -294,15 +294,16 @@ class MultiplyRow(Emitter):
 
     def emit_sums(self, vectors):
         columns = [(self.at(self.b, vector.offset), vector.mask) for vector in vectors]
-        totals = row_sums(self.simd, self.a, self.csa, columns, self.rsb, self.k, self.slices, self.kc)
+        at_once = min(4, SIDE_BY_SIDE // len(columns)), 1
+        totals = row_sums(self.simd, self.a, self.csa, columns, self.rsb, self.k, self.slices, self.kc, at_once)
         for j, total in enumerate(totals):
             self.simd.store(total, self.at(self.sums, INDEX(j * self.simd.lanes)))
 
 
-def row_sums(simd, a, csa, columns, rsb, k, slices, kc):
+def row_sums(simd, a, csa, columns, rsb, k, slices, kc, at_once):
     """Σ a[p*csa] b[p*rsb : p*rsb + lanes] over p < k, for every (b, mask) of `columns`, as Vectors.
 
-    The sum is in slices of kc, of which so many are computed side by side that the processor need not wait for a sum.
+    The sum is in slices of kc, so many `at_once`, falling numbers that end with 1: else each term waits for the last.
     """
     builder = simd.builder
 
@@ -319,13 +320,11 @@ def row_sums(simd, a, csa, columns, rsb, k, slices, kc):
     for total in totals:
         total.set(simd.constant(-0.0))  # which added changes nothing
     done = INDEX(0)
-    for at_once in (4, 2, 1):
-        if at_once * len(columns) > SIDE_BY_SIDE:
-            continue
-        end = builder.and_(slices, INDEX(-at_once))
-        with cgutils.for_range_slice(builder, done, end, INDEX(at_once)) as (number, _):
+    for group in at_once:
+        end = builder.and_(slices, INDEX(-group))
+        with cgutils.for_range_slice(builder, done, end, INDEX(group)) as (number, _):
             # Opaque, or LLVM would compute many addresses beforehand, of groups that most sums do not have.
-            starts = [simd.opaque(builder.mul(builder.add(number, INDEX(t)), kc)) for t in range(at_once)]
+            starts = [simd.opaque(builder.mul(builder.add(number, INDEX(t)), kc)) for t in range(group)]
             sums = [[simd.variable() for _ in columns] for _ in starts]
             for parts in sums:
                 for part in parts:
@@ -333,7 +332,7 @@ def row_sums(simd, a, csa, columns, rsb, k, slices, kc):
             left = builder.sub(k, starts[-1])
             shortest = builder.select(builder.icmp_signed("<", left, kc), left, kc)  # the last may be
             add_terms(sums, starts, INDEX(0), shortest)
-            if at_once > 1:
+            if group > 1:
                 add_terms(sums[:-1], starts[:-1], shortest, kc)
             for parts in sums:
                 for total, part in zip(totals, parts, strict=True):

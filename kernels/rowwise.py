@@ -42,7 +42,7 @@ def _product(number, one):
             c, e, a, b, rsb, k, n, slices, kc = args
             simd = _simd(builder, signature, one)
             with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
-                [total] = row_sums(simd, a, INDEX(1), [(builder.gep(b, [j]), None)], rsb, k, slices, kc)
+                [total] = row_sums(simd, a, INDEX(1), [(builder.gep(b, [j]), None)], rsb, k, slices, kc, (4, 2, 1))
                 value = EPILOGUES[number].finish(total, simd.load(builder.gep(e, [j])), None, None)
                 simd.store(where(simd.first(builder.sub(n, j)), value, 0), builder.gep(c, [j]))
             return context.get_dummy_value()
