@@ -9,6 +9,8 @@ import numpy as np
 from conftest import hard_extents
 from harness import EAGER, SERIAL, layer_delta, layer_forward, layer_update, panels_for, product
 
+from fastmlp import kernels
+
 PAGE = mmap.PAGESIZE
 PROT_NONE = 0
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -64,7 +66,29 @@ def main(dtype):
         layer_update(W, bias[0], delta, x, 0.1, team, panels)
 
 
+def networks(dtype):
+    """Steps and predictions of few samples, with layers of many inputs or outputs."""
+    rng = np.random.default_rng(0)
+    stretches = [Guarded(1_000_000) for _ in range(5)]
+    for sizes, batch, at_end in itertools.product(([3, 70, 5], [40, 557, 3], [1100, 70, 1]), (1, 2), (False, True)):
+        shapes = (
+            (sum((n_in + 1) * n_out for n_in, n_out in itertools.pairwise(sizes)),),
+            (batch, sizes[0]),
+            (batch, sizes[-1]),
+            (batch, sizes[-1]),
+            (kernels.workspace_size(sizes, batch, dtype.itemsize),),
+        )
+        arrays = [
+            stretch.array(rng.random(shape).astype(dtype), at_end)
+            for stretch, shape in zip(stretches, shapes, strict=True)
+        ]
+        parameters, x, y, g, workspace = arrays
+        kernels.train_step(parameters, x, y, 0.1, np.array(sizes), workspace, SERIAL)
+        kernels.predict(g, parameters, x, batch, np.array(sizes), workspace, SERIAL)
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "touch":  # the pages do guard
         Guarded(8).array(np.zeros(1), at_end=True).ctypes.data_as(ctypes.POINTER(ctypes.c_double))[1] = 1
     main(np.dtype(sys.argv[1]))
+    networks(np.dtype(sys.argv[1]))

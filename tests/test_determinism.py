@@ -74,10 +74,11 @@ def test_products_of_a_large_network_are_shared():
     assert largest_product >= 2 * max(blocking.GRAIN["omp"], blocking.SHARE)
 
 
-@pytest.mark.parametrize("n_in", [30, 600])
-def test_a_prediction_depends_on_its_own_sample_alone(n_in, dtype, rng):
-    net = Network([n_in, 64, 33, 3], dtype=dtype, seed=0)
-    X = rng.normal(0, 1, (300, n_in)).astype(dtype)
+@pytest.mark.parametrize("sizes", [[30, 64, 33, 3], [600, 64, 33, 3], [1100, 557, 3]])
+def test_a_prediction_depends_on_its_own_sample_alone(sizes, dtype, rng):
+    """A single one goes through products of their own: of the last network, of rows that are read from end to end."""
+    net = Network(sizes, dtype=dtype, seed=0)
+    X = rng.normal(0, 1, (300, sizes[0])).astype(dtype)
     g = net.predict(X)
     for i in (0, 1, 11, 12, 255, 256, 299):
         np.testing.assert_array_equal(net.predict(X[i : i + 1])[0], g[i])
