@@ -71,7 +71,7 @@ def worker_size(k, mr, width):
 @helper
 def sums_tiles(k):
     """Tiles one below the other whose sums are there together."""
-    return MC if k > KC else GROUP
+    return max(MC, GROUP) if k > KC else GROUP
 
 
 @jit
@@ -292,21 +292,22 @@ def row_product(epilogue, c, e, a, b, scale, kc, panels):
     _, nr, two = tile_shape(c)
     k = a.columns
     slices = max(1, (k + kc - 1) // kc)
-    part, staged = advance(panels, STREAMED), advance(panels, 2 * STREAMED)
+    staged, whole = panels, advance(panels, 2 * nr)
+    part = advance(whole, STREAMED)
     j = 0
     while j < c.columns:
         n = columns_at_once(c.columns - j, 2 * two, two)
         if k * c.columns > L1 and c.columns - j > 2 * two:
             n = min(STREAMED, c.columns - j) // (two // 2) * (two // 2)
             for p in range(0, k, kc):
-                sums = part if p > 0 else panels
+                sums = part if p > 0 else whole
                 a_p, b_p = advance(a.data, p * a.column_stride), advance(b.data, p * b.row_stride + j)
                 stream_rows(sums, a_p, a.column_stride, b_p, b.row_stride, n, min(kc, k - p), False)
                 if p > 0:
-                    stream_rows(panels, reference(scalar(1, c)), 0, part, 0, n, 1, True)
+                    stream_rows(whole, reference(scalar(1, c)), 0, part, 0, n, 1, True)
         else:
-            multiply_row(panels, a.data, a.column_stride, advance(b.data, j), b.row_stride, n, k, slices, kc)
-        sums, end = panels, j + n
+            multiply_row(whole, a.data, a.column_stride, advance(b.data, j), b.row_stride, n, k, slices, kc)
+        sums, end = whole, j + n
         while j < end:
             n = columns_at_once(end - j, nr, two)
             finish_block(epilogue, block(c, 0, j, 1, n), block(e, 0, j, 1, n), sums, scale, staged)
