@@ -18,6 +18,7 @@ SHUFFLED_AT_ONCE = 1 << 14  # samples: random numbers for so many stay in a near
 CALL_SECONDS = 0.05  # Ctrl-C and the progress bar wait for the end of a compiled call
 CHECK_SECONDS = 0.5  # from one look at the parameters, and copy of them, to the next: 2 % of a step of 1024x4
 FIRST_CALL_WORK = 1e8  # multiply-adds: at most some 50 ms on any machine, to measure the pace of
+STEP_WORK = 2e4  # multiply-adds that take as long as what a minibatch costs beside them, or longer: some us
 
 
 def shuffled(samples, rng):
@@ -55,7 +56,7 @@ class Trainer:
         self.checked = False  # whether the parameters have just been looked at, and are finite
         self.next_check = 0.0  # the time from which on they are to be
         self.all_seen = False  # by the kernels, and finite: until then nothing may be changed for good
-        self.minibatches = max(1, int(FIRST_CALL_WORK / (3 * batch_size * parameters.size)))
+        self.minibatches = max(1, int(FIRST_CALL_WORK / (3 * batch_size * parameters.size + STEP_WORK)))
 
     def epoch(self, order, bar):
         """Train on all samples in `order`; their mean loss."""

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 from reference import shuffled
+from test_divided import counted
 
 from fastmlp import History, Network
 
@@ -441,6 +442,18 @@ INTERRUPTED = {
     # Minibatches of some ms, and megabytes of parameters to look at and to keep between compiled calls.
     "many parameters": {"sizes": [1, 2048, 2048, 2048, 1], "samples": 1_000_000, "batch_size": 2},
 }
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch_size", "program"), [([1, 1], 1, "train_online"), ([2, 4, 1], 8, "train_in_turn")]
+)
+def test_the_first_compiled_call_is_short_where_a_minibatch_is_little_work(sizes, batch_size, program, monkeypatch):
+    """10,000 minibatches take well under 0.2 s, whatever they are: until then nobody knows how long one takes."""
+    calls = counted(monkeypatch, program)
+    X = np.zeros((50_000 * batch_size, sizes[0]), np.float32)
+    Network(sizes, seed=0).fit(X, X[:, :1], epochs=1, batch_size=batch_size)
+    first, last = calls[0][7:9]
+    assert last - first <= 10_000 * batch_size
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process")
