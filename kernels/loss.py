@@ -14,7 +14,7 @@ from .blocking import COPY, ROWS_AHEAD
 from .compiling import helper, internal, jit
 from .matrix import advance, as_float64, get, matrix, put, scalar
 from .parallel import columns_of, share, tasks_for
-from .simd import INDEX, Simd, split
+from .simd import INDEX, Simd, minimum, split
 from .tasks import address, reference, task_address
 
 
@@ -100,16 +100,13 @@ def _mse_output_delta(typingctx, sums, delta, rsd, g, rsg, y, rsy, scale, m, n):
         sums, delta, rsd, g, rsg, y, rsy, scale, m, n = args
         dtype = signature.args[1].dtype
 
-        def minimum(x, y):
-            return builder.select(builder.icmp_signed("<", x, y), x, y)
-
         def emit(simd, wide, masked=False):
             """By vectors of these lanes, the sums of one in several of `wide`; the last two may share columns."""
             part, factor = Simd(builder, simd.dtype, wide.lanes), simd.splat(scale)
             outputs = [wide.variable() for _ in range(0, simd.lanes, wide.lanes)]
             lanes, mask = INDEX(simd.lanes), simd.first(n) if masked else None
             with cgutils.for_range_slice(builder, INDEX(0), n, lanes) as (start, _):
-                j = start if masked else minimum(start, builder.sub(n, lanes))
+                j = start if masked else minimum(builder, start, builder.sub(n, lanes))
                 for output in outputs:
                     output.set(wide.constant(0))
                 with cgutils.for_range(builder, m) as loop:

@@ -7,7 +7,7 @@ from numba.extending import intrinsic
 
 from .blocking import COPIED_AHEAD, GATHERED_AHEAD, HOST
 from .matrix import get, put
-from .simd import INDEX, Simd, fma, transposed
+from .simd import INDEX, Simd, fma, minimum, transposed
 from .tasks import outlined
 
 
@@ -161,7 +161,7 @@ class Rows:
             return lambda j: None
         builder = self.builder
         later, end = builder.add(i, INDEX(self.ahead)), builder.sub(self.m, INDEX(1))
-        source, _ = self.row(builder.select(builder.icmp_signed("<", later, end), later, end))
+        source, _ = self.row(minimum(builder, later, end))
         return lambda j: self.simd.prefetch(builder.gep(source, [j]), written=False)
 
 
@@ -204,7 +204,7 @@ def copy_transposed(typingctx, target, rst, source, css, m, n):
             mask, last = simd.first(rows), builder.sub(columns, INDEX(1))
             loaded = []
             for t in range(simd.lanes):
-                column = builder.select(builder.icmp_signed("<", INDEX(t), last), INDEX(t), last)
+                column = minimum(builder, INDEX(t), last)
                 loaded.append(simd.load(builder.gep(of, [builder.mul(css, column)]), mask))
             mask = simd.first(columns)
             for t, row in enumerate(transposed(loaded)):
@@ -218,7 +218,7 @@ def copy_transposed(typingctx, target, rst, source, css, m, n):
             to = builder.gep(target, [builder.add(builder.mul(i, rst), j)])
             of = builder.gep(source, [builder.add(i, builder.mul(j, css))])
             rows, columns = builder.sub(m, i), builder.sub(n, j)
-            fewer = builder.select(builder.icmp_signed("<", rows, columns), rows, columns)
+            fewer = minimum(builder, rows, columns)
             with builder.if_else(builder.icmp_signed(">=", fewer, lanes)) as (whole, rest):
                 with whole:
                     square(to, of)

@@ -190,6 +190,11 @@ def fma(x, y, z):
     return Vector(simd, simd.call(f"llvm.fma.{simd.suffix}", simd.vector, x.llvm, y.llvm, z.llvm))
 
 
+def minimum(builder, x, y):
+    """The smaller of two LLVM integers."""
+    return builder.select(builder.icmp_signed("<", x, y), x, y)
+
+
 def where(mask, x, y):
     """x in the lanes of `mask`, y in the others."""
     vector = x if isinstance(x, Vector) else y

@@ -10,6 +10,7 @@ from conftest import hard_extents
 from harness import EAGER, SERIAL, layer_delta, layer_forward, layer_update, panels_for, product
 
 from fastmlp import kernels
+from fastmlp._memory import count_parameters
 
 PAGE = mmap.PAGESIZE
 PROT_NONE = 0
@@ -72,7 +73,7 @@ def networks(dtype):
     stretches = [Guarded(1_000_000) for _ in range(5)]
     for sizes, batch, at_end in itertools.product(([3, 70, 5], [40, 557, 3], [1100, 70, 1]), (1, 2), (False, True)):
         shapes = (
-            (sum((n_in + 1) * n_out for n_in, n_out in itertools.pairwise(sizes)),),
+            (count_parameters(sizes),),
             (batch, sizes[0]),
             (batch, sizes[-1]),
             (batch, sizes[-1]),

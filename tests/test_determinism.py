@@ -76,7 +76,7 @@ def test_products_of_a_large_network_are_shared():
 
 @pytest.mark.parametrize("sizes", [[30, 64, 33, 3], [600, 64, 33, 3], [1100, 557, 3]])
 def test_a_prediction_depends_on_its_own_sample_alone(sizes, dtype, rng):
-    """A single one goes through products of their own: of the last network, of rows that are read from end to end."""
+    """Alone, at the edges of tiles and batches, in another order; the last network has two slices in its first sums."""
     net = Network(sizes, dtype=dtype, seed=0)
     X = rng.normal(0, 1, (300, sizes[0])).astype(dtype)
     g = net.predict(X)
