@@ -27,11 +27,12 @@ from .blocking import (
     OUTER,
     PACK_ROWS,
     PREFETCH,
+    STREAMED,
 )
 from .compiling import helper, implements, internal, jit
 from .epilogue import SGD, SIGMOID_DELTA, STORE, finish, finish_outer, finish_row
 from .matrix import Matrix, advance, block, matrix, pointer, row_major, rows, scalar, transposed
-from .microkernel import EXPECT_A, EXPECT_C, EXPECT_E, accumulate, add_rows, multiply_row
+from .microkernel import EXPECT_A, EXPECT_C, EXPECT_E, accumulate, add_rows, multiply_row, stream_rows
 from .panel import copy, copy_any
 from .parallel import KEPT, WORKER, Crew, crew_of, lead, read, share, tasks_for, worth_sharing, write
 from .tasks import ONE, address, call_task, outlined, reference, task_address
@@ -51,7 +52,8 @@ def one_way_size(m, n, k, itemsize, threads):
     lanes = HOST.lanes(itemsize)
     nr = HOST.vectors * lanes
     packed = (min(m, A_PACKED // max(k, 1)) + 2 * MR) * k if is_packed(m, n, k, nr) else 0
-    return -(-packed // nr) * nr + threads * worker_size(k, MR, 2 * lanes if n <= 2 * lanes else nr)
+    worker = max(worker_size(k, MR, 2 * lanes if n <= 2 * lanes else nr), 2 * STREAMED + 2 * nr if n > 4 * lanes else 0)
+    return -(-packed // nr) * nr + threads * worker
 
 
 @helper
@@ -69,7 +71,7 @@ def worker_size(k, mr, width):
 @helper
 def sums_tiles(k):
     """Tiles one below the other whose sums are there together."""
-    return MC if k > KC else GROUP
+    return max(MC, GROUP) if k > KC else GROUP
 
 
 @jit
@@ -96,7 +98,8 @@ def fused_product(epilogue, c, e, a, b, scale, kc, panels, team):
 def _fused_product(epilogue, c, e, a, b, scale, kc, panels, team):
     def by_crew(epilogue, c, e, a, b, scale, kc, panels, team):
         c, e, a, b = oriented(c, e, a, b)
-        if c.rows == 1 and b.column_stride == 1 and not worth_sharing(c.columns * a.columns, team.grain):
+        alone = team.memory == 0 or not worth_sharing(c.columns * a.columns, team.grain)
+        if c.rows == 1 and b.column_stride == 1 and alone:
             row_product(epilogue, c, e, a, b, scale, kc, panels)
             return
         arguments = reference((epilogue, c, e, a, MR * a.row_stride, b, scale, panels, ONE, team, kc))
@@ -287,13 +290,24 @@ def finish_block(epilogue, c, e, sums, scale, staged):
 def row_product(epilogue, c, e, a, b, scale, kc, panels):
     """`fused_product` for a C of one row and rows of B in memory, by one thread."""
     _, nr, two = tile_shape(c)
-    slices = max(1, (a.columns + kc - 1) // kc)
-    staged = advance(panels, 2 * two)
+    k = a.columns
+    slices = max(1, (k + kc - 1) // kc)
+    staged, whole = panels, advance(panels, 2 * nr)
+    part = advance(whole, STREAMED)
     j = 0
     while j < c.columns:
         n = columns_at_once(c.columns - j, 2 * two, two)
-        multiply_row(panels, a.data, a.column_stride, advance(b.data, j), b.row_stride, n, a.columns, slices, kc)
-        sums, end = panels, j + n
+        if k * c.columns > L1 and c.columns - j > 2 * two:
+            n = min(STREAMED, c.columns - j) // (two // 2) * (two // 2)
+            for p in range(0, k, kc):
+                sums = part if p > 0 else whole
+                a_p, b_p = advance(a.data, p * a.column_stride), advance(b.data, p * b.row_stride + j)
+                stream_rows(sums, a_p, a.column_stride, b_p, b.row_stride, n, min(kc, k - p), False)
+                if p > 0:
+                    stream_rows(whole, reference(scalar(1, c)), 0, part, 0, n, 1, True)
+        else:
+            multiply_row(whole, a.data, a.column_stride, advance(b.data, j), b.row_stride, n, k, slices, kc)
+        sums, end = whole, j + n
         while j < end:
             n = columns_at_once(end - j, nr, two)
             finish_block(epilogue, block(c, 0, j, 1, n), block(e, 0, j, 1, n), sums, scale, staged)
