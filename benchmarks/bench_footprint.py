@@ -60,10 +60,10 @@ track_first_fit_ever.unit = "s"
 def track_bytes_of_training(shape):
     """Memory that training needs beside the data: parameters, their copy, and the workspace."""
     from fastmlp._memory import count_parameters
-    from fastmlp.kernels.network import may_share, training_size
+    from fastmlp.kernels.programs import fit_size, may_share
 
     threads = os.cpu_count() if may_share(shape.sizes, shape.batch_size) else 1
-    workspace = training_size(shape.sizes, shape.batch_size, DTYPE.itemsize, threads)
+    workspace = fit_size(shape.sizes, shape.batch_size, DTYPE.itemsize, threads)
     return DTYPE.itemsize * (2 * count_parameters(shape.sizes) + workspace)
 
 

@@ -17,8 +17,7 @@ from ._progress import Progress
 from ._threads import team
 from .kernels import SERIAL, entry, workspace_size
 from .kernels.blocking import PREDICT_ROWS
-from .kernels.network import may_share
-from .kernels.online import fit_size
+from .kernels.programs import fit_size, may_share
 
 ACTIVATIONS = ("sigmoid",)
 LOSSES = ("mse",)

@@ -7,9 +7,9 @@ import numpy as np
 
 from ._checks import all_finite
 from .kernels import entry
-from .kernels.online import is_online
+from .kernels.pace import PACE
+from .kernels.programs import program_for
 from .kernels.shuffle import shuffle
-from .kernels.wide import is_divided
 
 IN_ORDER = np.empty(0, np.int64)
 """The order of samples that takes them as they come."""
@@ -31,11 +31,9 @@ def shuffled(samples, rng):
 
 
 @functools.lru_cache
-def program_for(sizes, batch_size, samples, threads):
-    """The name in `entry` of what trains such a network on samples in an order, and is the quickest."""
-    if is_divided(sizes, batch_size, samples, threads):
-        return "train_divided"
-    return "train_online" if is_online(sizes, batch_size) else "train_in_turn"
+def program_and_pace(sizes, batch_size, samples, threads):
+    """The name in `entry` of what trains such a network, and what is known of how quick it is on this machine."""
+    return program_for(sizes, batch_size, samples, threads), np.zeros(len(PACE))
 
 
 class Trainer:
@@ -55,6 +53,7 @@ class Trainer:
         self.since = 0  # the sample that was next when the parameters were those `before`
         self.checked = False  # whether the parameters have just been looked at, and are finite
         self.next_check = 0.0  # the time from which on they are to be
+        self.program, self.pace = program_and_pace(tuple(widths), batch_size, self.samples, team[0])
         self.all_seen = False  # by the kernels, and finite: until then nothing may be changed for good
         self.minibatches = max(1, int(FIRST_CALL_WORK / (3 * batch_size * parameters.size + STEP_WORK)))
 
@@ -112,13 +111,12 @@ class Trainer:
                 )
 
     def _call(self, keep, check, first, last, order, loss):
-        program = "train_in_turn"
-        if order.size > 0:
-            program = program_for(tuple(self.widths), self.batch_size, self.samples, self.team[0])
+        program = "train_in_turn" if order.size == 0 else self.program
         return getattr(entry, program)(
             self.before,
             keep,
             check,
+            self.pace,
             self.parameters,
             *self.operands,
             order,

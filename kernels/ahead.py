@@ -26,12 +26,16 @@ def worth_fetching(X, Y, batch):
 
 @helper
 def expect_rows(ahead, X, Y, order, first, last):
-    """Have `fetch_some` fetch rows order[first], ... order[last-1] of X and Y: `ahead` is the address of 4 lines."""
+    """Have `fetch_some` fetch rows order[first], ... order[last-1], if there are so many, of X and Y.
+
+    `ahead` is the address of 4 lines.
+    """
+    last = min(last, order.size)
     for line, source in ((X_ROWS, X), (Y_ROWS, Y)):
         write(ahead, line, FIRST_BYTE, address(source.data))
         write(ahead, line, STRIDE, source.row_stride * itemsize(source.data))
         write(ahead, line, BYTES, source.columns * itemsize(source.data))
-    write(ahead, ORDER, 0, address(order))
+    write(ahead, ORDER, 0, address(order.data))
     write(ahead, NEXT_ROW, ROW, first)
     write(ahead, NEXT_ROW, LAST, last if X.column_stride == 1 and Y.column_stride == 1 else first)
     write(ahead, NEXT_ROW, OFFSET, 0)

@@ -93,6 +93,13 @@ MICROBATCH = 96
 SHARD = 48
 MOST_SHARDS = 32  # whose losses lie on the stack
 
+# Samples, or up to twice as many, whose squared errors are added up together, where there are few outputs; and how many
+# such sums at most, which lie on the stack.
+LOSS_ROWS = 16
+MOST_LOSSES = 32
+# Multiply-adds of a step from which on threads that gain nothing from sharing its products take rows, then weights.
+TOGETHER = 1 << 16
+
 # The sum over many inputs is in as many slices of so many inputs or more as is a power of two, where a layer has few
 # weights: for more of them, rows or columns can be shared. Threads that divide such a layer gain from so many
 # multiply-adds on: at 2**18, 784-30-10 by 10, a step takes 0.9 to 1.0 of the time; at 2**21, 1500-150-20 by 16, half.
@@ -100,7 +107,8 @@ SLICE = 128
 MOST_SLICES = 16
 SLICED_WEIGHTS = 1 << 18
 DIVIDED = 1 << 17
-RUN = 8  # minibatches from which on it pays to call threads together for that
+RUN = 8  # minibatches from which on it pays to call threads together for that, and that are timed together
+TRIED = 100  # runs of the time of one from one trial of the slower, by all threads or by one, to the next
 
 # Samples of a minibatch, and multiply-adds of a pass through its layers, up to which there are rows of whole vectors in
 # place of tiles: by 1, a step takes 0.2 to 0.4 of the time on 7-1, 2-4-1, 10-10 and 784-1, 0.5 on 2-32-32-1 and 1.0 on

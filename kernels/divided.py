@@ -6,6 +6,7 @@ meet: each updates its weights with the minibatch before, gathers, and goes forw
 network is left to the first thread.
 """
 
+import math
 from collections import namedtuple
 
 import numpy as np
@@ -15,37 +16,65 @@ from .blocking import CACHE_LINE, COPY, KC, SHARE
 from .compiling import helper, internal
 from .epilogue import BIAS_SIGMOID, SGD, STORE
 from .gemm import columns_at_once, finish_block, fused_product, tile_shape
-from .matrix import Matrix, advance, block, itemsize, padded, row_major, row_stride, rows, spaced, transposed
+from .matrix import Matrix, Vector, advance, block, itemsize, padded, row_major, row_stride, rows, spaced, transposed
 from .microkernel import add_rows
-from .network import backward, delta_of, divide_above, forward_layers, output_loss
+from .network import (
+    BOTH,
+    backward,
+    delta_of,
+    divide_above,
+    extents,
+    forward_layers,
+    output_loss,
+    products_size,
+)
+from .pace import run_by_the_quicker
 from .panel import gather
 from .parallel import JOB, THREADS, Crew, read, share, tasks_for
 from .simd import prefetch
 from .tasks import ONE, ZERO, address, reference, task_address
-from .train import check_parameters, keep_parameters
-from .wide import part_size, parts_of, slice_length, slices_of
+from .train import train_in_turn
+from .wide import is_divided, part_size, parts_of, parts_size, slice_length, slices_of
 
 Parts = namedtuple("Parts", "number slices length partials memory size largest fetched")
 """The parts of a layer: how many, of how many slices of what length in all; pointers to the products of the slices, and
 to the memory of the parts, of what size each; for how many samples at most; and whether the next are fetched."""
 
 
+def divided_size(sizes, batch_size, itemsize, threads):
+    """For a first layer that is divided, and the layers above it; 0 if it is not."""
+    sizes = [int(size) for size in sizes]
+    if not is_divided(sizes, batch_size, math.inf, threads):
+        return 0
+    activations, _, y = extents(Vector(sizes, len(sizes)), batch_size, itemsize)
+    above = [1, *sizes[1:]]  # and the sums for the biases below it
+    panels = products_size(above, batch_size, itemsize, threads)
+    return padded(parts_size(*sizes[:2], batch_size, itemsize, threads) + 2 * activations + y + panels)
+
+
 @internal
-def train_divided(arguments, memory, _):
-    """As `train.train_in_turn`, a program for a crew; the samples of an `order` only."""
-    guard, rest = arguments[0]
-    parameters, X, Y, order, last, batch_size, rate, sizes, workspace, team = rest
+def train_divided(arguments, end, memory):
+    """A program as `train.train_in_turn` is one, for samples of an `order` only."""
+    result, pace, _, _, _, _, batch_size, _, _, _, _ = arguments[0]
+    alone, together = task_address(train_in_turn, arguments), task_address(_train_divided, arguments)
+    run_by_the_quicker(alone, together, address(arguments), pace, result, end, batch_size, memory)
+
+
+@internal
+def _train_divided(arguments, end, memory):
+    """Minibatch after minibatch, by a crew."""
+    result, _, parameters, X, Y, order, batch_size, rate, sizes, workspace, team = arguments[0]
     team = Crew(team.threads, team.grain, memory, 0)
-    finite, (loss, first) = reference(ONE), keep_parameters(guard, parameters, team)
-    largest = min(batch_size, last - first)
+    finite, (loss, first) = reference(ONE), result[0]
+    largest = min(batch_size, end - first)
     parts = parts_for(X, Y, sizes, largest, workspace.data, memory)
     space_start = advance(parts.memory, parts.number * parts.size)
     n_out, pending = sizes.data[1], 0
-    while first < last or pending > 0:
-        batch = min(batch_size, last - first)
+    while first < end or pending > 0:
+        batch = min(batch_size, end - first)
         before, space = divide_above(space_start, sizes, pending), divide_above(space_start, sizes, batch)
-        delta = delta_of(1, before, pending, n_out)
-        samples, update = (X, Y, order, first, last, batch), (parameters, delta, rate)
+        delta = delta_of(spaced(before.activations, pending, n_out), before)
+        samples, update = (X, Y, order, first, batch), (parameters, delta, rate)
         arguments = reference((finite, parts, samples, update))
         share(task_address(_update_and_forward, arguments), address(arguments), parts.number, memory)
         pending = 0
@@ -57,11 +86,11 @@ def train_divided(arguments, memory, _):
         of_batch = output_loss(forward_layers(parameters, g, sizes, space, team, 2), y, batch, sizes, space, team)
         if not np.isfinite(of_batch):
             break
-        backward(SGD, parameters, rate, g, ZERO, parameters, g, sizes, space, team, 2)
+        backward(SGD, parameters, rate, g, False, parameters, g, sizes, space, team, 2, BOTH, ZERO, ONE)
         loss += of_batch * (batch / X.rows)
         first += batch
         pending = batch
-    check_parameters(guard, parameters, sizes, loss, first, team)
+    result[0] = (loss, first)
 
 
 @helper
@@ -69,7 +98,7 @@ def parts_for(X, Y, sizes, largest, memory, crew_memory):
     """The Parts of the first layer, and the elements they take, from the pointer `memory` on."""
     n_in, n_out = sizes.data[0], sizes.data[1]
     slices, length = slices_of(n_in, n_out), slice_length(n_in, n_out)
-    number = parts_of(slices, read(crew_memory, JOB, THREADS)) if crew_memory != 0 else 1
+    number = parts_of(slices, read(crew_memory, JOB, THREADS))
     _, nr, two = tile_shape(X)
     size = part_size(n_in, n_out, largest, number, itemsize(X.data), nr, two)
     of_parts = advance(memory, slices * largest * padded(n_out))
@@ -88,7 +117,7 @@ def slice_product(parts, s, batch, n_out):
 def _update_and_forward(arguments, part, _):
     """One part's weights, updated with the minibatch before; and with these, its slices' products of the next."""
     finite, parts, samples, (parameters, delta, rate) = arguments[0]
-    X, Y, order, first, last, batch = samples
+    X, Y, order, first, batch = samples
     n_out = delta.columns
     each = parts.slices // parts.number
     begin = part * each * parts.length
@@ -108,7 +137,7 @@ def _update_and_forward(arguments, part, _):
     if not gather(x, of_X, advance(order.data, first)):
         finite[0] = 0
     if parts.fetched != 0:
-        expect_rows(alone.ahead, of_X, Y, order.data, first + batch, min(last, first + 2 * batch))
+        expect_rows(alone.ahead, of_X, Y, order, first + batch, first + 2 * batch)
     for s in range(each):
         p = s * parts.length
         c, k = slice_product(parts, part * each + s, batch, n_out), min(parts.length, columns - p)

@@ -7,9 +7,9 @@ arguments are as in `network`, a team as its two numbers.
 
 from numba import types
 
-from . import divided, minibatch, network, online, train
+from . import divided, minibatch, network, online, together, train
 from .compiling import implements, jit
-from .matrix import Matrix, matrix, pointer_at
+from .matrix import Matrix, matrix, pointer, pointer_at
 from .parallel import Team
 
 
@@ -63,11 +63,27 @@ def _training(program, certain):
     """`train.train_safely` with a program, under its name."""
 
     def train_by(
-        before, keep, check, parameters, X, Y, order, first, last, loss, batch, rate, sizes, workspace, threads, grain
+        before,
+        keep,
+        check,
+        pace,
+        parameters,
+        X,
+        Y,
+        order,
+        first,
+        last,
+        loss,
+        batch,
+        rate,
+        sizes,
+        workspace,
+        threads,
+        grain,
     ):
         run = parameters, _matrix(X, parameters), _matrix(Y, parameters), order, first, last, loss, batch, rate
         guard, team = (before, keep, check), Team(threads, grain)
-        return train.train_safely(program, certain, guard, run, sizes, workspace, team)
+        return train.train_safely(program, certain, guard, pointer(pace), run, sizes, workspace, team)
 
     return jit(train_by, name=program.py_func.__name__)
 
@@ -75,3 +91,4 @@ def _training(program, certain):
 train_in_turn = _training(train.train_in_turn, False)
 train_divided = _training(divided.train_divided, True)
 train_online = _training(online.train_online, False)
+train_together = _training(together.train_together, True)

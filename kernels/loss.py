@@ -10,12 +10,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .activation import sigmoid_derivative
-from .blocking import COPY, ROWS_AHEAD
+from .blocking import COPY, LOSS_ROWS, MOST_LOSSES, ROWS_AHEAD, SHARE
 from .compiling import helper, internal, jit
-from .matrix import advance, as_float64, get, matrix, put, scalar
+from .matrix import advance, as_float64, block, get, matrix, put, scalar
 from .parallel import columns_of, share, tasks_for
 from .simd import INDEX, Simd, minimum, split
-from .tasks import address, reference, task_address
+from .tasks import address, outlined, reference, task_address
 
 
 @helper
@@ -31,13 +31,16 @@ def squared_error_gradient(g, y, scale):
 
 @jit(inline=True)
 def mse(g, y):
-    """𝓛 = 1/(batch N) Σ (g - y)², summed in float64 over the samples of each output, then over the outputs."""
+    """𝓛 = 1/(batch N) Σ (g - y)², in float64: of each output, one of its `row_parts` after the other, then of all."""
     g, y = matrix(g), matrix(y)
-    total = 0.0
+    total, parts = 0.0, row_parts(g.rows, g.columns)
     for j in range(g.columns):
         output = 0.0
-        for i in range(g.rows):
-            output += squared_error(np.float64(get(g, i, j)), np.float64(get(y, i, j)))
+        for part in range(parts):
+            of_part = 0.0
+            for i in range(*rows_of_part(part, parts, g.rows)):
+                of_part += squared_error(np.float64(get(g, i, j)), np.float64(get(y, i, j)))
+            output += of_part
         total += output
     return total / (g.rows * g.columns)
 
@@ -60,70 +63,102 @@ def mse_output_delta(delta, g, y, batch, sums, team):
     Matrices whose columns are adjacent; delta overlaps neither g nor y. `sums` points to memory for as many float64 as
     there are columns, rounded up to whole cache lines of either dtype.
     """
-    sums = as_float64(sums)
-    parts = tasks_for(COPY * g.rows * g.columns, team)
-    arguments = reference((sums, delta, g, y, batch, parts))
-    share(task_address(_some_columns, arguments), address(arguments), parts, team.memory)
+    sums, parts = as_float64(sums), row_parts(g.rows, g.columns)
+    tasks = tasks_for(COPY * g.rows * g.columns, team)
+    arguments = reference((sums, delta, g, y, batch, parts, tasks))
+    share(task_address(_some_columns, arguments), address(arguments), tasks, team.memory)
     total = 0.0
     for j in range(g.columns):
         total += sums[j]
     return total / (batch * g.columns)
 
 
+@helper
+def row_parts(samples, outputs):
+    """Into how many parts samples are cut, a power of two, whose squared errors are added up part after part.
+
+    Threads can then take some of them; where there are many outputs, they take some of those.
+    """
+    parts = 1
+    while COPY * samples * outputs < SHARE and 2 * parts * LOSS_ROWS <= samples and parts < MOST_LOSSES:
+        parts *= 2
+    return parts
+
+
+@helper
+def rows_of_part(part, parts, samples):
+    """Where a part of the samples begins and ends."""
+    return part * samples // parts, (part + 1) * samples // parts
+
+
 @internal
 def _some_columns(arguments, task, _):
     """One task's share of the columns; where it begins, a line of `sums` does too."""
-    sums, delta, g, y, batch, parts = arguments[0]
-    start, end = columns_of(task, parts, g.columns)
-    scale = scalar(2.0 / (batch * g.columns), g)
+    sums, delta, g, y, batch, parts, tasks = arguments[0]
+    start, end = columns_of(task, tasks, g.columns)
+    scale, some = scalar(2.0 / (batch * g.columns), g), end - start
+    delta, g, y = (
+        block(delta, 0, start, g.rows, some),
+        block(g, 0, start, g.rows, some),
+        block(y, 0, start, y.rows, some),
+    )
+    squared_errors(advance(sums, start), delta, g, y, scale, parts)
+
+
+@outlined
+def squared_errors(sums, delta, g, y, scale, parts):
+    """`mse_output_delta` by one thread, for ∇g = scale (g - y); `sums` is left with those of each output."""
     _mse_output_delta(
-        advance(sums, start),
-        advance(delta.data, start),
-        delta.row_stride,
-        advance(g.data, start),
-        g.row_stride,
-        advance(y.data, start),
-        y.row_stride,
-        scale,
-        g.rows,
-        end - start,
+        sums, delta.data, delta.row_stride, g.data, g.row_stride, y.data, y.row_stride, scale, g.rows, g.columns, parts
     )
 
 
 @intrinsic
-def _mse_output_delta(typingctx, sums, delta, rsd, g, rsg, y, rsy, scale, m, n):
+def _mse_output_delta(typingctx, sums, delta, rsd, g, rsg, y, rsy, scale, m, n, parts):
     """`mse_output_delta` with the sum of each column in `sums`, and undefined numbers up to a whole vector of them."""
     index = types.intp
-    signature = types.void(sums, delta, index, delta, index, delta, index, delta.dtype, index, index)
+    signature = types.void(sums, delta, index, delta, index, delta, index, delta.dtype, index, index, index)
 
     def codegen(context, builder, signature, args):
-        sums, delta, rsd, g, rsg, y, rsy, scale, m, n = args
+        sums, delta, rsd, g, rsg, y, rsy, scale, m, n, parts = args
         dtype = signature.args[1].dtype
 
         def emit(simd, wide, masked=False):
             """By vectors of these lanes, the sums of one in several of `wide`; the last two may share columns."""
             part, factor = Simd(builder, simd.dtype, wide.lanes), simd.splat(scale)
-            outputs = [wide.variable() for _ in range(0, simd.lanes, wide.lanes)]
+            outputs, of_part = ([wide.variable() for _ in range(0, simd.lanes, wide.lanes)] for _ in range(2))
             lanes, mask = INDEX(simd.lanes), simd.first(n) if masked else None
+
+            def add_row(i, j):
+                def at(pointer, stride, i=i):
+                    return builder.gep(pointer, [builder.add(builder.mul(i, stride), j)])
+
+                later = builder.add(i, INDEX(ROWS_AHEAD))
+                simd.prefetch(at(g, rsg, later), written=False)
+                simd.prefetch(at(y, rsy, later), written=False)
+                simd.prefetch(at(delta, rsd, later), written=True)
+                g_row, y_row = simd.load(at(g, rsg), mask), simd.load(at(y, rsy), mask)
+                for sum, g_part, y_part in zip(of_part, split(g_row, part), split(y_row, part), strict=True):
+                    error = squared_error(part.widened(g_part, wide), part.widened(y_part, wide))
+                    sum.set(sum.get() + error)
+                grad_g = squared_error_gradient(g_row, y_row, factor)
+                simd.store(grad_g * sigmoid_derivative(g_row), at(delta, rsd), mask)
+
             with cgutils.for_range_slice(builder, INDEX(0), n, lanes) as (start, _):
                 j = start if masked else minimum(builder, start, builder.sub(n, lanes))
                 for output in outputs:
                     output.set(wide.constant(0))
-                with cgutils.for_range(builder, m) as loop:
-
-                    def at(pointer, stride, i=loop.index, j=j):
-                        return builder.gep(pointer, [builder.add(builder.mul(i, stride), j)])
-
-                    later = builder.add(loop.index, INDEX(ROWS_AHEAD))
-                    simd.prefetch(at(g, rsg, later), written=False)
-                    simd.prefetch(at(y, rsy, later), written=False)
-                    simd.prefetch(at(delta, rsd, later), written=True)
-                    g_row, y_row = simd.load(at(g, rsg), mask), simd.load(at(y, rsy), mask)
-                    for output, g_part, y_part in zip(outputs, split(g_row, part), split(y_row, part), strict=True):
-                        error = squared_error(part.widened(g_part, wide), part.widened(y_part, wide))
-                        output.set(output.get() + error)
-                    grad_g = squared_error_gradient(g_row, y_row, factor)
-                    simd.store(grad_g * sigmoid_derivative(g_row), at(delta, rsd), mask)
+                end = cgutils.alloca_once_value(builder, INDEX(0))
+                builder.store(INDEX(0), end)
+                with cgutils.for_range(builder, parts) as loop:
+                    first = builder.load(end)
+                    builder.store(builder.udiv(builder.mul(builder.add(loop.index, INDEX(1)), m), parts), end)
+                    for sum in of_part:
+                        sum.set(wide.constant(0))
+                    with cgutils.for_range_slice(builder, first, builder.load(end), INDEX(1)) as (i, _):
+                        add_row(i, j)
+                    for output, sum in zip(outputs, of_part, strict=True):
+                        output.set(output.get() + sum.get())
                 for p, output in enumerate(outputs):
                     wide.store(output.get(), builder.gep(sums, [builder.add(j, INDEX(p * wide.lanes))]))
 

@@ -18,6 +18,7 @@ from .epilogue import SGD, STORE
 from .gemm import fused_sum
 from .matrix import Matrix, Vector, advance, block, matrix, padded, pointer, row_major, rows, spaced, vector
 from .network import (
+    BOTH,
     backward,
     divide,
     forward_layers,
@@ -36,19 +37,19 @@ NO_LOSSES = (0.0,) * MOST_SHARDS
 
 @helper
 def minibatch(
-    epilogue, target, scale, grad_x, with_grad_x, parameters, X, Y, order, first, last, batch, sizes, workspace, team
+    epilogue, target, scale, grad_x, with_grad_x, parameters, X, Y, order, first, batch, sizes, workspace, team
 ):
     """𝓛 of the samples first, first+1, ... first+batch-1; NaN, and `target` stays as it is, if not all are finite.
 
-    X, Y, `order` and `last` are as in `train.train_minibatches`, but Matrices and a Vector, as `sizes` and `workspace`;
-    ∇x of the samples is stored in grad_x if `with_grad_x`.
+    X, Y and `order` are as in `train.train_minibatches`, but Matrices and a Vector, as `sizes` and `workspace`; ∇x of
+    the samples is stored in grad_x if `with_grad_x`.
     """
     shards, columns = shards_of(sizes, batch), parameters_size(sizes)
     size = padded(columns) if shards > 1 else 0  # of a shard's gradient
     gradients = Matrix(workspace.data, shards, columns, size, 1)
     spaces = Vector(advance(workspace.data, shards * size), workspace.size - shards * size)
     finite, losses = reference(ONE), references(NO_LOSSES)
-    samples, then = (X, Y, order, first, last, batch), (epilogue, target, scale, grad_x, with_grad_x)
+    samples, then = (X, Y, order, first, batch), (epilogue, target, scale, grad_x, with_grad_x)
     arguments = reference((finite, losses, gradients, samples, then, parameters, sizes, spaces, team))
     share(task_address(_shard, arguments), address(arguments), shards, team.memory)
     if finite[0] == 0:
@@ -74,7 +75,7 @@ def own_space(spaces, shards, team, shard, worker):
 def _shard(arguments, shard, worker):
     """One shard's samples, a microbatch at a time; or all of them at once, by the crew, if they are not cut."""
     finite, losses, gradients, samples, then, parameters, sizes, spaces, team = arguments[0]
-    X, Y, order, first, last, batch = samples
+    X, Y, order, first, batch = samples
     epilogue, target, scale, grad_x, with_grad_x = then
     shards = gradients.rows
     i, end, microbatches, workspace, gradient, step = 0, batch, 1, spaces.data, target, epilogue
@@ -92,7 +93,7 @@ def _shard(arguments, shard, worker):
             x, y = spaced(space.x, count, X.columns), spaced(space.y, count, Y.columns)
             gather_rows(finite, x, y, X, Y, advance(order.data, first + i), team)
             if team.ahead != 0:
-                expect_rows(team.ahead, X, Y, order.data, first + batch, min(last, first + 2 * batch))
+                expect_rows(team.ahead, X, Y, order, first + batch, first + 2 * batch)
             if finite[0] == 0:
                 return
         loss = output_loss(forward_layers(parameters, x, sizes, space, team, 1), y, batch, sizes, space, team)
@@ -103,7 +104,9 @@ def _shard(arguments, shard, worker):
         losses[shard] += loss
         if epilogue == STORE or np.isfinite(loss):
             of_x = rows(grad_x, i, count)
-            backward(step, gradient, scale, of_x, with_grad_x != 0, parameters, x, sizes, space, team, 1)
+            backward(
+                step, gradient, scale, of_x, with_grad_x != 0, parameters, x, sizes, space, team, 1, BOTH, ZERO, ONE
+            )
         i, microbatches = i + count, microbatches - 1
         step = SGD if shards > 1 else step  # which, with a scale of -1, adds to the shard's gradient
 
@@ -162,5 +165,5 @@ def _gradients(arguments, memory, _):
     loss, gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team = arguments[0]
     team, in_order = Crew(team.threads, team.grain, memory, 0), Vector(reference(ZERO), ZERO)
     loss[0] = minibatch(
-        STORE, gradient, 0.0, grad_x, with_grad_x, parameters, x, y, in_order, 0, x.rows, x.rows, sizes, workspace, team
+        STORE, gradient, 0.0, grad_x, with_grad_x, parameters, x, y, in_order, 0, x.rows, sizes, workspace, team
     )

@@ -8,17 +8,20 @@ dtype, float32 or float64.
 
 import bisect
 import itertools
-import math
 from collections import namedtuple
 
-from .blocking import MICROBATCH, MOST_SHARDS, SHARD, SHARDED_PARAMETERS, SHARE
+import numpy as np
+
+from .blocking import KC, MICROBATCH, MOST_SHARDS, SHARD, SHARDED_PARAMETERS, SHARE
 from .compiling import helper, internal, jit
-from .gemm import fused_sum, one_way_size, panels_size
-from .layer import finish_gradient, layer_delta, layer_forward, layer_input_gradient
+from .gemm import fused_product, fused_sum, one_way_size, panels_size, tile_shape
+from .layer import layer_delta, layer_forward, layer_input_gradient
 from .loss import mse_output_delta
 from .matrix import (
+    Matrix,
     Vector,
     advance,
+    block,
     get,
     itemsize,
     matrix,
@@ -34,23 +37,23 @@ from .matrix import (
 from .panel import all_finite, copy, copy_any
 from .parallel import Crew, crew_of, lead, share, worth_sharing
 from .tasks import ONE, address, outlined, reference, task_address
-from .wide import is_divided, is_wide, parts_size
+from .wide import is_wide
 
-Workspace = namedtuple("Workspace", "activations deltas delta_size x y panels")
-"""Pointers into a workspace: g of every layer, two δ in turn, a gathered minibatch, and the panels of products."""
+Workspace = namedtuple("Workspace", "batch first activations size x y panels")
+"""The memory of a batch: pointers to g of every layer, of what size in all, behind which lies δ of every layer, to a
+gathered minibatch, and to the panels of products; and the first row that is computed, where others compute the rest."""
+
+DELTAS, GRADIENTS, BOTH = map(np.intp, range(3))  # what `backward` computes
 
 
 @helper
 def extents(sizes, batch, itemsize):
-    """Elements for the activations of all layers, for the δ of any, and for x and y."""
-    activations, delta = 0, 0
+    """Elements for the activations of all layers, and for x and y."""
+    activations = 0
     for layer in range(1, sizes.size):
-        elements = padded(batch * row_stride(sizes.data[layer], itemsize))
-        activations += elements
-        delta = max(delta, elements)
+        activations += padded(batch * row_stride(sizes.data[layer], itemsize))
     return (
         activations,
-        delta,
         padded(batch * row_stride(sizes.data[0], itemsize)),
         padded(batch * row_stride(sizes.data[sizes.size - 1], itemsize)),
     )
@@ -66,8 +69,7 @@ def training_size(sizes, batch_size, itemsize, threads=1):
     vector = Vector(sizes, len(sizes))
     shards = shards_of(vector, batch_size)
     if shards == 1:
-        divided = _divided_size(sizes, batch_size, itemsize, threads)
-        return max(divided, _whole_size(sizes, batch_size, itemsize, threads))
+        return _whole_size(sizes, batch_size, itemsize, threads)
     cut = bisect.bisect_left(range(batch_size), True, key=lambda batch: shards_of(vector, batch) > 1)
     rows = min(2 * MICROBATCH, (batch_size + 1) // 2)  # of the largest microbatch
     in_shards = shards * padded(parameters_size(vector)) + min(threads, shards) * _whole_size(sizes, rows, itemsize, 1)
@@ -77,11 +79,11 @@ def training_size(sizes, batch_size, itemsize, threads=1):
 def _whole_size(sizes, batch_size, itemsize, threads):
     """For batches that go through the layers as a whole."""
     sizes = [int(size) for size in sizes]
-    activations, delta, x, y = extents(Vector(sizes, len(sizes)), batch_size, itemsize)
-    return padded(activations + 2 * delta + x + y + _products_size(sizes, batch_size, itemsize, threads))
+    activations, x, y = extents(Vector(sizes, len(sizes)), batch_size, itemsize)
+    return padded(2 * activations + x + y + products_size(sizes, batch_size, itemsize, threads))
 
 
-def _products_size(sizes, batch_size, itemsize, threads):
+def products_size(sizes, batch_size, itemsize, threads):
     """For the panels of all layers' products."""
     return max(
         max(
@@ -93,40 +95,33 @@ def _products_size(sizes, batch_size, itemsize, threads):
     )
 
 
-def _divided_size(sizes, batch_size, itemsize, threads):
-    """For a first layer that is divided, and the layers above it; 0 if it is not."""
-    sizes = [int(size) for size in sizes]
-    if not is_divided(sizes, batch_size, math.inf, threads):
-        return 0
-    activations, delta, _, y = extents(Vector(sizes, len(sizes)), batch_size, itemsize)
-    above = [1, *sizes[1:]]  # and the sums for the biases below it
-    panels = _products_size(above, batch_size, itemsize, threads)
-    return padded(parts_size(*sizes[:2], batch_size, itemsize, threads) + activations + 2 * delta + y + panels)
-
-
 @helper
 def divide(workspace, sizes, batch):
     """The Workspace of a batch, from the pointer `workspace` on."""
-    activations_size, delta_size, x_size, y_size = extents(sizes, batch, itemsize(workspace))
-    deltas = advance(workspace, activations_size)
-    x = advance(deltas, 2 * delta_size)
+    size, x_size, y_size = extents(sizes, batch, itemsize(workspace))
+    x = advance(workspace, 2 * size)
     y = advance(x, x_size)
-    return Workspace(workspace, deltas, delta_size, x, y, advance(y, y_size))
+    return Workspace(batch, 0, workspace, size, x, y, advance(y, y_size))
 
 
 @helper
 def divide_above(workspace, sizes, batch):
     """The Workspace of the layers above the first, without an x."""
-    activations_size, delta_size, _, y_size = extents(sizes, batch, itemsize(workspace))
-    deltas = advance(workspace, activations_size)
-    y = advance(deltas, 2 * delta_size)
-    return Workspace(workspace, deltas, delta_size, y, y, advance(y, y_size))
+    size, _, y_size = extents(sizes, batch, itemsize(workspace))
+    y = advance(workspace, 2 * size)
+    return Workspace(batch, 0, workspace, size, y, y, advance(y, y_size))
 
 
 @helper
-def delta_of(layer, space, batch, n_out):
-    """Where δ of a layer is: the one below, or above, has the other place."""
-    return spaced(advance(space.deltas, layer % 2 * space.delta_size), batch, n_out)
+def own_rows(data, space, count, columns):
+    """So many rows of those of the batch whose memory begins at the pointer `data`, from the first that is computed."""
+    return rows(spaced(data, space.batch, columns), space.first, count)
+
+
+@helper
+def delta_of(g, space):
+    """Where δ of the layer with this output is."""
+    return Matrix(advance(g.data, space.size), g.rows, g.columns, g.row_stride, 1)
 
 
 @helper
@@ -180,13 +175,6 @@ def work(sizes, batch, samples, grain):
     return 3 * samples * parameters_size(sizes) if shared else 0
 
 
-def may_share(sizes, batch_size, samples=math.inf):
-    """Whether threads, however soon they come, may gain from sharing the work on a batch, or on so many samples."""
-    return (
-        is_divided(sizes, batch_size, samples, 2) or work(Vector(sizes, len(sizes)), batch_size, batch_size, SHARE) > 0
-    )
-
-
 @jit
 def forward(parameters, x, sizes, workspace, team):
     """g⁽ℓ⁾ = σ(g⁽ℓ⁻¹⁾ W⁽ℓ⁾ᵀ + b⁽ℓ⁾) for ℓ = 1 ... L, kept in the workspace; the Matrix of the last is returned."""
@@ -204,10 +192,10 @@ def forward_layers(parameters, x, sizes, space, team, lowest):
     for layer in range(1, sizes.size):
         n_in, n_out = sizes.data[layer - 1], sizes.data[layer]
         W, b = layer_parameters(parameters, n_in, n_out)
-        below, g = g, spaced(activations, g.rows, n_out)
+        below, g = g, own_rows(activations, space, x.rows, n_out)
         if layer >= lowest:
             layer_forward(g, below, W, b, space.panels, team)
-        activations = advance(activations, padded(g.rows * g.row_stride))
+        activations = advance(activations, padded(space.batch * g.row_stride))
         parameters = advance(parameters, layer_size(n_in, n_out))
     return g
 
@@ -225,39 +213,69 @@ def input_finite(x, g):
 
 
 @outlined
-def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes, space, team, lowest):
+def backward(
+    epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes, space, team, lowest, what, part, parts
+):
     """Backward from the δ⁽ᴸ⁾ that `output_loss` left, through the activations that `forward` did: from ℓ = L to 1
 
         δ⁽ℓ⁻¹⁾ = (δ⁽ℓ⁾ W⁽ℓ⁾) ⊙ g⁽ℓ⁻¹⁾ (1 - g⁽ℓ⁻¹⁾),  or for ℓ = 1, `with_grad_x`, ∇x = δ⁽¹⁾ W⁽¹⁾
         ∇W⁽ℓ⁾ = δ⁽ℓ⁾ᵀ g⁽ℓ⁻¹⁾,  ∇b⁽ℓ⁾ = Σ over the batch of δ⁽ℓ⁾
 
+    `what` is DELTAS, the first line, or GRADIENTS, the second for a `part` of so many parts of the weights, or both.
     The epilogue STORE puts ∇W and ∇b into `target`, laid out as `parameters`; SGD, with the parameters themselves as
     the target, takes a step of `scale` against them. Of layers below the `lowest`, only ∇b is computed.
     """
-    batch, size = x.rows, itemsize(target)
-    offset, end = 0, 0  # of the layer's parameters, and of its activations
-    for layer in range(1, sizes.size):
-        offset += layer_size(sizes.data[layer - 1], sizes.data[layer])
-        end += padded(batch * row_stride(sizes.data[layer], size))
+    offset, end = parameters_size(sizes), space.size  # of the layer's parameters, and of its activations
+    begin, past = part * offset // parts, (part + 1) * offset // parts
     for layer in range(sizes.size - 1, 0, -1):
         n_in, n_out = sizes.data[layer - 1], sizes.data[layer]
         offset -= layer_size(n_in, n_out)
-        end -= padded(batch * row_stride(n_out, size))
-        W, _ = layer_parameters(advance(parameters, offset), n_in, n_out)
-        delta = delta_of(layer, space, batch, n_out)
+        end -= padded(space.batch * row_stride(n_out, itemsize(target)))
+        delta = delta_of(own_rows(advance(space.activations, end), space, x.rows, n_out), space)
         below = x
         if layer > 1:
-            start = end - padded(batch * row_stride(n_in, size))
-            below = spaced(advance(space.activations, start), batch, n_in)
-            delta_below = delta_of(layer - 1, space, batch, n_in)
-            layer_delta(delta_below, delta, below, W, space.panels, team)
-        elif with_grad_x:
-            layer_input_gradient(grad_x, delta, W, space.panels, team)
-        target_W, target_b = layer_parameters(advance(target, offset), n_in, n_out)
-        if layer >= lowest:
-            finish_gradient(epilogue, target_W, target_b, delta, below, scale, space.panels, team)
-        else:
-            fused_sum(epilogue, target_b, delta, scale, space.panels, team)
+            start = end - padded(space.batch * row_stride(n_in, itemsize(target)))
+            below = own_rows(advance(space.activations, start), space, x.rows, n_in)
+        if what != GRADIENTS:
+            W, _ = layer_parameters(advance(parameters, offset), n_in, n_out)
+            if layer > 1:
+                layer_delta(delta_of(below, space), delta, below, W, space.panels, team)
+            elif with_grad_x:
+                layer_input_gradient(grad_x, delta, W, space.panels, team)
+        if what != DELTAS:
+            W, b = layer_parameters(advance(target, offset), n_in, n_out)
+            last = n_in
+            if parts > 1:
+                i, last, j, end_j = some_weights(begin - offset, past - offset, n_in, n_out, tile_shape(x))
+                W, below = block(W, j, i, end_j - j, last - i), block(below, 0, i, x.rows, last - i)
+                b, delta = block(b, 0, j, 1, end_j - j), block(delta, 0, j, x.rows, end_j - j)
+            if layer >= lowest:
+                fused_product(epilogue, W, W, transposed(delta), below, scale, KC, space.panels, team)
+            if last == n_in:
+                fused_sum(epilogue, b, delta, scale, space.panels, team)
+
+
+@helper
+def some_weights(begin, end, n_in, n_out, tile):
+    """Where the inputs begin and end, and the outputs, of a layer that are nearest to its weights begin ... end-1.
+
+    Cut between tiles: by inputs, or by outputs if those are more. Where there are none, there are no outputs.
+    """
+    mr, nr, _ = tile
+    if n_out > n_in:
+        return 0, n_in, cut(begin, n_in, n_out, nr), cut(end, n_in, n_out, nr)
+    i, last = cut(begin, n_out, n_in, mr), cut(end, n_out, n_in, mr)
+    return i, last, 0, n_out if last > i else 0
+
+
+@helper
+def cut(position, width, length, unit):
+    """Of so many rows of `width` weights, the multiple of `unit` nearest to the weight with this number, or an end."""
+    if position <= 0:
+        return 0
+    if position >= length * width:
+        return length
+    return min((position + width * unit // 2) // (width * unit) * unit, length)
 
 
 @jit(inline=True)
@@ -269,8 +287,7 @@ def output_loss(g, y, batch, sizes, space, team):
     if y.column_stride != 1:
         given, y = y, spaced(space.y, g.rows, g.columns)
         copy_any(y, given)
-    delta = delta_of(sizes.size - 1, space, g.rows, g.columns)
-    return mse_output_delta(delta, g, y, batch, space.panels, team)
+    return mse_output_delta(delta_of(g, space), g, y, batch, space.panels, team)
 
 
 @jit(inline=True)

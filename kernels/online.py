@@ -15,8 +15,8 @@ from .compiling import helper, internal, jit
 from .gemm import tile_shape
 from .loss import mse
 from .matrix import Matrix, Vector, advance, get, pointer_at, put, rows, scalar
-from .network import input_finite, layer_parameters, layer_size, parameters_size, training_size
-from .parallel import Crew, read, write
+from .network import input_finite, layer_parameters, layer_size, parameters_size
+from .parallel import read, write
 from .rowwise import (
     copy_row,
     delta_row,
@@ -29,7 +29,6 @@ from .rowwise import (
 )
 from .simd import prefetch
 from .tasks import address, reference
-from .train import check_parameters, keep_parameters
 from .wide import slice_length, slices_of
 
 Layer = namedtuple("Layer", "slices kc WT b W g delta")
@@ -47,12 +46,6 @@ def is_online(sizes, batch_size):
     if batch_size > ONLINE_BATCH or batch_size * parameters > ONLINE:
         return False
     return all(online_size(sizes, batch_size, size) <= 2 * parameters + 4096 for size in (4, 8))
-
-
-def fit_size(sizes, batch_size, itemsize, threads=1):
-    """`training_size`, with what `train_online` takes of the workspace if it is the one to train."""
-    online = online_size(sizes, batch_size, itemsize) if is_online(sizes, batch_size) else 0
-    return max(online, training_size(sizes, batch_size, itemsize, threads))
 
 
 def online_size(sizes, batch_size, itemsize):
@@ -120,12 +113,10 @@ def row_of(m, s):
 
 
 @internal
-def train_online(arguments, memory, _):
-    """As `train.train_in_turn`, for the samples of an `order` only."""
-    guard, rest = arguments[0]
-    parameters, X, Y, order, last, batch_size, rate, sizes, workspace, team = rest
-    team = Crew(team.threads, team.grain, memory, 0)
-    loss, first = keep_parameters(guard, parameters, team)
+def train_online(arguments, end, _):
+    """A program as `train.train_in_turn` is one, for samples of an `order` only."""
+    result, _, parameters, X, Y, order, batch_size, rate, sizes, workspace, _ = arguments[0]
+    loss, first = result[0]
     for i in range(workspace.size):
         workspace.data[i] = 0
     _, _, two = tile_shape(X)
@@ -138,12 +129,12 @@ def train_online(arguments, memory, _):
     lay_out(table, row_of(y, batch_size), sizes, batch_size, lanes)
     exchange(net, parameters, False)
     rate = scalar(rate, X)
-    while first < last:
-        batch = min(batch_size, last - first)
+    while first < end:
+        batch = min(batch_size, end - first)
         for s in range(batch):
             take_row(row_of(x, s), X, order.data[first + s])
             take_row(row_of(y, s), Y, order.data[first + s])
-            later = order.data[min(first + s + ROWS_AHEAD, last - 1)]
+            later = order.data[min(first + s + ROWS_AHEAD, end - 1)]
             prefetch(address(advance(X.data, later * X.row_stride)))
             prefetch(address(advance(Y.data, later * Y.row_stride)))
         forward_rows(net, batch)
@@ -154,7 +145,7 @@ def train_online(arguments, memory, _):
         loss += of_batch * (batch / X.rows)
         first += batch
     exchange(net, parameters, True)
-    check_parameters(guard, parameters, sizes, loss, first, team)
+    result[0] = (loss, first)
 
 
 @jit(inline=True)

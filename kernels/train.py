@@ -12,9 +12,10 @@ from .epilogue import SGD
 from .matrix import advance, matrix, pointer, row_major, vector
 from .minibatch import minibatch
 from .network import parameters_size, work
+from .pace import PACE
 from .panel import all_finite, copy_rows
 from .parallel import Crew, crew_of, lead, share, tasks_for
-from .tasks import ONE, ZERO, address, outlined, reference, task_address
+from .tasks import ONE, ZERO, address, call_task, outlined, reference, references, task_address
 
 
 @jit(inline=True)
@@ -40,72 +41,67 @@ def train_minibatches(parameters, X, Y, order, first, last, loss, batch_size, le
     not finite.
     """
     run = parameters, X, Y, order, first, last, loss, batch_size, learning_rate
-    return train_safely(train_in_turn, False, (parameters[:0], ZERO, ZERO), run, sizes, workspace, team)
+    guard = parameters[:0], ZERO, ZERO
+    return train_safely(train_in_turn, False, guard, references(PACE), run, sizes, workspace, team)
 
 
 @jit(inline=True)
-def train_safely(program, certain, guard, run, sizes, workspace, team):
+def train_safely(program, certain, guard, pace, run, sizes, workspace, team):
     """`train_minibatches` by a program; `certain` if threads gain from it however small the products are.
 
     `guard` is (before, keep, check): if `keep`, the parameters are copied to `before` first; if `check`, the loss that
-    is returned is NaN where in the end a parameter is not finite. `run` has the other arguments.
+    is returned is NaN where in the end a parameter is not finite. `pace` is what `run_by_the_quicker` knows, `run` has
+    the other arguments.
+
+    A program is a task for a crew, program(arguments, end, memory), which trains up to the sample `end`; from the loss
+    and the sample in result[0], where it leaves those that it reached.
     """
     before, keep, check = guard
     parameters, X, Y, order, first, last, loss, batch_size, learning_rate = run
     X, Y, order, sizes, before = matrix(X), matrix(Y), vector(order), vector(sizes), vector(before)
     parameters, workspace = pointer(parameters), vector(workspace)
-    result = reference((loss, first))
-    rate = np.float64(learning_rate)
-    arguments = reference(
-        (
-            (result, before, np.intp(keep), np.intp(check)),
-            (parameters, X, Y, order, last, batch_size, rate, sizes, workspace, team),
-        )
-    )
+    result, rate = reference((loss, first)), np.float64(learning_rate)
+    arguments = reference((result, pace, parameters, X, Y, order, batch_size, rate, sizes, workspace, team))
+    safely = (before, np.intp(keep), np.intp(check)), (result, parameters, sizes, team)
+    guarded = reference((*safely, task_address(program, arguments), address(arguments), last))
     shared = 3 * (last - first) * parameters_size(sizes)
     if not certain:
         shared = work(sizes, min(batch_size, last - first), last - first, team.grain)
-    lead(task_address(program, arguments), address(arguments), crew_of(team), shared)
+    lead(task_address(_train_safely, guarded), address(guarded), crew_of(team), shared)
     return result[0]
 
 
 @internal
-def train_in_turn(arguments, memory, _):
-    """A program for a crew: minibatch after minibatch, whose products are shared if they are large."""
-    guard, rest = arguments[0]
-    parameters, X, Y, order, last, batch_size, rate, sizes, workspace, team = rest
+def _train_safely(arguments, memory, _):
+    (before, keep, check), (result, parameters, sizes, team), program, run, last = arguments[0]
+    team = Crew(team.threads, team.grain, memory, 0)
+    finite = reference(ONE)
+    if keep != 0:
+        go_through(finite, before.data, parameters, before.size, ONE, team)
+    call_task(program, run, last, memory)
+    if check != 0:
+        go_through(finite, parameters, parameters, parameters_size(sizes), ZERO, team)
+    if finite[0] == 0:
+        result[0] = (np.nan, result[0][1])
+
+
+@internal
+def train_in_turn(arguments, end, memory):
+    """Minibatch after minibatch, whose products are shared if they are large."""
+    result, _, parameters, X, Y, order, batch_size, rate, sizes, workspace, team = arguments[0]
     ahead = address(reference(NOTHING)) if order.size > 0 and worth_fetching(X, Y, batch_size) else 0
     team = Crew(team.threads, team.grain, memory, ahead)
-    loss, first = keep_parameters(guard, parameters, team)
-    while first < last:
-        batch = min(batch_size, last - first)
+    loss, first = result[0]
+    while first < end:
+        batch = min(batch_size, end - first)
         of_batch = minibatch(
-            SGD, parameters, rate, X, ZERO, parameters, X, Y, order, first, last, batch, sizes, workspace, team
+            SGD, parameters, rate, X, ZERO, parameters, X, Y, order, first, batch, sizes, workspace, team
         )
         if not np.isfinite(of_batch):
             break
         loss += of_batch * (batch / X.rows)
         first += batch
-    check_parameters(guard, parameters, sizes, loss, first, team)
-
-
-@outlined
-def keep_parameters(guard, parameters, team):
-    """Copy them if that is asked for; the loss, and the sample, to begin with."""
-    result, before, keep, _ = guard
-    if keep != 0:
-        go_through(reference(ONE), before.data, parameters, before.size, ONE, team)
-    return result[0]
-
-
-@outlined
-def check_parameters(guard, parameters, sizes, loss, first, team):
-    """Leave the result of a run, whose loss is NaN if a parameter is not finite and that is asked for."""
-    result, _, _, check = guard
-    finite = reference(ONE)
-    if check != 0:
-        go_through(finite, parameters, parameters, parameters_size(sizes), ZERO, team)
-    result[0] = (loss if finite[0] != 0 else np.nan, first)
+    result[0] = (loss, first)
 
 
 @outlined

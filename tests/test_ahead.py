@@ -10,7 +10,7 @@ from reference import shuffled
 from fastmlp import Network
 from fastmlp.kernels.ahead import LAST, NEXT_ROW, NOTHING, OFFSET, ROW, expect_rows, fetch_some, worth_fetching
 from fastmlp.kernels.blocking import BYTES_NEAR, CACHE_LINE, LINES_AHEAD
-from fastmlp.kernels.matrix import matrix, pointer
+from fastmlp.kernels.matrix import matrix, vector
 from fastmlp.kernels.parallel import read
 from fastmlp.kernels.tasks import address, reference
 
@@ -19,7 +19,7 @@ from fastmlp.kernels.tasks import address, reference
 def places(X, Y, order, first, last, calls):
     """(row, byte) that is next, after each call."""
     ahead = address(reference(NOTHING))
-    expect_rows(ahead, matrix(X), matrix(Y), pointer(order), first, last)
+    expect_rows(ahead, matrix(X), matrix(Y), vector(order), first, last)
     found = [(read(ahead, NEXT_ROW, ROW), read(ahead, NEXT_ROW, OFFSET), read(ahead, NEXT_ROW, LAST))]
     for _ in range(calls):
         fetch_some(ahead)
@@ -43,6 +43,12 @@ def test_every_row_is_fetched_and_not_more_at_once_than_fits(columns, dtype):
 def test_rows_that_are_not_adjacent_are_not_fetched(dtype):
     X, Y, order = np.zeros((50, 64), dtype, order="F"), np.zeros((50, 3), dtype), np.arange(50)
     assert set(places(X, Y, order, 10, 30, 3)) == {(10, 0, 10)}
+
+
+def test_no_row_past_the_end_of_the_order_is_fetched(dtype):
+    X, Y, order = np.zeros((50, 64), dtype), np.zeros((50, 3), dtype), np.arange(50)
+    assert places(X, Y, order, 40, 60, 200)[-1] == (50, 0, 50)
+    assert set(places(X, Y, order, 60, 70, 3)) == {(60, 0, 50)}
 
 
 @njit

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 from reference import shuffled
-from test_divided import counted
+from test_programs import counted
 
 from fastmlp import History, Network
 
@@ -452,7 +452,7 @@ def test_the_first_compiled_call_is_short_where_a_minibatch_is_little_work(sizes
     calls = counted(monkeypatch, program)
     X = np.zeros((50_000 * batch_size, sizes[0]), np.float32)
     Network(sizes, seed=0).fit(X, X[:, :1], epochs=1, batch_size=batch_size)
-    first, last = calls[0][7:9]
+    first, last = calls[0][8:10]
     assert last - first <= 10_000 * batch_size
 
 

@@ -1,0 +1,37 @@
+"""Which of the programs trains a network, whether threads may gain from it, and what memory it takes."""
+
+import math
+
+from .blocking import SHARE
+from .divided import divided_size
+from .matrix import Vector
+from .network import training_size, work
+from .online import is_online, online_size
+from .together import is_together, together_size
+from .wide import is_divided
+
+
+def program_for(sizes, batch_size, samples, threads):
+    """The name in `entry` of what is the quickest to train such a network on samples in an order."""
+    if is_divided(sizes, batch_size, samples, threads):
+        return "train_divided"
+    if is_together(sizes, batch_size, samples, threads):
+        return "train_together"
+    return "train_online" if is_online(sizes, batch_size) else "train_in_turn"
+
+
+def may_share(sizes, batch_size, samples=math.inf):
+    """Whether threads, however soon they come, may gain from sharing the work on a batch, or on so many samples."""
+    if is_divided(sizes, batch_size, samples, 2) or is_together(sizes, batch_size, samples, 2):
+        return True
+    return work(Vector(sizes, len(sizes)), batch_size, batch_size, SHARE) > 0
+
+
+def fit_size(sizes, batch_size, itemsize, threads=1):
+    """Elements of workspace for any program that may train such batches, by up to so many threads."""
+    return max(
+        training_size(sizes, batch_size, itemsize, threads),
+        divided_size(sizes, batch_size, itemsize, threads),
+        together_size(sizes, batch_size, itemsize, threads),
+        online_size(sizes, batch_size, itemsize) if is_online(sizes, batch_size) else 0,
+    )

@@ -1,0 +1,213 @@
+"""Programs by which threads train together: a wide first layer divided among them, or first samples, then weights."""
+
+import numba
+import numpy as np
+import pytest
+from test_gradients import check_gradients, check_step
+
+from fastmlp import Network, kernels
+from fastmlp.kernels import entry
+from fastmlp.kernels.blocking import RUN
+from fastmlp.kernels.matrix import Vector
+from fastmlp.kernels.network import shards_of
+from fastmlp.kernels.pace import ALONE, NEXT_TRIAL, TOGETHER
+from fastmlp.kernels.programs import fit_size, program_for
+from fastmlp.kernels.together import is_together
+from fastmlp.kernels.wide import is_divided, slice_length, slices_of
+
+DIVIDED = (([784, 30, 10], 10), ([784, 30, 10], 150), ([530, 101, 40, 3], 29), ([1500, 9], 60), ([257, 300, 2], 11))
+TOGETHER_CASES = (
+    ([17, 64, 64, 6], 64),  # weights cut by inputs
+    ([40, 300, 7], 50),  # by outputs
+    ([1, 70, 70, 1, 70, 1], 77),
+    ([16] * 20, 35),
+)
+CASES = [("train_divided", *case) for case in DIVIDED] + [("train_together", *case) for case in TOGETHER_CASES]
+
+
+def case(sizes, samples, dtype, rng):
+    net = Network(sizes, dtype=dtype, seed=0)
+    return net, rng.normal(0, 1, (samples, sizes[0])).astype(dtype), rng.random((samples, sizes[-1])).astype(dtype)
+
+
+def pace(alone, together, next_trial=np.inf):
+    """What is known of the time of a sample, and when that is to be tried again: by default, never."""
+    known = np.empty(3)
+    known[[ALONE, TOGETHER, NEXT_TRIAL]] = alone, together, next_trial
+    return known
+
+
+def train(program, net, X, Y, order, batch, workspace, threads, known=None):
+    """Loss, the sample at which training stopped, the parameters, and those before; by threads unless `known`."""
+    parameters = net.parameters.copy()
+    before = np.empty_like(parameters)
+    known = pace(np.inf, 0) if known is None else known
+    run = True, True, known, parameters, X, Y, order, 0, len(order), 0.0, batch, 0.5
+    result = getattr(entry, program)(before, *run, np.array(net.sizes), workspace, threads, 1)
+    return *result, parameters, before
+
+
+def counted(monkeypatch, program):
+    """A list of the calls of entry.`program` from now on."""
+    calls, function = [], getattr(entry, program)
+
+    def counting(*arguments):
+        calls.append(arguments)
+        return function(*arguments)
+
+    monkeypatch.setattr(entry, program, counting)
+    return calls
+
+
+def in_turn(net, X, Y, order, batch):
+    """The same by one thread."""
+    parameters, sizes = net.parameters.copy(), np.array(net.sizes)
+    workspace = np.empty(kernels.workspace_size(net.sizes, batch, X.itemsize), X.dtype)
+    run = parameters, X, Y, order, 0, len(order), 0.0, batch, 0.5, sizes, workspace, kernels.SERIAL
+    return *kernels.train_minibatches(*run), parameters
+
+
+@pytest.mark.parametrize(("program", "sizes", "batch"), CASES)
+def test_the_cases_are_trained_so(program, sizes, batch):
+    assert program_for(sizes, batch, RUN * batch, 2) == program
+    assert shards_of(Vector(sizes, len(sizes)), batch) == 1
+
+
+def test_slices_cover_the_inputs():
+    for n_in in (1, 255, 256, 300, 511, 512, 784, 3000, 100_000):
+        for n_out in (1, 10, 1000):
+            slices, length = slices_of(n_in, n_out), slice_length(n_in, n_out)
+            assert slices == 1 or (slices - 1) * length < n_in <= slices * length
+
+
+def test_what_gains_nothing_is_not_divided():
+    assert not is_divided([784, 30, 10], 1, 1000, 2)  # too little to do
+    assert not is_divided([784, 30, 10], 200, 10_000, 2)  # more sums than weights
+    assert not is_divided([784, 512, 10], 10, 1000, 2)  # many outputs
+    assert not is_divided([64, 64, 10], 32, 1000, 2)  # few inputs
+    assert not is_divided([784, 30, 10], 10, 1000, 1)  # one thread
+    assert not is_divided([784, 30, 10], 10, 10, 2)  # one minibatch
+
+
+def test_what_gains_nothing_is_not_trained_together():
+    assert not is_together([2, 4, 1], 32, 1000, 2)  # too little to do
+    assert not is_together([64, 64, 10], 16, 1000, 2)  # few samples
+    assert not is_together([2, 32, 32, 1], 32, 1000, 2)  # more memory than four times the parameters and activations
+    assert not is_together([500, 500, 10], 64, 1000, 2)  # products that are shared
+    assert not is_together([20, 61, 30, 9], 700, 10_000, 2)  # shards that are shared
+    assert not is_together([64, 64, 10], 32, 1000, 1)  # one thread
+    assert not is_together([64, 64, 10], 32, 32, 2)  # one minibatch
+
+
+@pytest.mark.parametrize(("_", "sizes", "batch"), CASES)
+def test_every_gradient_is_within_its_rounding_bound(_, sizes, batch, dtype, rng):
+    check_gradients(*case(sizes, batch, dtype, rng))
+    check_step(*case(sizes, batch, dtype, rng))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+@pytest.mark.parametrize(("program", "sizes", "batch"), CASES)
+def test_any_team_gives_the_same_bits_and_stays_within_its_workspace(program, sizes, batch, threads, dtype, rng):
+    samples = 4 * batch + 3
+    net, X, Y = case(sizes, samples, dtype, rng)
+    order = rng.permutation(samples)
+    expected = in_turn(net, X, Y, order, batch)
+    size = fit_size(sizes, batch, dtype.itemsize, max(threads, 2))  # where one thread has come for two
+    workspace = np.full(size + 4096, 7, dtype)
+    loss, stopped, parameters, _ = train(program, net, X, Y, order, batch, workspace[:size], threads)
+    assert (loss, stopped) == expected[:2] == (loss, samples)
+    np.testing.assert_array_equal(parameters, expected[2])
+    assert (workspace[size:] == 7).all()
+
+
+@pytest.mark.parametrize(("program", "sizes", "batch"), [CASES[0], CASES[5]])
+def test_any_layout_of_the_samples_gives_the_same_bits(program, sizes, batch, dtype, rng):
+    samples = 5 * batch + 3
+    net, X, Y = case(sizes, samples, dtype, rng)
+    order = rng.permutation(samples)
+    workspace = np.empty(fit_size(sizes, batch, dtype.itemsize, 2), dtype)
+    expected = train(program, net, X, Y, order, batch, workspace, 2)
+    apart = np.full((2 * samples, 2 * sizes[0]), np.nan, dtype)
+    apart[::2, ::-2] = X
+    for same, same_Y in ((np.asfortranarray(X), np.asfortranarray(Y)), (apart[::2, ::-2], Y)):
+        operands = entry.operand(same), entry.operand(same_Y)
+        loss, stopped, parameters, _ = train(program, net, *operands, order, batch, workspace, 2)
+        assert (loss, stopped) == expected[:2]
+        np.testing.assert_array_equal(parameters, expected[2])
+
+
+@pytest.mark.parametrize("row", [1, -1])
+@pytest.mark.parametrize("which", ["first input", "last input", "output"])
+@pytest.mark.parametrize(("program", "sizes", "batch"), [CASES[2], CASES[5]])
+def test_a_sample_that_is_not_finite_stops_before_its_minibatch(program, sizes, batch, which, row, dtype, rng):
+    net, X, Y = case(sizes, 4 * batch, dtype, rng)
+    order = np.arange(4 * batch)
+    expected = in_turn(net, X, Y, order[: 2 * batch], batch)[2]
+    array, column = {"first input": (X, 0), "last input": (X, -1), "output": (Y, 1)}[which]
+    array[2 * batch : 3 * batch][row, column] = np.inf
+    workspace = np.empty(fit_size(sizes, batch, dtype.itemsize, 2), dtype)
+    _, stopped, parameters, before = train(program, net, X, Y, order, batch, workspace, 2)
+    assert stopped == 2 * batch
+    np.testing.assert_array_equal(parameters, expected)
+    np.testing.assert_array_equal(before, net.parameters)
+
+
+@pytest.mark.parametrize(("program", "sizes", "batch"), [CASES[0], CASES[5]])
+def test_a_loss_that_overflows_stops_before_its_step(program, sizes, batch, rng):
+    net, X, Y = case(sizes, 3 * batch, np.dtype(np.float64), rng)
+    order = np.arange(3 * batch)
+    expected = in_turn(net, X, Y, order[:batch], batch)[2]
+    Y[batch, 0] = 1e200
+    workspace = np.empty(fit_size(sizes, batch, 8, 2))
+    _, stopped, parameters, _ = train(program, net, X, Y, order, batch, workspace, 2)
+    assert stopped == batch
+    np.testing.assert_array_equal(parameters, expected)
+
+
+@pytest.mark.parametrize(("program", "sizes", "batch"), [CASES[0], CASES[5]])
+def test_the_quicker_trains_and_the_slower_is_tried_again(program, sizes, batch, rng):
+    samples = 2 * RUN * batch + 3
+    net, X, Y = case(sizes, samples, np.dtype(np.float64), rng)
+    order = rng.permutation(samples)
+    expected = in_turn(net, X, Y, order, batch)[2]
+    workspace = np.empty(fit_size(sizes, batch, 8, 2))
+    never = 1e18  # ns a sample
+    for known, measured in (
+        (pace(0, 0, 0), {ALONE, TOGETHER, NEXT_TRIAL}),
+        (pace(0, never), {ALONE}),
+        (pace(never, 0), {TOGETHER}),
+        (pace(0, never, 0), {TOGETHER, NEXT_TRIAL}),
+        (pace(never, 0, 0), {ALONE, NEXT_TRIAL}),
+    ):
+        first = known.copy()
+        parameters = train(program, net, X, Y, order, batch, workspace, 2, known)[2]
+        np.testing.assert_array_equal(parameters, expected)
+        assert measured <= set(np.flatnonzero(known != first))
+        assert (known < 1e15).all() or measured in ({ALONE}, {TOGETHER})
+    assert known[NEXT_TRIAL] > 0
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one thread has none to train with")
+@pytest.mark.parametrize(("program", "sizes", "batch"), [CASES[0], CASES[5]])
+def test_fit_takes_the_program_and_gives_the_bits_of_one_thread(program, sizes, batch, monkeypatch, dtype, rng):
+    calls = counted(monkeypatch, program)
+    net, X, Y = case(sizes, 3 * RUN * batch, dtype, rng)
+    serial = net.copy()
+    before, losses = numba.get_num_threads(), []
+    try:
+        for each, threads in ((serial, 1), (net, 2)):
+            assert not calls
+            numba.set_num_threads(threads)
+            losses.append(each.fit(X, Y, epochs=2, batch_size=batch, learning_rate=0.5).loss)
+    finally:
+        numba.set_num_threads(before)
+    assert calls
+    assert losses[0] == losses[1]
+    np.testing.assert_array_equal(net.parameters, serial.parameters)
+
+
+@pytest.mark.parametrize(("_", "sizes", "batch"), CASES)
+def test_training_takes_no_more_memory_than_is_promised(_, sizes, batch):
+    net = Network(sizes, seed=0)
+    beside = 2 * net.n_parameters + fit_size(sizes, batch, 4, 2)  # the parameters, their copy and the workspace
+    assert beside <= 4 * net.n_parameters + 2 * batch * sum(sizes)
