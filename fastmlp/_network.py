@@ -16,7 +16,7 @@ from ._memory import aligned_empty, count_parameters, layer_views
 from ._progress import Progress
 from ._threads import team
 from .kernels import SERIAL, entry, workspace_size
-from .kernels.blocking import PREDICT_ROWS
+from .kernels.blocking import PREDICT_ROWS, SHARE
 from .kernels.programs import fit_size, may_share
 
 ACTIVATIONS = ("sigmoid",)
@@ -270,12 +270,14 @@ class Network:
         x = entry.operand(X_checked)
         rows = samples if samples < PREDICT_ROWS else PREDICT_ROWS
         arguments = g, self._parameters, x, rows, self._widths
-        size = self._workspace_size(rows)
-        if rows == samples:
-            finite = self._lend_workspace(entry.predict, arguments, size, SERIAL)
+        work = samples * self._parameters.size
+        if rows == samples and work < 2 * SHARE:
+            finite = self._lend_workspace(entry.predict, arguments, self._workspace_size(rows), SERIAL)
         else:
-            with team(samples * self._parameters.size) as crew:
-                finite = self._lend_workspace(entry.predict, arguments, crew.threads * size, crew)
+            with team(work) as crew:
+                many = crew.threads if rows < samples else 1
+                size = many * self._workspace_size(rows, threads=crew.threads // many)
+                finite = self._lend_workspace(entry.predict, arguments, size, crew)
         if not finite:
             _checks.samples("X", X, self._sizes[0], self.dtype)
         return g

@@ -33,7 +33,7 @@ def shuffled(samples, rng):
 @functools.lru_cache
 def program_and_pace(sizes, batch_size, samples, threads):
     """The name in `entry` of what trains such a network, and what is known of how quick it is on this machine."""
-    return program_for(sizes, batch_size, samples, threads), np.zeros(len(PACE))
+    return program_for(sizes, batch_size, samples, threads), np.array(PACE)
 
 
 class Trainer:

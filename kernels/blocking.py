@@ -108,7 +108,9 @@ MOST_SLICES = 16
 SLICED_WEIGHTS = 1 << 18
 DIVIDED = 1 << 17
 RUN = 8  # minibatches from which on it pays to call threads together for that, and that are timed together
-TRIED = 100  # runs of the time of one from one trial of the slower, by all threads or by one, to the next
+RUNS = 8  # such runs at most as one: threads that divide a layer begin and end a run with a meeting more
+# Runs from one trial of the slower, all threads or one, to the next: more and more, as long as it is the slower.
+TRIED_FIRST, TRIED_LAST = 4, 128
 
 # Samples of a minibatch, and multiply-adds of a pass through its layers, up to which there are rows of whole vectors in
 # place of tiles: by 1, a step takes 0.2 to 0.4 of the time on 7-1, 2-4-1, 10-10 and 784-1, 0.5 on 2-32-32-1 and 1.0 on

@@ -34,8 +34,8 @@ from .epilogue import SGD, SIGMOID_DELTA, STORE, finish, finish_outer, finish_ro
 from .matrix import Matrix, advance, block, matrix, pointer, row_major, rows, scalar, transposed
 from .microkernel import EXPECT_A, EXPECT_C, EXPECT_E, accumulate, add_rows, multiply_row, stream_rows
 from .panel import copy, copy_any
-from .parallel import KEPT, WORKER, Crew, crew_of, lead, read, share, tasks_for, worth_sharing, write
-from .tasks import ONE, address, call_task, outlined, reference, task_address
+from .parallel import KEPT, WORKER, Crew, columns_of, crew_of, lead, read, share, tasks_for, worth_sharing, write
+from .tasks import ONE, ZERO, address, call_task, outlined, reference, task_address
 
 GROUP = HOST.group
 
@@ -52,7 +52,7 @@ def one_way_size(m, n, k, itemsize, threads):
     lanes = HOST.lanes(itemsize)
     nr = HOST.vectors * lanes
     packed = (min(m, A_PACKED // max(k, 1)) + 2 * MR) * k if is_packed(m, n, k, nr) else 0
-    worker = max(worker_size(k, MR, 2 * lanes if n <= 2 * lanes else nr), 2 * STREAMED + 2 * nr if n > 4 * lanes else 0)
+    worker = max(worker_size(k, MR, 2 * lanes if n <= 2 * lanes else nr), row_size(nr) if n > 4 * lanes else 0)
     return -(-packed // nr) * nr + threads * worker
 
 
@@ -98,9 +98,13 @@ def fused_product(epilogue, c, e, a, b, scale, kc, panels, team):
 def _fused_product(epilogue, c, e, a, b, scale, kc, panels, team):
     def by_crew(epilogue, c, e, a, b, scale, kc, panels, team):
         c, e, a, b = oriented(c, e, a, b)
-        alone = team.memory == 0 or not worth_sharing(c.columns * a.columns, team.grain)
-        if c.rows == 1 and b.column_stride == 1 and alone:
-            row_product(epilogue, c, e, a, b, scale, kc, panels)
+        if c.rows == 1 and b.column_stride == 1:
+            parts = max(1, min(tasks_for(c.columns * a.columns, team), 2 * c.columns // STREAMED))
+            if parts == 1:
+                row_product(epilogue, c, e, a, b, scale, kc, panels)
+                return
+            arguments = reference((epilogue, c, e, a, ZERO, b, scale, panels, parts, team, kc))
+            share(task_address(row_task, arguments), address(arguments), parts, team.memory)
             return
         arguments = reference((epilogue, c, e, a, MR * a.row_stride, b, scale, panels, ONE, team, kc))
         function = task_address(compute_tiles, arguments)
@@ -286,9 +290,26 @@ def finish_block(epilogue, c, e, sums, scale, staged):
         copy_any(c, row_major(c_data, c.rows, c.columns))
 
 
+@helper
+def row_size(nr):
+    """Elements for the sums of a single row of many columns, and for its C and E."""
+    return 2 * STREAMED + 2 * nr
+
+
+@internal
+def row_task(arguments, task, worker):
+    """One task's share of the columns of `row_product`."""
+    epilogue, c, e, a, _, b, scale, panels, parts, _, kc = arguments[0]
+    _, nr, _ = tile_shape(c)
+    start, end = columns_of(task, parts, c.columns)
+    some, panels = end - start, advance(panels, worker * row_size(nr))
+    c, e = block(c, 0, start, 1, some), block(e, 0, start, 1, some)
+    row_product(epilogue, c, e, a, block(b, 0, start, a.columns, some), scale, kc, panels)
+
+
 @outlined
 def row_product(epilogue, c, e, a, b, scale, kc, panels):
-    """`fused_product` for a C of one row and rows of B in memory, by one thread."""
+    """`fused_product` for a C of one row and rows of B in memory, by one thread; `panels` has `row_size` elements."""
     _, nr, two = tile_shape(c)
     k = a.columns
     slices = max(1, (k + kc - 1) // kc)

@@ -36,7 +36,7 @@ from .matrix import (
 )
 from .panel import all_finite, copy, copy_any
 from .parallel import Crew, crew_of, lead, share, worth_sharing
-from .tasks import ONE, address, outlined, reference, task_address
+from .tasks import ONE, ZERO, address, outlined, reference, references, task_address
 from .wide import is_wide
 
 Workspace = namedtuple("Workspace", "batch first activations size x y panels")
@@ -295,38 +295,43 @@ def predict(g, parameters, x, batch_size, sizes, workspace, team):
     """g = g⁽ᴸ⁾ for x, so many samples at a time; False is returned, and g is worthless, if x is not finite.
 
     g (samples, N⁽ᴸ⁾) and x (samples, N⁽⁰⁾) may have any number of rows; row i of g depends on row i of x alone. Threads
-    take batches in turn: `workspace` is as large as for `batch_size` samples for each of `team.threads`.
+    take batches in turn, or share the products of a single one: `workspace` is as large as for `batch_size` samples
+    for each of `team.threads`, or, for no more samples than that, as for them and so many threads.
     """
     g, x, sizes = matrix(g), matrix(x), vector(sizes)
-    finite = reference(ONE)
+    found = references((ONE, ZERO))
     part = workspace.size // team.threads // 16 * 16
-    arguments = reference((finite, g, pointer(parameters), x, batch_size, sizes, pointer(workspace), part))
-    shared = parameters.size * x.rows if x.rows > batch_size else 0
+    arguments = reference((found, g, pointer(parameters), x, batch_size, sizes, pointer(workspace), part, team))
+    shared = parameters.size * x.rows
+    if x.rows <= batch_size and shared < 2 * SHARE:
+        shared = 0
     lead(task_address(_predict, arguments), address(arguments), crew_of(team), shared)
-    return finite[0] != 0
+    return found[0] != 0
 
 
 @internal
 def _predict(arguments, memory, _):
-    x, batch_size = arguments[0][3], arguments[0][4]
+    found, _, _, x, batch_size, _, _, _, _ = arguments[0]
+    if x.rows <= batch_size:
+        found[1] = memory  # for its products
     share(task_address(_predict_batch, arguments), address(arguments), (x.rows - 1) // batch_size + 1, memory)
 
 
 @internal
 def _predict_batch(arguments, task, worker):
-    finite, g, parameters, x, batch_size, sizes, workspace, part = arguments[0]
+    found, g, parameters, x, batch_size, sizes, workspace, part, team = arguments[0]
     first = task * batch_size
     batch = min(batch_size, x.rows - first)
     x = rows(x, first, batch)
     space = divide(advance(workspace, worker * part), sizes, batch)
-    output = forward_layers(parameters, x, sizes, space, Crew(1, 1, 0, 0), 1)
+    output = forward_layers(parameters, x, sizes, space, Crew(team.threads, team.grain, found[1], 0), 1)
     target = rows(g, first, batch)
     if target.column_stride == 1:
         copy(target, output)
     else:
         copy_any(target, output)
     if not input_finite(x, spaced(space.activations, batch, sizes.data[1])):
-        finite[0] = 0
+        found[0] = 0
 
 
 @jit(inline=True)

@@ -13,14 +13,14 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .blocking import RUN, TRIED
+from .blocking import RUN, RUNS, TRIED_FIRST, TRIED_LAST
 from .compiling import helper
 from .tasks import call_task
 
-ALONE, TOGETHER, NEXT_TRIAL = range(
-    3
-)  # ns of a sample in the latest run by one thread, and by all; and the time of the next trial
-PACE = (0.0,) * 3
+# Ticks of a sample in the latest two runs by one thread, and by all; runs left until the slower is tried again, and how
+# many there were between the last two trials.
+ALONE, TOGETHER, LEFT, WAIT = 0, 2, 4, 5
+PACE = (0.0,) * 6  # before the first run
 
 
 @intrinsic
@@ -44,24 +44,42 @@ def ticks(typingctx):
 
 
 @helper
+def may_gain(pace):
+    """Whether threads are to be called together: if they were the quicker, or are to be tried again."""
+    return together_is_quicker(pace) or pace[LEFT] <= 0
+
+
+@helper
+def together_is_quicker(pace):
+    """By the better of the latest two runs: a single one may have waited for another program."""
+    return min(pace[TOGETHER], pace[TOGETHER + 1]) <= min(pace[ALONE], pace[ALONE + 1])
+
+
+@helper
 def run_by_the_quicker(alone, together, arguments, pace, result, last, batch_size, memory):
     """Call one of two tasks, alone(arguments, end, 0) or together(arguments, end, memory), for run after run.
 
     Each trains up to the sample `end`, and leaves in result[0] the loss and the sample that it reached; what comes
-    short of `end` has to stop. `pace` points to what is known from earlier calls, zeros before the first.
+    short of `end` has to stop. `pace` points to what is known from earlier calls. When one has just become the slower
+    it is tried again soon, then less and less often.
     """
     _, first = result[0]
     while first < last:
-        end = min(last, first + RUN * batch_size)
+        preferred = together_is_quicker(pace)
+        tried = memory != 0 and pace[LEFT] <= 0
+        runs = 1 if tried else min(max(1, int(pace[LEFT])), RUNS)
+        end = min(last, first + runs * RUN * batch_size) if memory != 0 else last
+        by_all = memory != 0 and preferred != tried
         start = ticks()
-        tried = start >= pace[NEXT_TRIAL]  # the slower one, again
-        by_all = memory != 0 and (pace[TOGETHER] <= pace[ALONE]) != tried
         call_task(together if by_all else alone, arguments, end, memory if by_all else 0)
         _, reached = result[0]
         if reached < end:
             return
-        took = ticks() - start
-        pace[TOGETHER if by_all else ALONE] = took / (end - first)
-        if tried:
-            pace[NEXT_TRIAL] = start + TRIED * took
+        which = TOGETHER if by_all else ALONE
+        pace[which], pace[which + 1] = (ticks() - start) / (end - first), pace[which]
+        pace[LEFT] -= (end - first) / (RUN * batch_size)
+        if together_is_quicker(pace) != preferred:
+            pace[LEFT] = pace[WAIT] = TRIED_FIRST
+        elif tried:
+            pace[LEFT] = pace[WAIT] = min(max(2 * pace[WAIT], TRIED_FIRST), TRIED_LAST)
         first = end

@@ -12,7 +12,7 @@ from .epilogue import SGD
 from .matrix import advance, matrix, pointer, row_major, vector
 from .minibatch import minibatch
 from .network import parameters_size, work
-from .pace import PACE
+from .pace import PACE, may_gain
 from .panel import all_finite, copy_rows
 from .parallel import Crew, crew_of, lead, share, tasks_for
 from .tasks import ONE, ZERO, address, call_task, outlined, reference, references, task_address
@@ -64,8 +64,9 @@ def train_safely(program, certain, guard, pace, run, sizes, workspace, team):
     arguments = reference((result, pace, parameters, X, Y, order, batch_size, rate, sizes, workspace, team))
     safely = (before, np.intp(keep), np.intp(check)), (result, parameters, sizes, team)
     guarded = reference((*safely, task_address(program, arguments), address(arguments), last))
-    shared = 3 * (last - first) * parameters_size(sizes)
-    if not certain:
+    if certain:
+        shared = 3 * (last - first) * parameters_size(sizes) if may_gain(pace) else 0
+    else:
         shared = work(sizes, min(batch_size, last - first), last - first, team.grain)
     lead(task_address(_train_safely, guarded), address(guarded), crew_of(team), shared)
     return result[0]

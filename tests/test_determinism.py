@@ -24,6 +24,7 @@ numba.set_num_threads(threads)
 rng = np.random.default_rng(0)
 sha = hashlib.sha256()
 nets = ([7, 5, 3], 200, 4), ([150, 301, 200, 10], 200, 65), ([20, 61, 9], 1500, 700), ([520, 40, 3], 200, 16)
+nets += (([17, 64, 64, 6], 600, 64),)
 for sizes, samples, batch in nets:
     X, Y = rng.random((samples, sizes[0])), rng.random((samples, sizes[-1]))
     net = Network(sizes, dtype=dtype, seed=1)
@@ -83,6 +84,23 @@ def test_a_prediction_depends_on_its_own_sample_alone(sizes, dtype, rng):
     for i in (0, 1, 11, 12, 255, 256, 299):
         np.testing.assert_array_equal(net.predict(X[i : i + 1])[0], g[i])
     np.testing.assert_array_equal(net.predict(X[::-3]), g[::-3])
+
+
+@pytest.mark.parametrize("samples", [1, 2, 40])
+@pytest.mark.parametrize("sizes", [[1100, 2000, 3], [1, 1500, 1500]])
+def test_threads_that_share_one_batch_predict_the_same_within_their_workspace(sizes, samples, dtype, rng):
+    net = Network(sizes, dtype=dtype, seed=0)
+    x = rng.normal(0, 1, (samples, sizes[0])).astype(dtype)
+    predictions = []
+    for threads in (1, 2, 3):
+        size = kernels.workspace_size(sizes, samples, dtype.itemsize, threads)
+        workspace, g = np.full(size + 4096, 7, dtype), np.empty((samples, sizes[-1]), dtype)
+        kernels.predict(g, net.parameters, x, samples, np.array(sizes), workspace[:size], kernels.Team(threads, 1))
+        assert (workspace[size:] == 7).all()
+        predictions.append(g)
+    np.testing.assert_array_equal(predictions[1], predictions[0])
+    np.testing.assert_array_equal(predictions[2], predictions[0])
+    np.testing.assert_array_equal(predictions[0], net.predict(np.vstack((x, x)))[samples:])
 
 
 def test_the_sums_for_the_biases_depend_on_no_team(dtype, rng):

@@ -8,6 +8,7 @@ from fastmlp import Network
 from fastmlp.kernels import entry
 from fastmlp.kernels.blocking import ONLINE, ONLINE_BATCH
 from fastmlp.kernels.online import is_online, online_size
+from fastmlp.kernels.pace import PACE
 from fastmlp.kernels.programs import fit_size
 
 CASES = (
@@ -27,7 +28,7 @@ def train(net, X, Y, order, batch, workspace, before=None):
     """Loss, the sample at which training stopped, and the parameters."""
     parameters = net.parameters.copy()
     before = np.empty_like(parameters) if before is None else before
-    run = True, True, np.zeros(3), parameters, X, Y, order, 0, len(order), 0.0, batch, 0.5
+    run = True, True, np.array(PACE), parameters, X, Y, order, 0, len(order), 0.0, batch, 0.5
     result = entry.train_online(before, *run, np.array(net.sizes), workspace, 1, 1)
     return *result, parameters
 
@@ -105,7 +106,7 @@ def test_fit_trains_online(sizes, batch, monkeypatch, dtype, rng):
     other = net.copy()
     history = net.fit(X, Y, epochs=2, batch_size=batch, learning_rate=0.5)
     assert calls
-    monkeypatch.setattr("fastmlp._training.program_and_pace", lambda *_: ("train_in_turn", np.zeros(3)))
+    monkeypatch.setattr("fastmlp._training.program_and_pace", lambda *_: ("train_in_turn", np.array(PACE)))
     calls.clear()
     assert other.fit(X, Y, epochs=2, batch_size=batch, learning_rate=0.5).loss == history.loss
     assert not calls

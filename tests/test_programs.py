@@ -7,10 +7,10 @@ from test_gradients import check_gradients, check_step
 
 from fastmlp import Network, kernels
 from fastmlp.kernels import entry
-from fastmlp.kernels.blocking import RUN
+from fastmlp.kernels.blocking import RUN, TRIED_FIRST, TRIED_LAST
 from fastmlp.kernels.matrix import Vector
 from fastmlp.kernels.network import shards_of
-from fastmlp.kernels.pace import ALONE, NEXT_TRIAL, TOGETHER
+from fastmlp.kernels.pace import ALONE, LEFT, TOGETHER, WAIT
 from fastmlp.kernels.programs import fit_size, program_for
 from fastmlp.kernels.together import is_together
 from fastmlp.kernels.wide import is_divided, slice_length, slices_of
@@ -30,10 +30,10 @@ def case(sizes, samples, dtype, rng):
     return net, rng.normal(0, 1, (samples, sizes[0])).astype(dtype), rng.random((samples, sizes[-1])).astype(dtype)
 
 
-def pace(alone, together, next_trial=np.inf):
-    """What is known of the time of a sample, and when that is to be tried again: by default, never."""
-    known = np.empty(3)
-    known[[ALONE, TOGETHER, NEXT_TRIAL]] = alone, together, next_trial
+def pace(alone, together, left=np.inf, wait=64.0):
+    """What is known of the time of a sample; and the runs to the next trial: by default, none is made."""
+    known = np.zeros(6)
+    known[ALONE : ALONE + 2], known[TOGETHER : TOGETHER + 2], known[[LEFT, WAIT]] = alone, together, (left, wait)
     return known
 
 
@@ -164,27 +164,30 @@ def test_a_loss_that_overflows_stops_before_its_step(program, sizes, batch, rng)
     np.testing.assert_array_equal(parameters, expected)
 
 
+@pytest.mark.parametrize(
+    ("known", "measured", "wait"),
+    [
+        (pace(0, 1e18), {ALONE}, 64),
+        (pace(1e18, 0), {TOGETHER}, 64),
+        (pace(1e18, 0, left=0), {ALONE, TOGETHER}, TRIED_LAST),  # one trial, and back
+        (pace(0, 1e18, left=0), {ALONE, TOGETHER}, TRIED_LAST),
+        (pace(1e18, 0, left=0, wait=0), {ALONE, TOGETHER}, TRIED_FIRST),
+        (pace(1e18, 1e17, left=0), {ALONE}, TRIED_FIRST),  # a trial that was the quicker
+        (pace(1e17, 1e18, left=0), {TOGETHER}, TRIED_FIRST),
+    ],
+)
 @pytest.mark.parametrize(("program", "sizes", "batch"), [CASES[0], CASES[5]])
-def test_the_quicker_trains_and_the_slower_is_tried_again(program, sizes, batch, rng):
+def test_the_quicker_trains_and_the_slower_is_tried_again(program, sizes, batch, known, measured, wait, rng):
     samples = 2 * RUN * batch + 3
     net, X, Y = case(sizes, samples, np.dtype(np.float64), rng)
     order = rng.permutation(samples)
     expected = in_turn(net, X, Y, order, batch)[2]
-    workspace = np.empty(fit_size(sizes, batch, 8, 2))
-    never = 1e18  # ns a sample
-    for known, measured in (
-        (pace(0, 0, 0), {ALONE, TOGETHER, NEXT_TRIAL}),
-        (pace(0, never), {ALONE}),
-        (pace(never, 0), {TOGETHER}),
-        (pace(0, never, 0), {TOGETHER, NEXT_TRIAL}),
-        (pace(never, 0, 0), {ALONE, NEXT_TRIAL}),
-    ):
-        first = known.copy()
-        parameters = train(program, net, X, Y, order, batch, workspace, 2, known)[2]
-        np.testing.assert_array_equal(parameters, expected)
-        assert measured <= set(np.flatnonzero(known != first))
-        assert (known < 1e15).all() or measured in ({ALONE}, {TOGETHER})
-    assert known[NEXT_TRIAL] > 0
+    workspace, known, first = np.empty(fit_size(sizes, batch, 8, 2)), known.copy(), known
+    parameters = train(program, net, X, Y, order, batch, workspace, 2, known)[2]
+    np.testing.assert_array_equal(parameters, expected)
+    assert {which for which in (ALONE, TOGETHER) if known[which] != first[which]} == measured
+    assert known[WAIT] == wait
+    assert known[LEFT] < first[LEFT] or first[LEFT] in (0, np.inf)
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one thread has none to train with")
