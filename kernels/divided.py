@@ -28,12 +28,10 @@ from .network import (
     output_loss,
     products_size,
 )
-from .pace import run_by_the_quicker
 from .panel import gather
 from .parallel import JOB, THREADS, Crew, read, share, tasks_for
 from .simd import prefetch
 from .tasks import ONE, ZERO, address, reference, task_address
-from .train import train_in_turn
 from .wide import is_divided, part_size, parts_of, parts_size, slice_length, slices_of
 
 Parts = namedtuple("Parts", "number slices length partials memory size largest fetched")
@@ -54,16 +52,8 @@ def divided_size(sizes, batch_size, itemsize, threads):
 
 @internal
 def train_divided(arguments, end, memory):
-    """A program as `train.train_in_turn` is one, for samples of an `order` only."""
-    result, pace, _, _, _, _, batch_size, _, _, _, _ = arguments[0]
-    alone, together = task_address(train_in_turn, arguments), task_address(_train_divided, arguments)
-    run_by_the_quicker(alone, together, address(arguments), pace, result, end, batch_size, memory)
-
-
-@internal
-def _train_divided(arguments, end, memory):
-    """Minibatch after minibatch, by a crew."""
-    result, _, parameters, X, Y, order, batch_size, rate, sizes, workspace, team = arguments[0]
+    """A program as `train.train_in_turn` is one, for a crew and samples of an `order` only."""
+    result, parameters, X, Y, order, batch_size, rate, sizes, workspace, team = arguments[0]
     team = Crew(team.threads, team.grain, memory, 0)
     finite, (loss, first) = reference(ONE), result[0]
     largest = min(batch_size, end - first)

@@ -59,7 +59,7 @@ def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace,
     return minibatch.gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team)
 
 
-def _training(program, certain):
+def _training(program, shared):
     """`train.train_safely` with a program, under its name."""
 
     def train_by(
@@ -83,7 +83,7 @@ def _training(program, certain):
     ):
         run = parameters, _matrix(X, parameters), _matrix(Y, parameters), order, first, last, loss, batch, rate
         guard, team = (before, keep, check), Team(threads, grain)
-        return train.train_safely(program, certain, guard, pointer(pace), run, sizes, workspace, team)
+        return train.train_safely(program, shared, guard, pointer(pace), run, sizes, workspace, team)
 
     return jit(train_by, name=program.py_func.__name__)
 

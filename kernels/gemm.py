@@ -94,28 +94,33 @@ def fused_product(epilogue, c, e, a, b, scale, kc, panels, team):
     raise NotImplementedError("for compiled code")
 
 
+@outlined
+def product_by_crew(epilogue, c, e, a, b, scale, kc, panels, team):
+    c, e, a, b = oriented(c, e, a, b)
+    if c.rows == 1 and b.column_stride == 1:
+        parts = max(1, min(tasks_for(c.columns * a.columns, team), 2 * c.columns // STREAMED))
+        if parts == 1:
+            row_product(epilogue, c, e, a, b, scale, kc, panels)
+            return
+        arguments = reference((epilogue, c, e, a, ZERO, b, scale, panels, parts, team, kc))
+        share(task_address(row_task, arguments), address(arguments), parts, team.memory)
+        return
+    arguments = reference((epilogue, c, e, a, MR * a.row_stride, b, scale, panels, ONE, team, kc))
+    function = task_address(compute_tiles, arguments)
+    if not is_one_task(c, a.columns, team):
+        function = task_address(compute, arguments)
+    call_task(function, address(arguments), team.memory, 0)
+
+
 @implements(fused_product)
 def _fused_product(epilogue, c, e, a, b, scale, kc, panels, team):
-    def by_crew(epilogue, c, e, a, b, scale, kc, panels, team):
-        c, e, a, b = oriented(c, e, a, b)
-        if c.rows == 1 and b.column_stride == 1:
-            parts = max(1, min(tasks_for(c.columns * a.columns, team), 2 * c.columns // STREAMED))
-            if parts == 1:
-                row_product(epilogue, c, e, a, b, scale, kc, panels)
-                return
-            arguments = reference((epilogue, c, e, a, ZERO, b, scale, panels, parts, team, kc))
-            share(task_address(row_task, arguments), address(arguments), parts, team.memory)
-            return
-        arguments = reference((epilogue, c, e, a, MR * a.row_stride, b, scale, panels, ONE, team, kc))
-        function = task_address(compute_tiles, arguments)
-        if not is_one_task(c, a.columns, team):
-            function = task_address(compute, arguments)
-        call_task(function, address(arguments), team.memory, 0)
-
     def by_team(epilogue, c, e, a, b, scale, kc, panels, team):
         c, e, a, b = oriented(c, e, a, b)
         arguments = reference((epilogue, c, e, a, MR * a.row_stride, b, scale, panels, ONE, crew_of(team), kc))
         lead(task_address(compute, arguments), address(arguments), crew_of(team), c.rows * c.columns * a.columns)
+
+    def by_crew(epilogue, c, e, a, b, scale, kc, panels, team):
+        product_by_crew(epilogue, c, e, a, b, scale, kc, panels, team)
 
     return by_crew if team.instance_class is Crew else by_team
 

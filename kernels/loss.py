@@ -73,7 +73,7 @@ def mse_output_delta(delta, g, y, batch, sums, team):
     return total / (batch * g.columns)
 
 
-@helper
+@outlined
 def row_parts(samples, outputs):
     """Into how many parts samples are cut, a power of two, whose squared errors are added up part after part.
 

@@ -95,7 +95,7 @@ def products_size(sizes, batch_size, itemsize, threads):
     )
 
 
-@helper
+@outlined
 def divide(workspace, sizes, batch):
     """The Workspace of a batch, from the pointer `workspace` on."""
     size, x_size, y_size = extents(sizes, batch, itemsize(workspace))

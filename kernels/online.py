@@ -115,7 +115,7 @@ def row_of(m, s):
 @internal
 def train_online(arguments, end, _):
     """A program as `train.train_in_turn` is one, for samples of an `order` only."""
-    result, _, parameters, X, Y, order, batch_size, rate, sizes, workspace, _ = arguments[0]
+    result, parameters, X, Y, order, batch_size, rate, sizes, workspace, _ = arguments[0]
     loss, first = result[0]
     for i in range(workspace.size):
         workspace.data[i] = 0

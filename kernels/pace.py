@@ -14,7 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .blocking import RUN, RUNS, TRIED_FIRST, TRIED_LAST
-from .compiling import helper
+from .compiling import helper, internal
 from .tasks import call_task
 
 # Ticks of a sample in the latest two runs by one thread, and by all; runs left until the slower is tried again, and how
@@ -46,7 +46,7 @@ def ticks(typingctx):
 @helper
 def may_gain(pace):
     """Whether threads are to be called together: if they were the quicker, or are to be tried again."""
-    return together_is_quicker(pace) or pace[LEFT] <= 0
+    return together_is_quicker(pace) or pace[LEFT] < 1
 
 
 @helper
@@ -55,28 +55,31 @@ def together_is_quicker(pace):
     return min(pace[TOGETHER], pace[TOGETHER + 1]) <= min(pace[ALONE], pace[ALONE + 1])
 
 
-@helper
-def run_by_the_quicker(alone, together, arguments, pace, result, last, batch_size, memory):
-    """Call one of two tasks, alone(arguments, end, 0) or together(arguments, end, memory), for run after run.
+@internal
+def run_by_the_quicker(arguments, last, memory):
+    """Call one of two programs, alone(given, end, 0) or together(given, end, memory), for run after run.
 
     Each trains up to the sample `end`, and leaves in result[0] the loss and the sample that it reached; what comes
     short of `end` has to stop. `pace` points to what is known from earlier calls. When one has just become the slower
     it is tried again soon, then less and less often.
     """
+    alone, together, given, pace, result, batch_size = arguments[0]
     _, first = result[0]
     while first < last:
-        preferred = together_is_quicker(pace)
-        tried = memory != 0 and pace[LEFT] <= 0
-        runs = 1 if tried else min(max(1, int(pace[LEFT])), RUNS)
-        end = min(last, first + runs * RUN * batch_size) if memory != 0 else last
+        preferred, tried, end = together_is_quicker(pace), False, last
+        if memory != 0:
+            runs = min(int(pace[LEFT]), RUNS)
+            tried = runs <= 0
+            end = min(last, first + max(runs, 1) * RUN * batch_size)
         by_all = memory != 0 and preferred != tried
         start = ticks()
-        call_task(together if by_all else alone, arguments, end, memory if by_all else 0)
+        call_task(together if by_all else alone, given, end, memory if by_all else 0)
         _, reached = result[0]
         if reached < end:
             return
         which = TOGETHER if by_all else ALONE
-        pace[which], pace[which + 1] = (ticks() - start) / (end - first), pace[which]
+        pace[which + 1] = pace[which]
+        pace[which] = (ticks() - start) / (end - first)
         pace[LEFT] -= (end - first) / (RUN * batch_size)
         if together_is_quicker(pace) != preferred:
             pace[LEFT] = pace[WAIT] = TRIED_FIRST

@@ -5,6 +5,7 @@ of the activations and half of the weights. Every sum has the order that it has 
 """
 
 import math
+import operator
 from collections import namedtuple
 
 import numpy as np
@@ -29,38 +30,35 @@ from .network import (
     products_size,
     shards_of,
 )
-from .pace import run_by_the_quicker
 from .panel import gather
 from .parallel import JOB, THREADS, Crew, read, share
-from .tasks import ONE, ZERO, address, reference, task_address
-from .train import train_in_turn
+from .tasks import ONE, ZERO, address, outlined, reference, task_address
 
 AHEAD = len(NOTHING) * 8  # bytes for what is expected
 
-Parts = namedtuple("Parts", "number memory size fetched")
-"""How many threads take a part each; the memory of the parts, of what size each; whether the next rows are fetched."""
+Minibatch = namedtuple("Minibatch", "first batch parts fetched")
+"""Its first sample, how many there are, into how many parts it is cut, and whether rows of the next are fetched."""
 
 
 def is_together(sizes, batch_size, samples, threads):
-    """Whether threads train so, in a run of minibatches: if there is enough to do, and memory as promised for it."""
-    parameters = parameters_size(Vector(sizes, len(sizes)))
-    enough = 3 * batch_size * parameters >= TOGETHER and samples >= RUN * batch_size
+    """Whether threads train so, in a run of minibatches.
+
+    They do if there is enough to do, in products and shards that they do not share, and memory as promised for it.
+    """
+    parameters, largest = parameters_size(Vector(sizes, len(sizes))), max(map(operator.mul, sizes, sizes[1:]))
     return (
-        enough
-        and parts_of(Vector(sizes, len(sizes)), batch_size, threads) > 1
+        3 * batch_size * parameters >= TOGETHER
+        and samples >= RUN * batch_size
+        and batch_size * largest < 2 * SHARE
+        and shards_of(Vector(sizes, len(sizes)), batch_size) == 1
+        and parts_of(sizes, batch_size, threads) > 1
         and _size(sizes, batch_size, 4, threads) <= 2 * parameters + 2 * batch_size * sum(sizes)
     )
 
 
-@helper
-def parts_of(sizes, batch, threads):
-    """Into how many parts a minibatch is cut: 1 where its products, or shards, are shared."""
-    largest = 0
-    for layer in range(1, sizes.size):
-        largest = max(largest, sizes.data[layer - 1] * sizes.data[layer])
-    if batch * largest >= 2 * SHARE or shards_of(sizes, batch) > 1:
-        return 1
-    return min(threads, row_parts(batch, sizes.data[sizes.size - 1]))
+def parts_of(sizes, batch_size, threads):
+    """Into how many parts a minibatch is cut."""
+    return min(threads, row_parts(batch_size, sizes[-1]))
 
 
 def together_size(sizes, batch_size, itemsize, threads):
@@ -69,10 +67,10 @@ def together_size(sizes, batch_size, itemsize, threads):
 
 
 def _size(sizes, batch_size, itemsize, threads):
-    parts = parts_of(Vector(sizes, len(sizes)), batch_size, threads)
     activations, x, y = extents(Vector(sizes, len(sizes)), batch_size, itemsize)
     of_part = AHEAD // itemsize + padded(products_size(sizes, batch_size, itemsize, 1))
-    return 2 * activations + x + y + losses_size(batch_size, int(sizes[-1]), itemsize) + parts * of_part
+    parts = parts_of(sizes, batch_size, threads) * of_part
+    return 2 * activations + x + y + losses_size(batch_size, int(sizes[-1]), itemsize) + parts
 
 
 @helper
@@ -83,36 +81,25 @@ def losses_size(batch, outputs, itemsize):
 
 @internal
 def train_together(arguments, end, memory):
-    """A program as `train.train_in_turn` is one, for samples of an `order` only."""
-    result, pace, _, _, _, _, batch_size, _, _, _, _ = arguments[0]
-    alone, together = task_address(train_in_turn, arguments), task_address(_train_together, arguments)
-    run_by_the_quicker(alone, together, address(arguments), pace, result, end, batch_size, memory)
-
-
-@internal
-def _train_together(arguments, end, memory):
-    """Minibatch after minibatch, by a crew."""
-    result, _, parameters, X, Y, order, batch_size, rate, sizes, workspace, _ = arguments[0]
+    """A program as `train.train_in_turn` is one, for a crew and samples of an `order` only."""
+    result, _, X, Y, _, batch_size, _, sizes, workspace, _ = arguments[0]
     finite, (loss, first) = reference(ONE), result[0]
+    threads, fetched = read(memory, JOB, THREADS), np.intp(worth_fetching(X, Y, batch_size))
     while first < end:
         batch = min(batch_size, end - first)
-        space = divide(workspace.data, sizes, batch)
-        own = advance(space.panels, losses_size(batch, Y.columns, itemsize(X.data)))
-        left = workspace.size - (address(own) - address(workspace.data)) // itemsize(X.data)
-        number = parts_of(sizes, batch, read(memory, JOB, THREADS))
-        parts = Parts(number, own, left // number // 16 * 16, np.intp(worth_fetching(X, Y, batch_size)))
-        arguments = reference((finite, (X, Y, order, first), space, parts, parameters, rate, sizes))
-        share(task_address(_forward_and_back, arguments), address(arguments), number, memory)
-        of_batch = mean_of_squares(as_float64(space.panels), batch, Y.columns)
+        parts = min(threads, row_parts(batch, Y.columns))
+        minibatch = reference((arguments, finite, Minibatch(first, batch, parts, fetched)))
+        share(task_address(_forward_and_back, minibatch), address(minibatch), parts, memory)
+        of_batch = mean_of_squares(losses_of(divide(workspace.data, sizes, batch)), batch, Y.columns)
         if finite[0] == 0 or not np.isfinite(of_batch):
             break
-        share(task_address(_update, arguments), address(arguments), number, memory)
+        share(task_address(_update, minibatch), address(minibatch), parts, memory)
         loss += of_batch * (batch / X.rows)
         first += batch
     result[0] = (loss, first)
 
 
-@helper
+@outlined
 def mean_of_squares(losses, batch, outputs):
     """𝓛, in the bits of `mse_output_delta`."""
     total = 0.0
@@ -125,45 +112,56 @@ def mean_of_squares(losses, batch, outputs):
 
 
 @helper
-def part_of(space, parts, part, first):
-    """The Crew of a part, which is its thread alone, and the Workspace, for rows from `first` on."""
-    memory = advance(parts.memory, part * parts.size)
+def losses_of(space):
+    """Pointer to the sums of squared errors, of each part of the rows and each output."""
+    return as_float64(space.panels)
+
+
+@helper
+def part_of(space, workspace, outputs, minibatch, part, first):
+    """The Crew of a part, which is its thread alone, and its Workspace, for rows from `first` on."""
+    memory = advance(space.panels, losses_size(space.batch, outputs, itemsize(space.panels)))
+    left = workspace.size - (address(memory) - address(workspace.data)) // itemsize(memory)
+    memory = advance(memory, part * (left // minibatch.parts // 16 * 16))
     panels = advance(memory, AHEAD // itemsize(memory))
-    crew = Crew(1, SHARE, 0, address(memory) if parts.fetched != 0 else 0)
+    crew = Crew(1, SHARE, 0, address(memory) if minibatch.fetched != 0 else 0)
     return crew, Workspace(space.batch, first, space.activations, space.size, space.x, space.y, panels)
 
 
 @internal
 def _forward_and_back(arguments, part, _):
     """Some samples, through all layers."""
-    finite, (X, Y, order, first), space, parts, parameters, rate, sizes = arguments[0]
-    batch, losses = space.batch, as_float64(space.panels)
-    pieces = row_parts(batch, Y.columns)
-    begin, end = part * pieces // parts.number, (part + 1) * pieces // parts.number
-    start, last = rows_of_part(begin, pieces, batch)[0], rows_of_part(end, pieces, batch)[0]
-    team, space = part_of(space, parts, part, start)
-    count = last - start
+    given, finite, minibatch = arguments[0]
+    _, parameters, X, Y, order, _, rate, sizes, workspace, _ = given[0]
+    batch, number = minibatch.batch, row_parts(minibatch.batch, Y.columns)
+    begin, end = part * number // minibatch.parts, (part + 1) * number // minibatch.parts
+    start, last = rows_of_part(begin, number, batch)[0], rows_of_part(end, number, batch)[0]
+    whole, count = divide(workspace.data, sizes, batch), last - start
+    team, space = part_of(whole, workspace, Y.columns, minibatch, part, start)
     x, y = own_rows(space.x, space, count, X.columns), own_rows(space.y, space, count, Y.columns)
-    numbers = advance(order.data, first + start)
+    numbers = advance(order.data, minibatch.first + start)
     x_finite, y_finite = gather(x, X, numbers), gather(y, Y, numbers)
     if not (x_finite and y_finite):
         finite[0] = 0
-    if parts.fetched != 0:
-        expect_rows(team.ahead, X, Y, order, first + batch + start, first + batch + last)
+    if minibatch.fetched != 0:
+        following = minibatch.first + batch
+        expect_rows(team.ahead, X, Y, order, following + start, following + last)
     g = forward_layers(parameters, x, sizes, space, team, 1)
     delta, scale = delta_of(g, space), scalar(2.0 / (batch * Y.columns), X)
-    for piece in range(begin, end):
-        i, past = rows_of_part(piece, pieces, batch)
-        some, i = past - i, i - start
-        sums = advance(losses, piece * padded(Y.columns))
-        squared_errors(sums, rows(delta, i, some), rows(g, i, some), rows(y, i, some), scale, 1)
+    for i in range(begin, end):
+        row, past = rows_of_part(i, number, batch)
+        some, row = past - row, row - start
+        sums = advance(losses_of(whole), i * padded(Y.columns))
+        squared_errors(sums, rows(delta, row, some), rows(g, row, some), rows(y, row, some), scale, 1)
     backward(SGD, parameters, rate, x, False, parameters, x, sizes, space, team, 1, DELTAS, ZERO, ONE)
 
 
 @internal
 def _update(arguments, part, _):
     """Some weights."""
-    _, (X, _, _, _), space, parts, parameters, rate, sizes = arguments[0]
-    team, space = part_of(space, parts, part, 0)
+    given, _, minibatch = arguments[0]
+    _, parameters, X, Y, _, _, rate, sizes, workspace, _ = given[0]
+    whole = divide(workspace.data, sizes, minibatch.batch)
+    team, space = part_of(whole, workspace, Y.columns, minibatch, part, 0)
     x = spaced(space.x, space.batch, X.columns)
-    backward(SGD, parameters, rate, x, False, parameters, x, sizes, space, team, 1, GRADIENTS, part, parts.number)
+    backward(SGD, parameters, rate, x, False, parameters, x, sizes, space, team, 1, GRADIENTS, part, minibatch.parts)

@@ -12,7 +12,7 @@ from .epilogue import SGD
 from .matrix import advance, matrix, pointer, row_major, vector
 from .minibatch import minibatch
 from .network import parameters_size, work
-from .pace import PACE, may_gain
+from .pace import PACE, may_gain, run_by_the_quicker
 from .panel import all_finite, copy_rows
 from .parallel import Crew, crew_of, lead, share, tasks_for
 from .tasks import ONE, ZERO, address, call_task, outlined, reference, references, task_address
@@ -46,12 +46,12 @@ def train_minibatches(parameters, X, Y, order, first, last, loss, batch_size, le
 
 
 @jit(inline=True)
-def train_safely(program, certain, guard, pace, run, sizes, workspace, team):
-    """`train_minibatches` by a program; `certain` if threads gain from it however small the products are.
+def train_safely(program, together, guard, pace, run, sizes, workspace, team):
+    """`train_minibatches` by a program, `together` if it is one for threads that gain from it in small products too.
 
     `guard` is (before, keep, check): if `keep`, the parameters are copied to `before` first; if `check`, the loss that
-    is returned is NaN where in the end a parameter is not finite. `pace` is what `run_by_the_quicker` knows, `run` has
-    the other arguments.
+    is returned is NaN where in the end a parameter is not finite. `run` has the other arguments, `pace` is what
+    `run_by_the_quicker` knows, which `together` lets one thread train where that is quicker.
 
     A program is a task for a crew, program(arguments, end, memory), which trains up to the sample `end`; from the loss
     and the sample in result[0], where it leaves those that it reached.
@@ -61,13 +61,16 @@ def train_safely(program, certain, guard, pace, run, sizes, workspace, team):
     X, Y, order, sizes, before = matrix(X), matrix(Y), vector(order), vector(sizes), vector(before)
     parameters, workspace = pointer(parameters), vector(workspace)
     result, rate = reference((loss, first)), np.float64(learning_rate)
-    arguments = reference((result, pace, parameters, X, Y, order, batch_size, rate, sizes, workspace, team))
-    safely = (before, np.intp(keep), np.intp(check)), (result, parameters, sizes, team)
-    guarded = reference((*safely, task_address(program, arguments), address(arguments), last))
-    if certain:
+    arguments = reference((result, parameters, X, Y, order, batch_size, rate, sizes, workspace, team))
+    run, function = address(arguments), task_address(program, arguments)
+    if together:
         shared = 3 * (last - first) * parameters_size(sizes) if may_gain(pace) else 0
+        turns = reference((task_address(train_in_turn, arguments), function, run, pace, result, batch_size))
+        run, function = address(turns), task_address(run_by_the_quicker, turns)
     else:
         shared = work(sizes, min(batch_size, last - first), last - first, team.grain)
+    safely = (before, np.intp(keep), np.intp(check)), (result, parameters, sizes, team)
+    guarded = reference((*safely, function, run, last))
     lead(task_address(_train_safely, guarded), address(guarded), crew_of(team), shared)
     return result[0]
 
@@ -89,7 +92,7 @@ def _train_safely(arguments, memory, _):
 @internal
 def train_in_turn(arguments, end, memory):
     """Minibatch after minibatch, whose products are shared if they are large."""
-    result, _, parameters, X, Y, order, batch_size, rate, sizes, workspace, team = arguments[0]
+    result, parameters, X, Y, order, batch_size, rate, sizes, workspace, team = arguments[0]
     ahead = address(reference(NOTHING)) if order.size > 0 and worth_fetching(X, Y, batch_size) else 0
     team = Crew(team.threads, team.grain, memory, ahead)
     loss, first = result[0]
