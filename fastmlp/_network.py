@@ -16,7 +16,8 @@ from ._memory import aligned_empty, count_parameters, layer_views
 from ._progress import Progress
 from ._threads import team
 from .kernels import SERIAL, entry, workspace_size
-from .kernels.blocking import PREDICT_ROWS, SHARE
+from .kernels.blocking import PREDICT_ROWS
+from .kernels.network import shared_by_predict
 from .kernels.programs import fit_size, may_share
 
 ACTIVATIONS = ("sigmoid",)
@@ -270,11 +271,11 @@ class Network:
         x = entry.operand(X_checked)
         rows = samples if samples < PREDICT_ROWS else PREDICT_ROWS
         arguments = g, self._parameters, x, rows, self._widths
-        work = samples * self._parameters.size
-        if rows == samples and work < 2 * SHARE:
+        shared = shared_by_predict(self._parameters.size, samples, rows)
+        if shared == 0:
             finite = self._lend_workspace(entry.predict, arguments, self._workspace_size(rows), SERIAL)
         else:
-            with team(work) as crew:
+            with team(shared) as crew:
                 many = crew.threads if rows < samples else 1
                 size = many * self._workspace_size(rows, threads=crew.threads // many)
                 finite = self._lend_workspace(entry.predict, arguments, size, crew)

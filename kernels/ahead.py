@@ -14,7 +14,8 @@ from .tasks import address
 X_ROWS, Y_ROWS, ORDER, NEXT_ROW = range(4)  # lines of what is expected
 FIRST_BYTE, STRIDE, BYTES = range(3)  # of X or Y
 ROW, LAST, OFFSET = range(3)  # the number in ORDER that is next, where they end, and the byte of its row of X
-NOTHING = (0,) * (4 * CACHE_LINE // 8)
+BYTES_OF_LINES = 4 * CACHE_LINE  # of memory for what is expected
+NOTHING = (0,) * (BYTES_OF_LINES // 8)
 
 
 @helper

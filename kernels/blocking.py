@@ -94,7 +94,7 @@ SHARD = 48
 MOST_SHARDS = 32  # whose losses lie on the stack
 
 # Samples, or up to twice as many, whose squared errors are added up together, where there are few outputs; and how many
-# such sums at most, which lie on the stack.
+# such sums of each output at most.
 LOSS_ROWS = 16
 MOST_LOSSES = 32
 # Multiply-adds of a step from which on threads that gain nothing from sharing its products take rows, then weights: on

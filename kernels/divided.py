@@ -11,7 +11,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from .ahead import NOTHING, expect_rows, worth_fetching
+from .ahead import BYTES_OF_LINES, expect_rows, worth_fetching
 from .blocking import CACHE_LINE, COPY, KC, SHARE
 from .compiling import helper, internal
 from .epilogue import BIAS_SIGMOID, SGD, STORE
@@ -113,7 +113,7 @@ def _update_and_forward(arguments, part, _):
     begin = part * each * parts.length
     columns = min(each * parts.length, X.columns - begin)
     expected = advance(parts.memory, part * parts.size)
-    x = advance(expected, len(NOTHING) * 8 // itemsize(X.data))
+    x = advance(expected, BYTES_OF_LINES // itemsize(X.data))
     panels = advance(x, padded(parts.largest * row_stride(columns, itemsize(X.data))))
     W = row_major(advance(parameters, begin * n_out), columns, n_out)
     alone = Crew(1, SHARE, 0, address(expected) if parts.fetched != 0 else 0)

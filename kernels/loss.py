@@ -149,7 +149,6 @@ def _mse_output_delta(typingctx, sums, delta, rsd, g, rsg, y, rsy, scale, m, n, 
                 for output in outputs:
                     output.set(wide.constant(0))
                 end = cgutils.alloca_once_value(builder, INDEX(0))
-                builder.store(INDEX(0), end)
                 with cgutils.for_range(builder, parts) as loop:
                     first = builder.load(end)
                     builder.store(builder.udiv(builder.mul(builder.add(loop.index, INDEX(1)), m), parts), end)

@@ -302,11 +302,16 @@ def predict(g, parameters, x, batch_size, sizes, workspace, team):
     found = references((ONE, ZERO))
     part = workspace.size // team.threads // 16 * 16
     arguments = reference((found, g, pointer(parameters), x, batch_size, sizes, pointer(workspace), part, team))
-    shared = parameters.size * x.rows
-    if x.rows <= batch_size and shared < 2 * SHARE:
-        shared = 0
+    shared = shared_by_predict(parameters.size, x.rows, batch_size)
     lead(task_address(_predict, arguments), address(arguments), crew_of(team), shared)
     return found[0] != 0
+
+
+@helper
+def shared_by_predict(parameters, samples, batch_size):
+    """Multiply-adds that threads share: all of several batches, and of a single one if they are many."""
+    work = parameters * samples
+    return work if samples > batch_size or work >= 2 * SHARE else 0
 
 
 @internal

@@ -5,12 +5,11 @@ of the activations and half of the weights. Every sum has the order that it has 
 """
 
 import math
-import operator
 from collections import namedtuple
 
 import numpy as np
 
-from .ahead import NOTHING, expect_rows, worth_fetching
+from .ahead import BYTES_OF_LINES, expect_rows, worth_fetching
 from .blocking import RUN, SHARE, TOGETHER
 from .compiling import helper, internal
 from .epilogue import SGD
@@ -28,16 +27,14 @@ from .network import (
     own_rows,
     parameters_size,
     products_size,
-    shards_of,
+    work,
 )
 from .panel import gather
 from .parallel import JOB, THREADS, Crew, read, share
 from .tasks import ONE, ZERO, address, outlined, reference, task_address
 
-AHEAD = len(NOTHING) * 8  # bytes for what is expected
-
-Minibatch = namedtuple("Minibatch", "first batch parts fetched")
-"""Its first sample, how many there are, into how many parts it is cut, and whether rows of the next are fetched."""
+Minibatch = namedtuple("Minibatch", "first parts fetched")
+"""Its first sample, into how many parts it is cut, and whether rows of the next are fetched."""
 
 
 def is_together(sizes, batch_size, samples, threads):
@@ -45,20 +42,20 @@ def is_together(sizes, batch_size, samples, threads):
 
     They do if there is enough to do, in products and shards that they do not share, and memory as promised for it.
     """
-    parameters, largest = parameters_size(Vector(sizes, len(sizes))), max(map(operator.mul, sizes, sizes[1:]))
+    parameters = parameters_size(Vector(sizes, len(sizes)))
     return (
         3 * batch_size * parameters >= TOGETHER
         and samples >= RUN * batch_size
-        and batch_size * largest < 2 * SHARE
-        and shards_of(Vector(sizes, len(sizes)), batch_size) == 1
-        and parts_of(sizes, batch_size, threads) > 1
+        and work(Vector(sizes, len(sizes)), batch_size, batch_size, SHARE) == 0
+        and parts_of(batch_size, sizes[-1], threads) > 1
         and _size(sizes, batch_size, 4, threads) <= 2 * parameters + 2 * batch_size * sum(sizes)
     )
 
 
-def parts_of(sizes, batch_size, threads):
+@helper
+def parts_of(batch, outputs, threads):
     """Into how many parts a minibatch is cut."""
-    return min(threads, row_parts(batch_size, sizes[-1]))
+    return min(threads, row_parts(batch, outputs))
 
 
 def together_size(sizes, batch_size, itemsize, threads):
@@ -68,9 +65,10 @@ def together_size(sizes, batch_size, itemsize, threads):
 
 def _size(sizes, batch_size, itemsize, threads):
     activations, x, y = extents(Vector(sizes, len(sizes)), batch_size, itemsize)
-    of_part = AHEAD // itemsize + padded(products_size(sizes, batch_size, itemsize, 1))
-    parts = parts_of(sizes, batch_size, threads) * of_part
-    return 2 * activations + x + y + losses_size(batch_size, int(sizes[-1]), itemsize) + parts
+    of_part = BYTES_OF_LINES // itemsize + padded(products_size(sizes, batch_size, itemsize, 1))
+    outputs = int(sizes[-1])
+    parts = parts_of(batch_size, outputs, threads) * of_part
+    return 2 * activations + x + y + losses_size(batch_size, outputs, itemsize) + parts
 
 
 @helper
@@ -87,10 +85,10 @@ def train_together(arguments, end, memory):
     threads, fetched = read(memory, JOB, THREADS), np.intp(worth_fetching(X, Y, batch_size))
     while first < end:
         batch = min(batch_size, end - first)
-        parts = min(threads, row_parts(batch, Y.columns))
-        minibatch = reference((arguments, finite, Minibatch(first, batch, parts, fetched)))
+        space, parts = divide(workspace.data, sizes, batch), parts_of(batch, Y.columns, threads)
+        minibatch = reference((arguments, finite, space, Minibatch(first, parts, fetched)))
         share(task_address(_forward_and_back, minibatch), address(minibatch), parts, memory)
-        of_batch = mean_of_squares(losses_of(divide(workspace.data, sizes, batch)), batch, Y.columns)
+        of_batch = mean_of_squares(losses_of(space), batch, Y.columns)
         if finite[0] == 0 or not np.isfinite(of_batch):
             break
         share(task_address(_update, minibatch), address(minibatch), parts, memory)
@@ -123,7 +121,7 @@ def part_of(space, workspace, outputs, minibatch, part, first):
     memory = advance(space.panels, losses_size(space.batch, outputs, itemsize(space.panels)))
     left = workspace.size - (address(memory) - address(workspace.data)) // itemsize(memory)
     memory = advance(memory, part * (left // minibatch.parts // 16 * 16))
-    panels = advance(memory, AHEAD // itemsize(memory))
+    panels = advance(memory, BYTES_OF_LINES // itemsize(memory))
     crew = Crew(1, SHARE, 0, address(memory) if minibatch.fetched != 0 else 0)
     return crew, Workspace(space.batch, first, space.activations, space.size, space.x, space.y, panels)
 
@@ -131,13 +129,13 @@ def part_of(space, workspace, outputs, minibatch, part, first):
 @internal
 def _forward_and_back(arguments, part, _):
     """Some samples, through all layers."""
-    given, finite, minibatch = arguments[0]
+    given, finite, whole, minibatch = arguments[0]
     _, parameters, X, Y, order, _, rate, sizes, workspace, _ = given[0]
-    batch, number = minibatch.batch, row_parts(minibatch.batch, Y.columns)
+    batch, number = whole.batch, row_parts(whole.batch, Y.columns)
     begin, end = part * number // minibatch.parts, (part + 1) * number // minibatch.parts
     start, last = rows_of_part(begin, number, batch)[0], rows_of_part(end, number, batch)[0]
-    whole, count = divide(workspace.data, sizes, batch), last - start
     team, space = part_of(whole, workspace, Y.columns, minibatch, part, start)
+    count = last - start
     x, y = own_rows(space.x, space, count, X.columns), own_rows(space.y, space, count, Y.columns)
     numbers = advance(order.data, minibatch.first + start)
     x_finite, y_finite = gather(x, X, numbers), gather(y, Y, numbers)
@@ -159,9 +157,8 @@ def _forward_and_back(arguments, part, _):
 @internal
 def _update(arguments, part, _):
     """Some weights."""
-    given, _, minibatch = arguments[0]
+    given, _, whole, minibatch = arguments[0]
     _, parameters, X, Y, _, _, rate, sizes, workspace, _ = given[0]
-    whole = divide(workspace.data, sizes, minibatch.batch)
     team, space = part_of(whole, workspace, Y.columns, minibatch, part, 0)
     x = spaced(space.x, space.batch, X.columns)
     backward(SGD, parameters, rate, x, False, parameters, x, sizes, space, team, 1, GRADIENTS, part, minibatch.parts)

@@ -4,7 +4,7 @@ Threads can then share it, though a small minibatch has too few rows and such a 
 slices it is cut depends on the layer alone: so the bits do not depend on who computes.
 """
 
-from .ahead import NOTHING
+from .ahead import BYTES_OF_LINES
 from .blocking import DIVIDED, HOST, KC, MOST_SLICES, MR, RUN, SLICE, SLICED_WEIGHTS
 from .compiling import helper
 from .gemm import is_packed, worker_size
@@ -65,4 +65,4 @@ def part_size(n_in, n_out, batch, parts, itemsize, nr, two):
     columns = slices_of(n_in, n_out) // parts * length
     packed = (columns + 2 * MR) * batch if is_packed(columns, n_out, batch, nr) else 0
     panels = padded(packed + nr) + padded(worker_size(max(length, batch), MR, two if n_out <= two else nr))
-    return len(NOTHING) * 8 // itemsize + padded(batch * row_stride(columns, itemsize)) + panels
+    return BYTES_OF_LINES // itemsize + padded(batch * row_stride(columns, itemsize)) + panels

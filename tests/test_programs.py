@@ -10,7 +10,7 @@ from fastmlp.kernels import entry
 from fastmlp.kernels.blocking import RUN, TRIED_FIRST, TRIED_LAST
 from fastmlp.kernels.matrix import Vector
 from fastmlp.kernels.network import shards_of
-from fastmlp.kernels.pace import ALONE, LEFT, TOGETHER, WAIT
+from fastmlp.kernels.pace import ALONE, LEFT, PACE, TOGETHER, WAIT
 from fastmlp.kernels.programs import fit_size, program_for
 from fastmlp.kernels.together import is_together
 from fastmlp.kernels.wide import is_divided, slice_length, slices_of
@@ -32,7 +32,7 @@ def case(sizes, samples, dtype, rng):
 
 def pace(alone, together, left=1e9, wait=64.0):
     """What is known of the time of a sample; and the runs to the next trial: by default, none is made."""
-    known = np.zeros(6)
+    known = np.array(PACE)
     known[ALONE : ALONE + 2], known[TOGETHER : TOGETHER + 2], known[[LEFT, WAIT]] = alone, together, (left, wait)
     return known
 
