@@ -50,9 +50,14 @@ SUMS = 6144
 # Tiles of rows of a column times a row that are computed at once, without sums in memory; in between the next minibatch
 # is fetched: a step of 784-30-10 by 1 takes 1.09 times as long with all of them at once.
 OUTER = 8
-# Columns of a single row whose sums stay in the first cache while rows of B pass, each read to its end, where all of B
-# is more than that: `predict` of one sample takes 0.5 of the time on 784-512-512-10 and 1024x4.
-STREAMED = 512
+# Terms of each sum, or rows of C, up to which a product is streamed, if its largest operand has so many elements; twice
+# as many rows, if it has four times as many: on 1024x4 a step by 2 takes 0.35 of the time, one by 8 and 16 0.6.
+FEW = 16
+FAR = 1 << 17
+AFAR = 8  # multiply-adds that take as long as an element of such an operand
+STREAMED = 1024  # columns at most of which a row of sums stays in the first cache
+SUMS_STREAMED = 4096  # sums of several rows
+STREAMED_PART = 128  # columns, at least, of a thread
 PACK_ROWS = 48  # rows of C from which on it pays to copy a panel of B whose rows lie apart, if all of B is more than L1
 L1 = 8192  # elements that stay in the first cache
 A_BLOCK = 1 << 18  # A is used in blocks of rows that stay in the second cache
@@ -111,6 +116,9 @@ SLICED_WEIGHTS = 1 << 18
 DIVIDED = 1 << 17
 RUN = 8  # minibatches from which on it pays to call threads together for that, and that are timed together
 RUNS = 8  # such runs at most as one: threads that divide a layer begin and end a run with a meeting more
+# Multiply-adds of a minibatch up to which threads are timed at all: some ms. With more they always gain; with 2**23, on
+# 784-512-512-10 by 4, a step takes 0.7 of the time on cores near to each other, twice the time on others.
+PACED = 1 << 25
 # Runs from one trial of the slower, all threads or one, to the next: more and more, as long as it is the slower.
 TRIED_FIRST, TRIED_LAST = 4, 128
 

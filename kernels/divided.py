@@ -14,10 +14,10 @@ import numpy as np
 from .ahead import BYTES_OF_LINES, expect_rows, worth_fetching
 from .blocking import CACHE_LINE, COPY, KC, SHARE
 from .compiling import helper, internal
-from .epilogue import BIAS_SIGMOID, SGD, STORE
-from .gemm import columns_at_once, finish_block, fused_product, tile_shape
+from .epilogue import BIAS_SIGMOID, SGD, STORE, finish_block
+from .gemm import fused_product
 from .matrix import Matrix, Vector, advance, block, itemsize, padded, row_major, row_stride, rows, spaced, transposed
-from .microkernel import add_rows
+from .microkernel import add_rows, columns_at_once, tile_shape
 from .network import (
     BOTH,
     backward,

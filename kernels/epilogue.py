@@ -8,9 +8,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .activation import sigmoid, sigmoid_derivative
+from .matrix import advance, row_major
 from .microkernel import Emitter
 from .optimizer import sgd
+from .panel import copy_any
 from .simd import INDEX, Simd, fma, joined, split
+from .tasks import outlined
 
 
 class Epilogue(NamedTuple):
@@ -76,6 +79,20 @@ def finish_outer(typingctx, epilogue, c, rsc, a, rsa, b, scale, m, n):
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+@outlined
+def finish_block(epilogue, c, e, sums, scale, staged):
+    """C = epilogue(sums, E), by way of `staged` where the columns of C or E are not adjacent."""
+    c_data, c_stride, e_data, e_stride = c.data, c.row_stride, e.data, e.row_stride
+    adjacent = c.column_stride == 1 and e.column_stride == 1
+    if not adjacent:
+        c_data, e_data, c_stride, e_stride = staged, advance(staged, c.rows * c.columns), c.columns, c.columns
+        copy_any(row_major(c_data, c.rows, c.columns), c)
+        copy_any(row_major(e_data, c.rows, c.columns), e)
+    finish(epilogue, c_data, c_stride, e_data, e_stride, sums, scale, c.rows, c.columns)
+    if not adjacent:
+        copy_any(c, row_major(c_data, c.rows, c.columns))
 
 
 class Finish(Emitter):

@@ -9,9 +9,6 @@ memory, a panel of B is copied before it is used. Where there are many panels, s
 unless its columns are adjacent: then its rows are fetched a tile ahead. So each tile reads what is adjacent or near.
 """
 
-from numba import types
-from numba.extending import intrinsic
-
 from .ahead import fetch_some
 from .blocking import (
     A_BLOCK,
@@ -27,15 +24,15 @@ from .blocking import (
     OUTER,
     PACK_ROWS,
     PREFETCH,
-    STREAMED,
 )
 from .compiling import helper, implements, internal, jit
-from .epilogue import SGD, SIGMOID_DELTA, STORE, finish, finish_outer, finish_row
-from .matrix import Matrix, advance, block, matrix, pointer, row_major, rows, scalar, transposed
-from .microkernel import EXPECT_A, EXPECT_C, EXPECT_E, accumulate, add_rows, multiply_row, stream_rows
-from .panel import copy, copy_any
-from .parallel import KEPT, WORKER, Crew, columns_of, crew_of, lead, read, share, tasks_for, worth_sharing, write
-from .tasks import ONE, ZERO, address, call_task, outlined, reference, task_address
+from .epilogue import SGD, SIGMOID_DELTA, STORE, finish_block, finish_outer, finish_row
+from .matrix import Matrix, advance, block, matrix, pointer, rows, scalar, transposed
+from .microkernel import EXPECT_A, EXPECT_C, EXPECT_E, accumulate, add_rows, columns_at_once, tile_shape
+from .panel import copy
+from .parallel import KEPT, WORKER, Crew, crew_of, lead, product_work, read, share, tasks_for, worth_sharing, write
+from .tasks import ONE, address, call_task, outlined, reference, task_address
+from .thin import has_few_rows, has_few_terms, some_columns, some_rows, streamed_parts, thin_size
 
 GROUP = HOST.group
 
@@ -50,9 +47,9 @@ def one_way_size(m, n, k, itemsize, threads):
     if n == 1:
         m, n = n, m
     lanes = HOST.lanes(itemsize)
-    nr = HOST.vectors * lanes
+    nr, two = HOST.vectors * lanes, 2 * lanes
     packed = (min(m, A_PACKED // max(k, 1)) + 2 * MR) * k if is_packed(m, n, k, nr) else 0
-    worker = max(worker_size(k, MR, 2 * lanes if n <= 2 * lanes else nr), row_size(nr) if n > 4 * lanes else 0)
+    worker = max(worker_size(m, k, MR, two if n <= two else nr), thin_size(n, k, nr, two))
     return -(-packed // nr) * nr + threads * worker
 
 
@@ -63,14 +60,19 @@ def is_packed(m, n, k, nr):
 
 
 @helper
-def worker_size(k, mr, width):
+def worker_size(m, k, mr, width):
     """Elements for a thread's sums, or those of a single tile with its C and E, and for its copied panel of B."""
-    return (k + (sums_tiles(k) + 1) * mr) * width
+    return (sums_rows(m, k, mr) + k) * width
+
+
+@helper
+def sums_rows(m, k, mr):
+    return max(3, min(sums_tiles(k), (m + mr - 1) // mr)) * mr
 
 
 @helper
 def sums_tiles(k):
-    """Tiles one below the other whose sums are there together."""
+    """Tiles one below the other whose sums are there together, if there are so many."""
     return max(MC, GROUP) if k > KC else GROUP
 
 
@@ -94,35 +96,42 @@ def fused_product(epilogue, c, e, a, b, scale, kc, panels, team):
     raise NotImplementedError("for compiled code")
 
 
-@outlined
-def product_by_crew(epilogue, c, e, a, b, scale, kc, panels, team):
-    c, e, a, b = oriented(c, e, a, b)
-    if c.rows == 1 and b.column_stride == 1:
-        parts = max(1, min(tasks_for(c.columns * a.columns, team), 2 * c.columns // STREAMED))
-        if parts == 1:
-            row_product(epilogue, c, e, a, b, scale, kc, panels)
-            return
-        arguments = reference((epilogue, c, e, a, ZERO, b, scale, panels, parts, team, kc))
-        share(task_address(row_task, arguments), address(arguments), parts, team.memory)
-        return
-    arguments = reference((epilogue, c, e, a, MR * a.row_stride, b, scale, panels, ONE, team, kc))
-    function = task_address(compute_tiles, arguments)
-    if not is_one_task(c, a.columns, team):
-        function = task_address(compute, arguments)
-    call_task(function, address(arguments), team.memory, 0)
-
-
 @implements(fused_product)
 def _fused_product(epilogue, c, e, a, b, scale, kc, panels, team):
     def by_team(epilogue, c, e, a, b, scale, kc, panels, team):
-        c, e, a, b = oriented(c, e, a, b)
-        arguments = reference((epilogue, c, e, a, MR * a.row_stride, b, scale, panels, ONE, crew_of(team), kc))
-        lead(task_address(compute, arguments), address(arguments), crew_of(team), c.rows * c.columns * a.columns)
+        arguments = reference((epilogue, c, e, a, b, scale, kc, panels, crew_of(team)))
+        work = product_work(c.rows, c.columns, a.columns)
+        lead(task_address(_product, arguments), address(arguments), crew_of(team), work)
 
     def by_crew(epilogue, c, e, a, b, scale, kc, panels, team):
         product_by_crew(epilogue, c, e, a, b, scale, kc, panels, team)
 
     return by_crew if team.instance_class is Crew else by_team
+
+
+@internal
+def _product(arguments, memory, _):
+    epilogue, c, e, a, b, scale, kc, panels, crew = arguments[0]
+    product_by_crew(epilogue, c, e, a, b, scale, kc, panels, Crew(crew.threads, crew.grain, memory, crew.ahead))
+
+
+@outlined
+def product_by_crew(epilogue, c, e, a, b, scale, kc, panels, crew):
+    c, e, a, b = oriented(c, e, a, b)
+    k = a.columns
+    parts, few_rows, few_terms = ONE, has_few_rows(c, b), has_few_terms(epilogue, c, b)
+    if few_rows or few_terms:
+        parts = streamed_parts(c, k, few_rows, crew)
+    arguments = reference((epilogue, c, e, a, MR * a.row_stride, b, scale, panels, parts, crew, kc))
+    if few_rows:
+        share(task_address(some_columns, arguments), address(arguments), parts, crew.memory)
+    elif few_terms:
+        share(task_address(some_rows, arguments), address(arguments), parts, crew.memory)
+    else:
+        function = task_address(compute_tiles, arguments)
+        if not is_one_task(c, k, crew):
+            function = task_address(compute, arguments)
+        call_task(function, address(arguments), crew.memory, 0)
 
 
 @helper
@@ -137,7 +146,7 @@ def oriented(c, e, a, b):
 def is_one_task(c, k, crew):
     """Whether a product is neither shared nor cut into blocks, nor A copied."""
     _, nr, _ = tile_shape(c)
-    alone = crew.memory == 0 or not worth_sharing(c.rows * c.columns * k, crew.grain)
+    alone = crew.memory == 0 or not worth_sharing(product_work(c.rows, c.columns, k), crew.grain)
     return alone and c.rows * k <= A_BLOCK and not is_packed(c.rows, c.columns, k, nr)
 
 
@@ -145,7 +154,6 @@ def is_one_task(c, k, crew):
 def compute(arguments, memory, _):
     """The product, block after block of its rows, each shared by the crew."""
     epilogue, c, e, a, step, b, scale, panels, _, crew, kc = arguments[0]
-    crew = Crew(crew.threads, crew.grain, memory, crew.ahead)
     if c.rows == 0 or c.columns == 0:
         return
     mr, nr, _ = tile_shape(c)
@@ -165,7 +173,7 @@ def compute(arguments, memory, _):
             packing = reference((panels, a_block, parts))
             share(task_address(pack, packing), address(packing), parts, memory)
             a_block, step = Matrix(panels, m, k, 1, mr), mr * k
-        parts = tasks_for(m * c.columns * k, crew)
+        parts = tasks_for(product_work(m, c.columns, k), crew)
         tiles = reference((epilogue, rows(c, i, m), rows(e, i, m), a_block, step, b, scale, scratch, parts, crew, kc))
         share(task_address(compute_tiles, tiles), address(tiles), parts, memory)
 
@@ -210,12 +218,12 @@ def compute_tiles(arguments, task, worker):
     of_outer = k == 1 and epilogue in (STORE, SGD) and c.column_stride == 1
     group = sums_tiles(k) if c.column_stride == 1 and e.column_stride == 1 else 1
     width = two if c.columns <= two else nr
-    sums = advance(scratch, worker * worker_size(k, mr, width))
+    sums = advance(scratch, worker * worker_size(c.rows, k, mr, width))
     staged = advance(sums, mr * width)  # of C and E, a tile each, where the group is a single tile
-    packed = advance(sums, (sums_tiles(k) + 1) * mr * width)
+    packed = advance(sums, sums_rows(c.rows, k, mr) * width)
     band, copied = down, b.column_stride != 1 or (c.rows > PACK_ROWS and k * c.columns > L1)
     if k <= FLAT and c.rows * c.columns > A_BLOCK and b.column_stride == 1:
-        band, copied = group, False
+        band, copied = 1, False
     tile, end, panel, first, top = 0, tiles, 0, 0, 0  # the band's first row of tiles, and the task's in this panel
     if parts > 1:
         tile, end = task * tiles // parts, (task + 1) * tiles // parts
@@ -275,71 +283,6 @@ def compute_tiles(arguments, task, worker):
         top = first
 
 
-@jit(inline=True)
-def columns_at_once(left, nr, two):
-    """Columns of the next panel where so many are left: NR, or up to 2 vectors, so that 3 are computed as 2 and 1."""
-    return min(left, nr) if left > nr - two // 2 else min(left, two)
-
-
-@outlined
-def finish_block(epilogue, c, e, sums, scale, staged):
-    """C = epilogue(sums, E), by way of `staged` where the columns of C or E are not adjacent."""
-    c_data, c_stride, e_data, e_stride = c.data, c.row_stride, e.data, e.row_stride
-    adjacent = c.column_stride == 1 and e.column_stride == 1
-    if not adjacent:
-        c_data, e_data, c_stride, e_stride = staged, advance(staged, c.rows * c.columns), c.columns, c.columns
-        copy_any(row_major(c_data, c.rows, c.columns), c)
-        copy_any(row_major(e_data, c.rows, c.columns), e)
-    finish(epilogue, c_data, c_stride, e_data, e_stride, sums, scale, c.rows, c.columns)
-    if not adjacent:
-        copy_any(c, row_major(c_data, c.rows, c.columns))
-
-
-@helper
-def row_size(nr):
-    """Elements for the sums of a single row of many columns, and for its C and E."""
-    return 2 * STREAMED + 2 * nr
-
-
-@internal
-def row_task(arguments, task, worker):
-    """One task's share of the columns of `row_product`."""
-    epilogue, c, e, a, _, b, scale, panels, parts, _, kc = arguments[0]
-    _, nr, _ = tile_shape(c)
-    start, end = columns_of(task, parts, c.columns)
-    some, panels = end - start, advance(panels, worker * row_size(nr))
-    c, e = block(c, 0, start, 1, some), block(e, 0, start, 1, some)
-    row_product(epilogue, c, e, a, block(b, 0, start, a.columns, some), scale, kc, panels)
-
-
-@outlined
-def row_product(epilogue, c, e, a, b, scale, kc, panels):
-    """`fused_product` for a C of one row and rows of B in memory, by one thread; `panels` has `row_size` elements."""
-    _, nr, two = tile_shape(c)
-    k = a.columns
-    slices = max(1, (k + kc - 1) // kc)
-    staged, whole = panels, advance(panels, 2 * nr)
-    part = advance(whole, STREAMED)
-    j = 0
-    while j < c.columns:
-        n = columns_at_once(c.columns - j, 2 * two, two)
-        if k * c.columns > L1 and c.columns - j > 2 * two:
-            n = min(STREAMED, c.columns - j) // (two // 2) * (two // 2)
-            for p in range(0, k, kc):
-                sums = part if p > 0 else whole
-                a_p, b_p = advance(a.data, p * a.column_stride), advance(b.data, p * b.row_stride + j)
-                stream_rows(sums, a_p, a.column_stride, b_p, b.row_stride, n, min(kc, k - p), False)
-                if p > 0:
-                    stream_rows(whole, reference(scalar(1, c)), 0, part, 0, n, 1, True)
-        else:
-            multiply_row(whole, a.data, a.column_stride, advance(b.data, j), b.row_stride, n, k, slices, kc)
-        sums, end = whole, j + n
-        while j < end:
-            n = columns_at_once(end - j, nr, two)
-            finish_block(epilogue, block(c, 0, j, 1, n), block(e, 0, j, 1, n), sums, scale, staged)
-            sums, j = advance(sums, n), j + n
-
-
 @outlined
 def fused_sum(epilogue, c, b, scale, panels, team):
     """C = epilogue(sum of the rows of B), for a C of one row: the bits of a product by a row of ones."""
@@ -355,15 +298,3 @@ def fused_sum(epilogue, c, b, scale, panels, team):
     else:
         ones = Matrix(reference(scalar(1, b)), 1, b.rows, 0, 0)
         fused_product(epilogue, c, c, ones, b, scale, KC, panels, team)
-
-
-@intrinsic
-def tile_shape(typingctx, m):
-    """(MR, NR, 2 VL) for the elements of Matrix m."""
-    lanes = HOST.lanes(m[0].dtype.bitwidth // 8)
-
-    def codegen(context, builder, signature, args):
-        shape = [context.get_constant(types.intp, extent) for extent in (MR, HOST.vectors * lanes, 2 * lanes)]
-        return context.make_tuple(builder, signature.return_type, shape)
-
-    return types.UniTuple(types.intp, 3)(m), codegen

@@ -14,11 +14,11 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .blocking import CACHE_LINE, HOST, MR, UNROLLED
+from .compiling import jit
 from .simd import BYTE, INDEX, Simd, fma, minimum
 
 EXPECT_C, EXPECT_E, EXPECT_A = 1, 2, 4  # sums of which say what is fetched
 SIDE_BY_SIDE = 8  # sums of a single row: two terms a cycle, each of which takes 4
-STREAMS = 4  # rows of B that `stream_rows` reads together
 TURNS = 4  # in which a tile's rows of C and E are fetched; those of A in as many as they have cache lines
 
 
@@ -72,43 +72,21 @@ def multiply_row(typingctx, sums, a, csa, b, rsb, n, k, slices, kc):
 
 
 @intrinsic
-def stream_rows(typingctx, sums, a, csa, b, rsb, n, k, more):
-    """sums = A·B, or sums += A·B if `more`, for an A of one row; n is a number of whole vectors.
-
-    `sums` is as long as n, and passes through memory for every few rows of B: those are read from end to end, as is
-    best for many columns that come from afar.
-    """
-    index = types.intp
-    signature = types.void(sums, sums, index, sums, index, index, index, types.boolean)
+def tile_shape(typingctx, m):
+    """(MR, NR, 2 VL) for the elements of Matrix m."""
+    lanes = HOST.lanes(m[0].dtype.bitwidth // 8)
 
     def codegen(context, builder, signature, args):
-        sums, a, csa, b, rsb, n, k, more = args
-        simd = Simd.of_host(builder, signature.args[0].dtype)
-        lanes = INDEX(simd.lanes)
+        shape = [context.get_constant(types.intp, extent) for extent in (MR, HOST.vectors * lanes, 2 * lanes)]
+        return context.make_tuple(builder, signature.return_type, shape)
 
-        def add_rows(first, end, at_once):
-            with cgutils.for_range_slice(builder, first, end, INDEX(at_once)) as (p, _):
-                terms = [builder.add(p, INDEX(t)) for t in range(at_once)]
-                xs = [simd.splat(builder.load(builder.gep(a, [builder.mul(term, csa)]))) for term in terms]
-                rows = [builder.gep(b, [builder.mul(term, rsb)]) for term in terms]
-                with cgutils.for_range_slice(builder, INDEX(0), n, lanes) as (j, _):
-                    at = builder.gep(sums, [j])
-                    total = simd.load(at)
-                    for x, row in zip(xs, rows, strict=True):
-                        total = fma(x, simd.load(builder.gep(row, [j])), total)
-                    simd.store(total, at)
+    return types.UniTuple(types.intp, 3)(m), codegen
 
-        with (
-            builder.if_then(builder.not_(more)),
-            cgutils.for_range_slice(builder, INDEX(0), n, lanes) as (j, _),
-        ):
-            simd.store(simd.constant(0), builder.gep(sums, [j]))
-        whole = builder.and_(k, INDEX(-STREAMS))
-        add_rows(INDEX(0), whole, STREAMS)
-        add_rows(whole, k, 1)
-        return context.get_dummy_value()
 
-    return signature, codegen
+@jit(inline=True)
+def columns_at_once(left, nr, two):
+    """Columns of the next panel where so many are left: NR, or up to 2 vectors, so that 3 are computed as 2 and 1."""
+    return min(left, nr) if left > nr - two // 2 else min(left, two)
 
 
 class Columns(NamedTuple):

@@ -14,7 +14,7 @@ import numpy as np
 
 from .blocking import KC, MICROBATCH, MOST_SHARDS, SHARD, SHARDED_PARAMETERS, SHARE
 from .compiling import helper, internal, jit
-from .gemm import fused_product, fused_sum, one_way_size, panels_size, tile_shape
+from .gemm import fused_product, fused_sum, one_way_size, panels_size
 from .layer import layer_delta, layer_forward, layer_input_gradient
 from .loss import mse_output_delta
 from .matrix import (
@@ -34,8 +34,9 @@ from .matrix import (
     transposed,
     vector,
 )
+from .microkernel import tile_shape
 from .panel import all_finite, copy, copy_any
-from .parallel import Crew, crew_of, lead, share, worth_sharing
+from .parallel import Crew, crew_of, lead, product_work, share, worth_sharing
 from .tasks import ONE, ZERO, address, outlined, reference, references, task_address
 from .wide import is_wide
 
@@ -170,8 +171,8 @@ def work(sizes, batch, samples, grain):
     """Multiply-adds of a pass forward and back over so many samples, 0 if nothing of a batch can be shared."""
     largest = 0
     for layer in range(1, sizes.size):
-        largest = max(largest, sizes.data[layer - 1] * sizes.data[layer])
-    shared = shards_of(sizes, batch) > 1 or worth_sharing(batch * largest, grain)
+        largest = max(largest, product_work(batch, sizes.data[layer - 1], sizes.data[layer]))
+    shared = shards_of(sizes, batch) > 1 or worth_sharing(largest, grain)
     return 3 * samples * parameters_size(sizes) if shared else 0
 
 

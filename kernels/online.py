@@ -12,9 +12,9 @@ import numpy as np
 
 from .blocking import CACHE_LINE, HOST, KC, ONLINE, ONLINE_BATCH, ROWS_AHEAD
 from .compiling import helper, internal, jit
-from .gemm import tile_shape
 from .loss import mse
 from .matrix import Matrix, Vector, advance, get, pointer_at, put, rows, scalar
+from .microkernel import tile_shape
 from .network import input_finite, layer_parameters, layer_size, parameters_size
 from .parallel import read, write
 from .rowwise import (

@@ -15,7 +15,7 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .blocking import ARGUMENT_LINES, CACHE_LINE, GRAIN, MOST_THREADS, PATIENCE, SHARE, TASKS_EACH
+from .blocking import AFAR, ARGUMENT_LINES, CACHE_LINE, FAR, GRAIN, MOST_THREADS, PATIENCE, SHARE, TASKS_EACH
 from .compiling import helper, implements, internal, jit
 from .simd import prefetch
 from .tasks import ZERO, address, call_task, outlined, reference, task_address
@@ -286,6 +286,13 @@ def columns_of(task, parts, columns):
 def worth_sharing(work, grain):
     """Whether two threads that have been called together, for `grain` each, gain from sharing so many multiply-adds."""
     return work >= 2 * min(grain, SHARE)
+
+
+@helper
+def product_work(m, n, k):
+    """Multiply-adds of a product, or as many as take as long as its largest operand takes to come from afar."""
+    largest = max(m * n, n * k, m * k)
+    return max(m * n * k, AFAR * largest) if largest > FAR else m * n * k
 
 
 @jit(inline=True)

@@ -9,6 +9,7 @@ from .blocking import DIVIDED, HOST, KC, MOST_SLICES, MR, RUN, SLICE, SLICED_WEI
 from .compiling import helper
 from .gemm import is_packed, worker_size
 from .matrix import padded, row_stride
+from .thin import thin_size
 
 
 @helper
@@ -63,6 +64,8 @@ def part_size(n_in, n_out, batch, parts, itemsize, nr, two):
     """Elements for a part: what is expected, its columns of x, and panels for its products."""
     length = slice_length(n_in, n_out)
     columns = slices_of(n_in, n_out) // parts * length
+    width = two if n_out <= two else nr
     packed = (columns + 2 * MR) * batch if is_packed(columns, n_out, batch, nr) else 0
-    panels = padded(packed + nr) + padded(worker_size(max(length, batch), MR, two if n_out <= two else nr))
+    worker = max(worker_size(max(columns, batch), max(length, batch), MR, width), thin_size(n_out, length, nr, two))
+    panels = padded(packed + nr) + padded(worker)
     return BYTES_OF_LINES // itemsize + padded(batch * row_stride(columns, itemsize)) + panels

@@ -31,9 +31,10 @@ def test_products_of_all_extents_are_within_the_rounding_bound(form_a, form_b, d
         assert (np.abs(c - exact) <= bound).all(), (m, n, k)
 
 
-# (m, n, k) beyond one slice of k, block of A or panel of B, and wide enough for A to be copied; the last two in bands
+# (m, n, k) beyond one slice of k, block of A or panel of B, and wide enough for A to be copied; the second line is
+# streamed, the last in bands
 LARGE = [(50, 300, 1100), (300, 40, 1100), (1000, 280, 1060), (13, 700, 2100), (130, 1, 5000), (1, 600, 1025)]
-LARGE += [(600, 500, 16), (523, 517, 3)]
+LARGE += [(2, 1234, 130), (27, 1023, 1027), (600, 500, 16), (523, 517, 3), (300, 771, 1), (600, 500, 40)]
 
 
 @pytest.mark.parametrize("team", [SERIAL, EAGER], ids=["serial", "shared"])

@@ -1,0 +1,164 @@
+"""Products whose largest operand is far larger than the others, and passes once, as it lies in memory, from end to end.
+
+With few rows of A that is B, and the sums stay in the first cache; with few terms in each sum it is C, and B stays
+there. A tile would take some cache lines of every row, each on another page.
+"""
+
+from itertools import chain
+
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .epilogue import EPILOGUES, SGD, STORE
+from .simd import INDEX, Simd, fma, where
+
+ROWS_OF_B = 4  # that pass together
+VECTORS = 4  # of each of two rows of C that are computed together: two terms a cycle, each of which takes 4
+
+
+@intrinsic
+def stream_rows(typingctx, sums, a, rsa, csa, b, rsb, m, n, k):
+    """sums = A·B, where n is a number of whole vectors: B passes.
+
+    A row of `sums` is as long as n; A[i, p] = a[i*rsa + p*csa], B[p, j] = b[p*rsb + j]. Rows of B are fetched some rows
+    ahead.
+    """
+    index = types.intp
+    signature = types.void(sums, sums, index, index, sums, index, index, index, index)
+
+    def codegen(context, builder, signature, args):
+        StreamRows(Simd.of_host(builder, signature.args[0].dtype), *args).emit()
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def stream_outer(typingctx, epilogue, c, rsc, a, rsa, csa, b, rsb, scale, m, n, k):
+    """C = epilogue(A·B) for an epilogue, STORE or SGD, that reads no E, and an n of a vector or more: C passes.
+
+    A and B as above, C[i, j] = c[i*rsc + j].
+    """
+    index = types.intp
+    signature = types.void(index, c, index, c, index, index, c, index, c.dtype, index, index, index)
+
+    def codegen(context, builder, signature, args):
+        StreamOuter(Simd.of_host(builder, signature.args[1].dtype), *args).emit()
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+class Stream:
+    def __init__(self, simd):
+        self.simd, self.builder = simd, simd.builder
+
+    def for_slices(self, first, end, step):
+        return cgutils.for_range_slice(self.builder, first, end, INDEX(step))
+
+    def at(self, pointer, *offsets):
+        for offset in offsets:
+            pointer = self.builder.gep(pointer, [offset])
+        return pointer
+
+    def element(self, a, i, p):
+        """A vector of copies of A[i, p]."""
+        at = self.at(a, self.builder.mul(i, self.rsa), self.builder.mul(p, self.csa))
+        return self.simd.splat(self.builder.load(at))
+
+    def numbers(self, first, count):
+        return [self.builder.add(first, INDEX(t)) for t in range(count)]
+
+
+class StreamRows(Stream):
+    def __init__(self, simd, sums, a, rsa, csa, b, rsb, m, n, k):
+        super().__init__(simd)
+        self.sums, self.a, self.rsa, self.csa, self.b, self.rsb = sums, a, rsa, csa, b, rsb
+        self.m, self.n, self.k = m, n, k
+
+    def emit(self):
+        builder, lanes = self.builder, self.simd.lanes
+        with self.for_slices(INDEX(0), builder.mul(self.m, self.n), lanes) as (j, _):
+            self.simd.store(self.simd.constant(0), self.at(self.sums, j))
+        whole = builder.and_(self.k, INDEX(-ROWS_OF_B))
+        self.emit_terms(INDEX(0), whole, ROWS_OF_B)
+        self.emit_terms(whole, self.k, 1)
+
+    def emit_terms(self, first, end, at_once):
+        """So many terms of all sums, then the next, two rows of sums at a time, or the first alone."""
+        builder = self.builder
+        odd = builder.and_(self.m, INDEX(1))
+        with self.for_slices(first, end, at_once) as (p, _):
+            terms = self.numbers(p, at_once)
+            with builder.if_else(builder.icmp_signed("==", odd, INDEX(1))) as (one, two):
+                with one:
+                    self.emit_rows(self.numbers(INDEX(0), 1), terms, fetch=True)
+                with two:
+                    self.emit_rows(self.numbers(INDEX(0), 2), terms, fetch=True)
+            with self.for_slices(builder.sub(INDEX(2), odd), self.m, 2) as (i, _):
+                self.emit_rows(self.numbers(i, 2), terms)
+
+    def emit_rows(self, rows, terms, fetch=False):
+        builder, simd = self.builder, self.simd
+        x = [[self.element(self.a, row, term) for term in terms] for row in rows]
+        sums = [self.at(self.sums, builder.mul(row, self.n)) for row in rows]
+        b_rows = [self.at(self.b, builder.mul(term, self.rsb)) for term in terms]
+        ahead = builder.mul(self.rsb, INDEX(len(terms)))
+        with self.for_slices(INDEX(0), self.n, simd.lanes) as (j, _):
+            for row in b_rows if fetch else ():
+                simd.prefetch(self.at(row, j, ahead), written=False)
+            vectors = [simd.load(self.at(row, j)) for row in b_rows]
+            for sum, of_row in zip(sums, x, strict=True):
+                total = simd.load(self.at(sum, j))
+                for of_term, vector in zip(of_row, vectors, strict=True):
+                    total = fma(of_term, vector, total)
+                simd.store(total, self.at(sum, j))
+
+
+class StreamOuter(Stream):
+    def __init__(self, simd, epilogue, c, rsc, a, rsa, csa, b, rsb, scale, m, n, k):
+        super().__init__(simd)
+        self.stores = self.builder.icmp_signed("==", epilogue, INDEX(int(STORE)))
+        self.c, self.rsc, self.a, self.rsa, self.csa = c, rsc, a, rsa, csa
+        self.b, self.rsb, self.scale, self.m, self.n, self.k = b, rsb, simd.splat(scale), m, n, k
+
+    def emit(self):
+        """Two rows at a time, then perhaps one."""
+        whole = self.builder.and_(self.m, INDEX(-2))
+        for first, end, count in (INDEX(0), whole, 2), (whole, self.m, 1):
+            with self.for_slices(first, end, count) as (i, _):
+                self.emit_rows(self.numbers(i, count))
+
+    def emit_rows(self, rows):
+        """Some vectors at a time, then the rest one by one, of which the last may share columns with that before."""
+        builder, lanes = self.builder, self.simd.lanes
+        c_rows = [self.at(self.c, builder.mul(row, self.rsc)) for row in rows]
+        last = builder.sub(self.n, INDEX(lanes))
+        whole = builder.and_(last, INDEX(-VECTORS * lanes))
+        before = [self.simd.load(self.at(row, last)) for row in c_rows]
+        for first, end, count in (INDEX(0), whole, VECTORS), (whole, last, 1):
+            with self.for_slices(first, end, count * lanes) as (j, _):
+                self.emit_vectors(rows, j, [self.places(row, j, count) for row in c_rows])
+        self.emit_vectors(rows, last, [self.places(row, last, 1) for row in c_rows], before)
+
+    def places(self, row, j, count):
+        return [self.at(row, j, INDEX(v * self.simd.lanes)) for v in range(count)]
+
+    def emit_vectors(self, rows, j, places, before=None):
+        """The vectors of C at these places, as many in each row, from column j on, which were as in `before` or are."""
+        builder, simd = self.builder, self.simd
+        sums = [[simd.variable() for _ in of_row] for of_row in places]
+        for sum in chain(*sums):
+            sum.set(simd.constant(0))
+        with cgutils.for_range(builder, self.k) as terms:
+            b_row = self.at(self.b, builder.mul(terms.index, self.rsb))
+            vectors = [simd.load(at) for at in self.places(b_row, j, len(places[0]))]
+            for row, of_row in zip(rows, sums, strict=True):
+                x = self.element(self.a, row, terms.index)
+                for sum, vector in zip(of_row, vectors, strict=True):
+                    sum.set(fma(x, vector, sum.get()))
+        places = list(chain(*places))
+        for sum, at, c in zip(chain(*sums), places, before or map(simd.load, places), strict=True):
+            stored, stepped = (EPILOGUES[e].finish(sum.get(), None, c, self.scale) for e in (STORE, SGD))
+            simd.store(where(self.stores, stored, stepped), at)
