@@ -59,7 +59,7 @@ def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace,
     return minibatch.gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team)
 
 
-def _training(program, shared):
+def _training(program, together, paced=True):
     """`train.train_safely` with a program, under its name."""
 
     def train_by(
@@ -83,12 +83,12 @@ def _training(program, shared):
     ):
         run = parameters, _matrix(X, parameters), _matrix(Y, parameters), order, first, last, loss, batch, rate
         guard, team = (before, keep, check), Team(threads, grain)
-        return train.train_safely(program, shared, guard, pointer(pace), run, sizes, workspace, team)
+        return train.train_safely(program, together, paced, guard, pointer(pace), run, sizes, workspace, team)
 
     return jit(train_by, name=program.py_func.__name__)
 
 
 train_in_turn = _training(train.train_in_turn, False)
 train_divided = _training(divided.train_divided, True)
-train_online = _training(online.train_online, False)
+train_online = _training(online.train_online, False, paced=False)
 train_together = _training(together.train_together, True)

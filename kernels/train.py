@@ -6,7 +6,7 @@ Arguments as in `network`.
 import numpy as np
 
 from .ahead import NOTHING, worth_fetching
-from .blocking import COPY
+from .blocking import COPY, PACED
 from .compiling import internal, jit
 from .epilogue import SGD
 from .matrix import advance, matrix, pointer, row_major, vector
@@ -42,16 +42,16 @@ def train_minibatches(parameters, X, Y, order, first, last, loss, batch_size, le
     """
     run = parameters, X, Y, order, first, last, loss, batch_size, learning_rate
     guard = parameters[:0], ZERO, ZERO
-    return train_safely(train_in_turn, False, guard, references(PACE), run, sizes, workspace, team)
+    return train_safely(train_in_turn, False, False, guard, references(PACE), run, sizes, workspace, team)
 
 
 @jit(inline=True)
-def train_safely(program, together, guard, pace, run, sizes, workspace, team):
+def train_safely(program, together, paced, guard, pace, run, sizes, workspace, team):
     """`train_minibatches` by a program, `together` if it is one for threads that gain from it in small products too.
 
     `guard` is (before, keep, check): if `keep`, the parameters are copied to `before` first; if `check`, the loss that
-    is returned is NaN where in the end a parameter is not finite. `run` has the other arguments, `pace` is what
-    `run_by_the_quicker` knows, which `together` lets one thread train where that is quicker.
+    is returned is NaN where in the end a parameter is not finite. `run` has the other arguments. If `paced`, one thread
+    trains minibatches of little work where that is quicker; `pace` is what `run_by_the_quicker` knows.
 
     A program is a task for a crew, program(arguments, end, memory), which trains up to the sample `end`; from the loss
     and the sample in result[0], where it leaves those that it reached.
@@ -63,12 +63,14 @@ def train_safely(program, together, guard, pace, run, sizes, workspace, team):
     result, rate = reference((loss, first)), np.float64(learning_rate)
     arguments = reference((result, parameters, X, Y, order, batch_size, rate, sizes, workspace, team))
     run, function = address(arguments), task_address(program, arguments)
+    of_sample = 3 * parameters_size(sizes)
+    shared = work(sizes, min(batch_size, last - first), last - first, team.grain)
     if together:
-        shared = 3 * (last - first) * parameters_size(sizes) if may_gain(pace) else 0
+        shared = of_sample * (last - first)
+    if paced and shared > 0 and of_sample * batch_size <= PACED:
+        shared = shared if may_gain(pace) else 0
         turns = reference((task_address(train_in_turn, arguments), function, run, pace, result, batch_size))
         run, function = address(turns), task_address(run_by_the_quicker, turns)
-    else:
-        shared = work(sizes, min(batch_size, last - first), last - first, team.grain)
     safely = (before, np.intp(keep), np.intp(check)), (result, parameters, sizes, team)
     guarded = reference((*safely, function, run, last))
     lead(task_address(_train_safely, guarded), address(guarded), crew_of(team), shared)
