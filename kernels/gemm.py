@@ -32,7 +32,7 @@ from .microkernel import EXPECT_A, EXPECT_C, EXPECT_E, accumulate, add_rows, col
 from .panel import copy
 from .parallel import KEPT, WORKER, Crew, crew_of, lead, product_work, read, share, tasks_for, worth_sharing, write
 from .tasks import ONE, address, call_task, outlined, reference, task_address
-from .thin import has_few_rows, has_few_terms, some_columns, some_rows, streamed_parts, thin_size
+from .thin import few_rows, has_few_rows, has_few_terms, some_columns, some_rows, streamed_parts, thin_size
 
 GROUP = HOST.group
 
@@ -119,13 +119,17 @@ def _product(arguments, memory, _):
 def product_by_crew(epilogue, c, e, a, b, scale, kc, panels, crew):
     c, e, a, b = oriented(c, e, a, b)
     k = a.columns
-    parts, few_rows, few_terms = ONE, has_few_rows(c, b), has_few_terms(epilogue, c, b)
-    if few_rows or few_terms:
-        parts = streamed_parts(c, k, few_rows, crew)
+    parts, by_columns = ONE, has_few_rows(c, b)
+    by_rows = not by_columns and has_few_terms(epilogue, c, b)
+    if by_columns or by_rows:
+        parts = streamed_parts(c, k, by_columns, crew)
+    if by_columns and parts == 1:
+        few_rows(epilogue, c, e, a, b, scale, kc, panels)
+        return
     arguments = reference((epilogue, c, e, a, MR * a.row_stride, b, scale, panels, parts, crew, kc))
-    if few_rows:
+    if by_columns:
         share(task_address(some_columns, arguments), address(arguments), parts, crew.memory)
-    elif few_terms:
+    elif by_rows:
         share(task_address(some_rows, arguments), address(arguments), parts, crew.memory)
     else:
         function = task_address(compute_tiles, arguments)
