@@ -50,15 +50,20 @@ SUMS = 6144
 # Tiles of rows of a column times a row that are computed at once, without sums in memory; in between the next minibatch
 # is fetched: a step of 784-30-10 by 1 takes 1.09 times as long with all of them at once.
 OUTER = 8
-# Terms of each sum, or rows of C, up to which a product is streamed, if its largest operand has so many elements; twice
-# as many rows, if it has four times as many: on 1024x4 a step by 2 takes 0.35 of the time, one by 8 and 16 0.6.
-FEW = 16
+# Rows of C, twice as many where those of B lie whole pages apart, or terms of each sum, up to which a product is
+# streamed, if its largest operand has more than FAR elements: on 1024x4 a step by 2 takes 0.38 of the time, one by 8
+# 0.64. With 16 rows on 784-512-512-10, 512x4 and 1000x4 one by 16 takes 1.1 times as long, with 8 on 1024x4 1.1 too.
+FEW_ROWS = 8
+FEW_TERMS = 16
 FAR = 1 << 17
 AFAR = 8  # multiply-adds that take as long as an element of such an operand
 STREAMED = 1024  # columns at most of which a row of sums stays in the first cache
 SUMS_STREAMED = 4096  # sums of several rows
 STREAMED_PART = 128  # columns, at least, of a thread
-PACK_ROWS = 48  # rows of C from which on it pays to copy a panel of B whose rows lie apart, if all of B is more than L1
+# Rows of C from which on it pays to copy a panel of B whose rows lie apart, if all of B is more than L1; half as many
+# where they lie whole pages apart, in few sets of the first cache: a step of 1024x4 by 36 or 48 takes 0.88 of the time.
+PACK_ROWS = 48
+PAGE = 4096  # bytes
 L1 = 8192  # elements that stay in the first cache
 A_BLOCK = 1 << 18  # A is used in blocks of rows that stay in the second cache
 A_PACKED = 1 << 20  # or in blocks of this size, where it is copied or fetched ahead: then it may come from the third
@@ -66,7 +71,6 @@ A_PACKED = 1 << 20  # or in blocks of this size, where it is copied or fetched a
 # from another page. Without copies steps of 784-512-512-10 by 256 and 1024x4 by 1024 take 1.06 and 1.15 times as long;
 # with copies of a smaller A one of 64-64-10 takes 1.07 times as long on AVX2.
 A_COLUMNS = 4
-FLAT = 64  # k up to which a C of more than A_BLOCK is computed in bands of rows: 0.8 of a step of 3000-2000 by 16
 # Bytes of all samples, from which on the rows of the next minibatch are fetched beforehand, and of a minibatch, up to
 # which they are: a step of 30-32-2 by 8 takes 0.84 of the time where there are 4 MB of samples, 1.02 where 0.6 MB.
 BYTES_NEAR = 1 << 20
@@ -77,8 +81,10 @@ LINES_AHEAD = 12  # cache lines of the next minibatch that are fetched with ever
 UNROLLED = 4
 # k from which on what comes next is fetched beforehand: of C, if that is more than L1; of A, if its columns are
 # adjacent and it is more than four times L1: else `predict` of 10,000 takes 1.3 times as long on 784-30-10. Narrow
-# tiles leave A to the processor: with as many instructions for it a product with k = 784 takes 1.1 times as long.
+# tiles leave A to the processor: with as many instructions for it a product with k = 784 takes 1.1 times as long. A C
+# of more than C_FAR is fetched for any k: steps of 1000x4 and 3000-2000 by 32 take 0.85 of the time.
 PREFETCH = 64
+C_FAR = 1 << 19
 # Rows fetched ahead where the loss goes down a few columns, page after page: 0.75 of its time on 1024x4; and where
 # samples are taken one by one: 0.6 of a step of 7-1 by 1 among 200,000 of them.
 ROWS_AHEAD = 16

@@ -7,6 +7,7 @@ fall, who computes them, or how many other rows there are.
 C is computed in panels of NR columns, from its top to its bottom. Where rows of B lie far apart, or are not rows in
 memory, a panel of B is copied before it is used. Where there are many panels, so is a large A, once for all of them,
 unless its columns are adjacent: then its rows are fetched a tile ahead. So each tile reads what is adjacent or near.
+Where C has few rows, or its sums few terms, no tiles are computed: the largest operand is streamed (`thin`).
 """
 
 from .ahead import fetch_some
@@ -14,8 +15,8 @@ from .blocking import (
     A_BLOCK,
     A_COLUMNS,
     A_PACKED,
+    C_FAR,
     COPY,
-    FLAT,
     HOST,
     KC,
     L1,
@@ -27,7 +28,7 @@ from .blocking import (
 )
 from .compiling import helper, implements, internal, jit
 from .epilogue import SGD, SIGMOID_DELTA, STORE, finish_block, finish_outer, finish_row
-from .matrix import Matrix, advance, block, matrix, pointer, rows, scalar, transposed
+from .matrix import Matrix, advance, block, has_rows_on_pages, matrix, pointer, rows, scalar, transposed
 from .microkernel import EXPECT_A, EXPECT_C, EXPECT_E, accumulate, add_rows, columns_at_once, tile_shape
 from .panel import copy
 from .parallel import KEPT, WORKER, Crew, crew_of, lead, product_work, read, share, tasks_for, worth_sharing, write
@@ -60,13 +61,21 @@ def is_packed(m, n, k, nr):
 
 
 @helper
+def is_copied(m, b):
+    """Whether panels of B are copied: their elements are not adjacent, or rows so far apart that it pays for m of A."""
+    pays = PACK_ROWS // 2 if has_rows_on_pages(b) else PACK_ROWS
+    return b.column_stride != 1 or (m > pays and b.rows * b.columns > L1)
+
+
+@helper
 def worker_size(m, k, mr, width):
-    """Elements for a thread's sums, or those of a single tile with its C and E, and for its copied panel of B."""
+    """Elements for a thread's sums and for its copied panel of B."""
     return (sums_rows(m, k, mr) + k) * width
 
 
 @helper
 def sums_rows(m, k, mr):
+    """Rows of a thread's sums: of as many tiles as are there together, or of one tile's sums, C and E."""
     return max(3, min(sums_tiles(k), (m + mr - 1) // mr)) * mr
 
 
@@ -111,12 +120,14 @@ def _fused_product(epilogue, c, e, a, b, scale, kc, panels, team):
 
 @internal
 def _product(arguments, memory, _):
+    """A product by a crew that has just been called together for it."""
     epilogue, c, e, a, b, scale, kc, panels, crew = arguments[0]
     product_by_crew(epilogue, c, e, a, b, scale, kc, panels, Crew(crew.threads, crew.grain, memory, crew.ahead))
 
 
 @outlined
 def product_by_crew(epilogue, c, e, a, b, scale, kc, panels, crew):
+    """`fused_product`: streamed, or in tiles."""
     c, e, a, b = oriented(c, e, a, b)
     k = a.columns
     parts, by_columns = ONE, has_few_rows(c, b)
@@ -204,8 +215,7 @@ def pack(arguments, task, _):
 def compute_tiles(arguments, task, worker):
     """One task's share of C: of a block of its rows, some of the tiles, numbered down one panel after the other.
 
-    Where C is large and the sums short, it is C that has to come from afar: then in bands of a few rows, and in each
-    panel after panel. The rows of A for one tile begin `step` elements behind those for the one before.
+    The rows of A for one tile begin `step` elements behind those for the one before.
     """
     epilogue, c, e, a, step, b, scale, scratch, parts, crew, kc = arguments[0]
     mr, nr, two = tile_shape(c)
@@ -216,7 +226,7 @@ def compute_tiles(arguments, task, worker):
     panels = whole + (rest > 0) + (rest > columns_at_once(rest, nr, two))
     tiles = down * panels
     expected = 0
-    if k >= PREFETCH and c.rows * c.columns > L1:
+    if c.rows * c.columns > (L1 if k >= PREFETCH else C_FAR):
         expected = EXPECT_C + EXPECT_E if epilogue == SIGMOID_DELTA else EXPECT_C
     rows_of_a = EXPECT_A if nr > two and has_long_rows(a) and c.rows * k > 4 * L1 else 0
     of_outer = k == 1 and epilogue in (STORE, SGD) and c.column_stride == 1
@@ -225,18 +235,14 @@ def compute_tiles(arguments, task, worker):
     sums = advance(scratch, worker * worker_size(c.rows, k, mr, width))
     staged = advance(sums, mr * width)  # of C and E, a tile each, where the group is a single tile
     packed = advance(sums, sums_rows(c.rows, k, mr) * width)
-    band, copied = down, b.column_stride != 1 or (c.rows > PACK_ROWS and k * c.columns > L1)
-    if k <= FLAT and c.rows * c.columns > A_BLOCK and b.column_stride == 1:
-        band, copied = 1, False
-    tile, end, panel, first, top = 0, tiles, 0, 0, 0  # the band's first row of tiles, and the task's in this panel
+    copied = is_copied(c.rows, b)
+    tile, end, panel, top = 0, tiles, 0, 0
     if parts > 1:
         tile, end = task * tiles // parts, (task + 1) * tiles // parts
-        first = tile // (band * panels) * band
-        left, height = tile - first * panels, min(band, down - first)
-        panel = left // height
-        top = first + left - panel * height
+        panel = tile // down
+        top = tile - panel * down
     while tile < end:
-        bottom = min(first + band, down, top + end - tile)
+        bottom = min(down, top + end - tile)
         tile += bottom - top
         j = panel * nr if panel <= whole else whole * nr + two
         n = columns_at_once(c.columns - j, nr, two)
@@ -281,10 +287,7 @@ def compute_tiles(arguments, task, worker):
                     e_block.row_stride,
                 )
             finish_block(epilogue, c_block, e_block, sums, scale, staged)
-        panel += 1
-        if panel == panels:
-            panel, first = 0, first + band
-        top = first
+        panel, top = panel + 1, 0
 
 
 @outlined

@@ -10,7 +10,7 @@ from numba import types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-from .blocking import CACHE_LINE
+from .blocking import CACHE_LINE, PAGE
 from .compiling import helper, implements
 
 Matrix = namedtuple("Matrix", "data rows columns row_stride column_stride")
@@ -169,6 +169,12 @@ def block(m, i, j, rows, columns):
 def rows(m, first, count):
     """m[first : first+count]."""
     return block(m, first, 0, count, m.columns)
+
+
+@helper
+def has_rows_on_pages(m):
+    """Whether rows begin whole pages apart: some columns of many rows then lie in the same few sets of a cache."""
+    return m.row_stride * itemsize(m.data) % PAGE == 0
 
 
 @helper

@@ -3,10 +3,10 @@
 Threads share them in parts as large as can be, each of which is read from end to end.
 """
 
-from .blocking import FAR, FEW, L1, STREAMED, STREAMED_PART, SUMS_STREAMED, TASKS_EACH
+from .blocking import FAR, FEW_ROWS, FEW_TERMS, L1, STREAMED, STREAMED_PART, SUMS_STREAMED, TASKS_EACH
 from .compiling import helper, internal
 from .epilogue import SGD, STORE, finish_block
-from .matrix import advance, block, rows, scalar
+from .matrix import advance, block, has_rows_on_pages, rows, scalar
 from .microkernel import columns_at_once, multiply_row, tile_shape
 from .parallel import columns_of, product_work, tasks_for
 from .stream import stream_outer, stream_rows
@@ -16,23 +16,22 @@ from .tasks import outlined
 @helper
 def has_few_rows(c, b):
     """Whether B passes; a single row never is a tile."""
-    size = b.rows * b.columns
-    few = c.rows == 1 or (c.rows <= FEW and size > FAR) or (c.rows <= 2 * FEW and size > 4 * FAR)
-    return few and b.column_stride == 1
+    few = 2 * FEW_ROWS if has_rows_on_pages(b) else FEW_ROWS
+    return b.column_stride == 1 and (c.rows == 1 or (c.rows <= few and b.rows * b.columns > FAR))
 
 
 @helper
 def has_few_terms(epilogue, c, b):
     """Whether C passes, if that is all that the epilogue reads."""
     adjacent = c.column_stride == 1 and b.column_stride == 1
-    passes = b.rows <= FEW and c.rows * c.columns > FAR and c.columns >= STREAMED_PART
+    passes = b.rows <= FEW_TERMS and c.rows * c.columns > FAR and c.columns >= STREAMED_PART
     return epilogue in (STORE, SGD) and adjacent and passes
 
 
 @helper
-def streamed_parts(c, k, few_rows, crew):
+def streamed_parts(c, k, by_columns, crew):
     """Into how many parts, one for each thread: of the columns of C, or of its rows."""
-    most = c.columns // STREAMED_PART if few_rows else c.rows
+    most = c.columns // STREAMED_PART if by_columns else c.rows
     return max(1, min(tasks_for(product_work(c.rows, c.columns, k), crew) // TASKS_EACH, most))
 
 
@@ -66,8 +65,7 @@ def few_rows(epilogue, c, e, a, b, scale, kc, panels):
     part = advance(whole, STREAMED if m == 1 else SUMS_STREAMED)
     j = 0
     while j < c.columns:
-        n = columns_at_once(c.columns - j, 2 * two, two)
-        stride = n
+        n, stride = columns_at_once(c.columns - j, 2 * two, two), 2 * two
         if k * c.columns > L1 and c.columns - j > 2 * two:
             n = min(STREAMED, SUMS_STREAMED // m, c.columns - j) // (two // 2) * (two // 2)
             stride = n
@@ -79,7 +77,6 @@ def few_rows(epilogue, c, e, a, b, scale, kc, panels):
                     for t in range(m * n):
                         whole[t] += part[t]
         else:
-            stride = 2 * two
             for i in range(m):
                 sums, row = advance(whole, i * stride), advance(a.data, i * a.row_stride)
                 multiply_row(sums, row, a.column_stride, advance(b.data, j), b.row_stride, n, k, slices, kc)
