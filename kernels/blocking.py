@@ -112,6 +112,9 @@ MOST_LOSSES = 32
 # two cores near to each other a step takes 0.74 of the time on 17-64-64-6 by 64, 0.85 to 1.0 on 64-64-10 by 32, and 0.7
 # on 128-128-10 by 64; on two that are far, up to twice as long, so there it is left.
 TOGETHER = 1 << 16
+# Elements of workspace that they may have for it beyond twice the parameters and the activations: on 1-100-1 by 100,
+# which needs some, a step takes 0.7 of the time.
+LITTLE = 1 << 14
 
 # The sum over many inputs is in as many slices of so many inputs or more as is a power of two, where a layer has few
 # weights: for more of them, rows or columns can be shared. Threads that divide such a layer gain from so many

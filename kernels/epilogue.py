@@ -69,13 +69,13 @@ def finish_row(typingctx, epilogue, c, sums, scale, n):
 
 
 @intrinsic
-def finish_outer(typingctx, epilogue, c, rsc, a, rsa, b, scale, m, n):
-    """`accumulate` and `finish` for k = 1, n of more than one vector and an epilogue, STORE or SGD, that reads no E."""
+def finish_outer(typingctx, epilogue, c, rsc, e, rse, a, rsa, b, scale, m, n):
+    """`accumulate` and `finish` for k = 1, n of more than one vector and an epilogue other than BIAS_SIGMOID."""
     index = types.intp
-    signature = types.void(index, c, index, c, index, c, c.dtype, index, index)
+    signature = types.void(index, c, index, c, index, c, index, c, c.dtype, index, index)
 
     def codegen(context, builder, signature, args):
-        FinishOuter(Simd.of_host(builder, c.dtype), *args).emit(STORE, SGD)
+        FinishOuter(Simd.of_host(builder, c.dtype), *args).emit(STORE, SIGMOID_DELTA, SGD)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -164,8 +164,8 @@ class Finish(Emitter):
 class FinishOuter(Finish):
     """Each sum is a product of an element of A, a column, and one of B, a row."""
 
-    def __init__(self, simd, epilogue, c, rsc, a, rsa, b, scale, m, n):
-        super().__init__(simd, epilogue, c, rsc, c, INDEX(0), c, scale, m, n)
+    def __init__(self, simd, epilogue, c, rsc, e, rse, a, rsa, b, scale, m, n):
+        super().__init__(simd, epilogue, c, rsc, e, rse, c, scale, m, n)
         self.a, self.rsa, self.b = a, rsa, b
 
     def for_narrow(self, emit):

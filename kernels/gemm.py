@@ -27,7 +27,7 @@ from .blocking import (
     PREFETCH,
 )
 from .compiling import helper, implements, internal, jit
-from .epilogue import SGD, SIGMOID_DELTA, STORE, finish_block, finish_outer, finish_row
+from .epilogue import BIAS_SIGMOID, SIGMOID_DELTA, STORE, finish_block, finish_outer, finish_row
 from .matrix import Matrix, advance, block, has_rows_on_pages, matrix, pointer, rows, scalar, transposed
 from .microkernel import EXPECT_A, EXPECT_C, EXPECT_E, accumulate, add_rows, columns_at_once, tile_shape
 from .panel import copy
@@ -229,7 +229,7 @@ def compute_tiles(arguments, task, worker):
     if c.rows * c.columns > (L1 if k >= PREFETCH else C_FAR):
         expected = EXPECT_C + EXPECT_E if epilogue == SIGMOID_DELTA else EXPECT_C
     rows_of_a = EXPECT_A if nr > two and has_long_rows(a) and c.rows * k > 4 * L1 else 0
-    of_outer = k == 1 and epilogue in (STORE, SGD) and c.column_stride == 1
+    of_outer = k == 1 and epilogue != BIAS_SIGMOID and c.column_stride == 1 and e.column_stride == 1
     group = sums_tiles(k) if c.column_stride == 1 and e.column_stride == 1 else 1
     width = two if c.columns <= two else nr
     sums = advance(scratch, worker * worker_size(c.rows, k, mr, width))
@@ -265,7 +265,10 @@ def compute_tiles(arguments, task, worker):
             if outer:
                 x = advance(a.data, t * step)
                 factor = scalar(scale, c)
-                finish_outer(epilogue, c_block.data, c.row_stride, x, a.row_stride, b_panel.data, factor, m, n)
+                c_data, e_data = c_block.data, e_block.data
+                finish_outer(
+                    epilogue, c_data, c.row_stride, e_data, e.row_stride, x, a.row_stride, b_panel.data, factor, m, n
+                )
                 continue
             for p in range(0, max(k, 1), kc):
                 accumulate(

@@ -222,17 +222,27 @@ def two_to_the(t, mantissa_bits, bias):
 def transposed(rows):
     """The columns of a square of vectors: as many Vectors as each has lanes.
 
-    Every step takes pairs of rows h apart and swaps, in each 2h lanes, the upper h of one and the lower h of the other.
+    In steps of one instruction for each row: while what is swapped is 16 bytes or more, rows h apart swap, in each 2h
+    lanes, the upper h of one and the lower h of the other. Then the 16 bytes of rows that are half of so many lanes
+    apart are interleaved, until squares of so many are transposed.
     """
     rows, lanes = list(rows), rows[0].simd.lanes
+    n = min(lanes, 128 // rows[0].simd.bits)
     h = lanes // 2
-    while h:
+    while h >= n:
         low = [t if not t & h else lanes + t - h for t in range(lanes)]
         for i in range(lanes):
             if not i & h:
                 pair = rows[i], rows[i + h]
                 rows[i], rows[i + h] = _shuffle(*pair, low), _shuffle(*pair, [t + h for t in low])
         h //= 2
+    low = [t - t % n + t % n // 2 + t % 2 * lanes for t in range(lanes)]
+    steps = n
+    while steps > 1:
+        for i in range(0, lanes, n):
+            pairs = [(rows[i + t], rows[i + t + n // 2]) for t in range(n // 2)]
+            rows[i : i + n] = [_shuffle(*pair, [t + up for t in low]) for pair in pairs for up in (0, n // 2)]
+        steps //= 2
     return rows
 
 

@@ -1,7 +1,7 @@
 """Products whose largest operand is far larger than the others, and passes once, as it lies in memory, from end to end.
 
 With few rows of A that is B, and the sums stay in the first cache; with few terms in each sum it is C, and B stays
-there. A tile would take some cache lines of every row, each on another page.
+there. A tile would take some cache lines of every row, each on another page. A single row's B may lie in columns.
 """
 
 from itertools import chain
@@ -11,7 +11,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .epilogue import EPILOGUES, SGD, STORE
-from .simd import INDEX, Simd, fma, where
+from .simd import INDEX, Simd, fma, minimum, transposed, where
 
 ROWS_OF_B = 4  # that pass together
 VECTORS = 4  # of each of two rows of C that are computed together: two terms a cycle, each of which takes 4
@@ -45,6 +45,24 @@ def stream_outer(typingctx, epilogue, c, rsc, a, rsa, csa, b, rsb, scale, m, n, 
 
     def codegen(context, builder, signature, args):
         StreamOuter(Simd.of_host(builder, signature.args[1].dtype), *args).emit()
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def stream_columns(typingctx, sums, a, csa, b, csb, n, k):
+    """sums = A·B for an A of one row and a B whose columns are adjacent in memory, as rows are elsewhere: B passes.
+
+    A[p] = a[p*csa], B[p, j] = b[p + j*csb]; n and k are no less than the lanes of a vector. `sums` is left as by
+    `microkernel.accumulate` for two vectors after two vectors: a last one that is cut short holds the last columns, and
+    lies where a whole one would if it is the second of two, else it begins earlier.
+    """
+    index = types.intp
+    signature = types.void(sums, sums, index, sums, index, index, index)
+
+    def codegen(context, builder, signature, args):
+        StreamColumns(Simd.of_host(builder, signature.args[0].dtype), *args).emit()
         return context.get_dummy_value()
 
     return signature, codegen
@@ -162,3 +180,41 @@ class StreamOuter(Stream):
         for sum, at, c in zip(chain(*sums), places, before or map(simd.load, places), strict=True):
             stored, stepped = (EPILOGUES[e].finish(sum.get(), None, c, self.scale) for e in (STORE, SGD))
             simd.store(where(self.stores, stored, stepped), at)
+
+
+class StreamColumns(Stream):
+    """Squares of B, of as many columns as a vector has lanes, are transposed in registers."""
+
+    def __init__(self, simd, sums, a, csa, b, csb, n, k):
+        super().__init__(simd)
+        self.sums, self.a, self.csa, self.b, self.csb, self.n, self.k = sums, a, csa, b, csb, n, k
+
+    def emit(self):
+        builder, simd, lanes = self.builder, self.simd, self.simd.lanes
+        with self.for_slices(INDEX(0), self.n, lanes) as (j, _):
+            simd.store(simd.constant(0), self.at(self.sums, j))
+        whole = builder.and_(self.k, INDEX(-lanes))
+        with self.for_slices(INDEX(0), whole, lanes) as (p, _):
+            self.emit_terms(p)
+        with builder.if_then(builder.icmp_signed("<", whole, self.k)):
+            # The last squares begin earlier, with terms that have been added already.
+            self.emit_terms(builder.sub(self.k, INDEX(lanes)), added=whole)
+        last = builder.and_(builder.sub(self.n, INDEX(1)), INDEX(-lanes))
+        with builder.if_then(builder.icmp_signed("==", builder.and_(last, INDEX(lanes)), INDEX(0))):
+            simd.store(simd.load(self.at(self.sums, last)), self.at(self.sums, builder.sub(self.n, INDEX(lanes))))
+
+    def emit_terms(self, p, added=None):
+        """So many terms of all sums as a vector has lanes, from p on, or those of them from `added` on."""
+        builder, simd = self.builder, self.simd
+        numbers = self.numbers(p, simd.lanes)
+        x = [simd.splat(builder.load(self.at(self.a, builder.mul(number, self.csa)))) for number in numbers]
+        with self.for_slices(INDEX(0), self.n, simd.lanes) as (j, _):
+            first = minimum(builder, j, builder.sub(self.n, INDEX(simd.lanes)))
+            start = self.at(self.b, p, builder.mul(first, self.csb))
+            columns = [simd.load(self.at(start, builder.mul(INDEX(t), self.csb))) for t in range(simd.lanes)]
+            at = self.at(self.sums, j)
+            total = simd.load(at)
+            for number, of_term, row in zip(numbers, x, transposed(columns), strict=True):
+                more = fma(of_term, row, total)
+                total = more if added is None else where(builder.icmp_signed(">=", number, added), more, total)
+            simd.store(total, at)

@@ -6,18 +6,27 @@ Threads share them in parts as large as can be, each of which is read from end t
 from .blocking import FAR, FEW_ROWS, FEW_TERMS, L1, STREAMED, STREAMED_PART, SUMS_STREAMED, TASKS_EACH
 from .compiling import helper, internal
 from .epilogue import SGD, STORE, finish_block
-from .matrix import advance, block, has_rows_on_pages, rows, scalar
+from .matrix import Matrix, advance, block, has_rows_on_pages, rows, scalar
 from .microkernel import columns_at_once, multiply_row, tile_shape
 from .parallel import columns_of, product_work, tasks_for
-from .stream import stream_outer, stream_rows
+from .stream import stream_columns, stream_outer, stream_rows
 from .tasks import outlined
 
 
 @helper
 def has_few_rows(c, b):
     """Whether B passes; a single row never is a tile."""
+    if b.column_stride != 1:
+        return has_columns(c, b)
     few = 2 * FEW_ROWS if has_rows_on_pages(b) else FEW_ROWS
-    return b.column_stride == 1 and (c.rows == 1 or (c.rows <= few and b.rows * b.columns > FAR))
+    return c.rows == 1 or (c.rows <= few and b.rows * b.columns > FAR)
+
+
+@helper
+def has_columns(c, b):
+    """Whether C is a single row and the columns of B are adjacent, each of a vector or more, and as many."""
+    _, _, two = tile_shape(c)
+    return c.rows == 1 and b.row_stride == 1 and min(b.rows, b.columns) >= two // 2
 
 
 @helper
@@ -37,8 +46,8 @@ def streamed_parts(c, k, by_columns, crew):
 
 @helper
 def thin_size(n, k, nr, two):
-    """Elements of panels for a thread's few rows: staged C and E, and the sums, if B passes with those of a slice."""
-    sums = 2 * two
+    """Elements of panels for a thread's few rows: staged C and E, and the sums, with those of a slice."""
+    sums = 4 * two
     if n > 2 * two and n * k > L1:
         sums = 2 * (SUMS_STREAMED if n * k > FAR else STREAMED)
     return 2 * nr + sums
@@ -55,18 +64,50 @@ def some_columns(arguments, task, worker):
     few_rows(epilogue, c, e, a, block(b, 0, start, a.columns, some), scale, kc, panels)
 
 
+@helper
+def sum_columns(sums, a, b, kc):
+    """`stream_columns` for up to 4 vectors, in slices of k, of which the last may be shorter than a vector."""
+    _, _, two = tile_shape(a)
+    n, k, part = b.columns, a.columns, advance(sums, 2 * two)
+    for p in range(0, k, kc):
+        of_slice = part if p > 0 else sums
+        a_p, b_p = advance(a.data, p * a.column_stride), advance(b.data, p)
+        stream_columns(of_slice, a_p, a.column_stride, b_p, b.column_stride, n, min(kc, k - p))
+        if p > 0:
+            add_part(sums, part, 2 * two)
+
+
+@helper
+def add_part(sums, part, n):
+    for t in range(n):
+        sums[t] += part[t]
+
+
+@helper
+def whole_squares(left, two):
+    """Columns that pass next where so many are left: 4 vectors or fewer, so that none or a vector or more remain."""
+    return 3 * two // 2 if 2 * two < left < 5 * two // 2 else min(left, 2 * two)
+
+
 @outlined
 def few_rows(epilogue, c, e, a, b, scale, kc, panels):
-    """`gemm.fused_product` for a C of few rows and rows of B in memory, by one thread."""
+    """`gemm.fused_product` for a C of few rows, or of one and a B of columns in memory, by one thread."""
     _, nr, two = tile_shape(c)
     m, k = c.rows, a.columns
     slices = max(1, (k + kc - 1) // kc)
     staged, whole = panels, advance(panels, 2 * nr)
     part = advance(whole, STREAMED if m == 1 else SUMS_STREAMED)
+    of_one = m == 1 and e.column_stride == 0  # the bias of a single output
+    if of_one:
+        for t in range(nr):
+            staged[nr + t] = e.data[0]
     j = 0
     while j < c.columns:
         n, stride = columns_at_once(c.columns - j, 2 * two, two), 2 * two
-        if k * c.columns > L1 and c.columns - j > 2 * two:
+        if b.column_stride != 1:
+            n = whole_squares(c.columns - j, two)
+            sum_columns(whole, a, block(b, 0, j, k, n), kc)
+        elif k * c.columns > L1 and c.columns - j > 2 * two:
             n = min(STREAMED, SUMS_STREAMED // m, c.columns - j) // (two // 2) * (two // 2)
             stride = n
             for p in range(0, k, kc):
@@ -74,8 +115,7 @@ def few_rows(epilogue, c, e, a, b, scale, kc, panels):
                 a_p, b_p = advance(a.data, p * a.column_stride), advance(b.data, p * b.row_stride + j)
                 stream_rows(sums, a_p, a.row_stride, a.column_stride, b_p, b.row_stride, m, n, min(kc, k - p))
                 if p > 0:
-                    for t in range(m * n):
-                        whole[t] += part[t]
+                    add_part(whole, part, m * n)
         else:
             for i in range(m):
                 sums, row = advance(whole, i * stride), advance(a.data, i * a.row_stride)
@@ -85,6 +125,14 @@ def few_rows(epilogue, c, e, a, b, scale, kc, panels):
             while done < n:
                 width = columns_at_once(n - done, nr, two)
                 c_block, e_block = block(c, i, j + done, 1, width), block(e, i, j + done, 1, width)
+                if of_one:
+                    e_block = Matrix(advance(staged, nr), 1, width, 0, 1)
+                if width == nr and c.column_stride == 1 and e_block.column_stride == 1:
+                    # Rows of a panel's width, as if one were below the other: then some are computed side by side.
+                    count = (n - done) // nr
+                    c_block = Matrix(c_block.data, count, nr, nr, 1)
+                    e_block = Matrix(e_block.data, count, nr, 0 if of_one else nr, 1)
+                    width = count * nr
                 finish_block(epilogue, c_block, e_block, sums, scale, staged)
                 sums, done = advance(sums, width), done + width
         j += n

@@ -10,7 +10,7 @@ from collections import namedtuple
 import numpy as np
 
 from .ahead import BYTES_OF_LINES, expect_rows, worth_fetching
-from .blocking import RUN, SHARE, TOGETHER
+from .blocking import LITTLE, RUN, SHARE, TOGETHER
 from .compiling import helper, internal
 from .epilogue import SGD
 from .loss import row_parts, rows_of_part, squared_errors
@@ -40,7 +40,7 @@ Minibatch = namedtuple("Minibatch", "first parts fetched")
 def is_together(sizes, batch_size, samples, threads):
     """Whether threads train so, in a run of minibatches.
 
-    They do if there is enough to do, in products and shards that they do not share, and memory as promised for it.
+    They do if there is enough to do, in products and shards that they do not share, and about the memory promised.
     """
     parameters = parameters_size(Vector(sizes, len(sizes)))
     return (
@@ -48,7 +48,7 @@ def is_together(sizes, batch_size, samples, threads):
         and samples >= RUN * batch_size
         and work(Vector(sizes, len(sizes)), batch_size, batch_size, SHARE) == 0
         and parts_of(batch_size, sizes[-1], threads) > 1
-        and _size(sizes, batch_size, 4, threads) <= 2 * parameters + 2 * batch_size * sum(sizes)
+        and _size(sizes, batch_size, 4, threads) <= 2 * parameters + 2 * batch_size * sum(sizes) + LITTLE
     )
 
 

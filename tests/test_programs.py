@@ -92,7 +92,8 @@ def test_what_gains_nothing_is_not_divided():
 def test_what_gains_nothing_is_not_trained_together():
     assert not is_together([2, 4, 1], 32, 1000, 2)  # too little to do
     assert not is_together([64, 64, 10], 16, 1000, 2)  # few samples
-    assert not is_together([8, 24, 24, 1], 64, 1000, 2)  # more memory than four times the parameters and activations
+    assert not is_together([1, 1000, 1], 100, 10_000, 2)  # more memory than twice the parameters and activations
+    assert is_together([1, 300, 1], 100, 10_000, 2)  # but little more
     assert not is_together([500, 500, 10], 64, 1000, 2)  # products that are shared
     assert not is_together([20, 61, 30, 9], 700, 10_000, 2)  # shards that are shared
     assert not is_together([64, 64, 10], 32, 1000, 1)  # one thread
