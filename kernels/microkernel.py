@@ -172,10 +172,19 @@ class Accumulate(Emitter):
         a = cgutils.alloca_once_value(builder, self.a)
         with cgutils.for_range_slice(builder, INDEX(0), self.m, INDEX(MR)) as (i, _):
             a_rows, m = builder.load(a), minimum(builder, builder.sub(self.m, i), INDEX(MR))
-            with cgutils.for_range_slice(builder, INDEX(0), m, INDEX(bodies[0])) as (t, _):
+            largest = self.largest_body(bodies, m)
+            with cgutils.for_range_slice(builder, INDEX(0), m, largest) as (t, _):
                 a_tile = self.at(a_rows, builder.mul(self.rsa, t))
-                self.emit_tile(bodies, vectors, builder.add(i, t), builder.sub(m, t), a_tile)
+                rows = minimum(builder, builder.sub(m, t), largest)
+                self.emit_tile(bodies, vectors, builder.add(i, t), rows, a_tile)
             builder.store(self.at(a_rows, self.step), a)
+
+    def largest_body(self, bodies, m):
+        """The rows of the largest body, or of the second where m rows take no more than two of those: less in vain."""
+        builder, second = self.builder, bodies[min(1, len(bodies) - 1)]
+        more = builder.icmp_signed(">", m, INDEX(bodies[0]))
+        two = builder.and_(more, builder.icmp_signed("<=", m, INDEX(2 * second)))
+        return builder.select(two, INDEX(second), INDEX(bodies[0]))
 
     def emit_tile(self, bodies, vectors, i, m, a):
         """The body of the fewest rows, of `bodies` (falling), that holds m rows from i."""
