@@ -104,17 +104,18 @@ MICROBATCH = 96
 SHARD = 48
 MOST_SHARDS = 32  # whose losses lie on the stack
 
-# Samples, or up to twice as many, whose squared errors are added up together, where there are few outputs; and how many
-# such sums of each output at most.
-LOSS_ROWS = 16
-MOST_LOSSES = 32
-# Multiply-adds of a step from which on threads that gain nothing from sharing its products take rows, then weights: on
-# two cores near to each other a step takes 0.74 of the time on 17-64-64-6 by 64, 0.85 to 1.0 on 64-64-10 by 32, and 0.7
-# on 128-128-10 by 64; on two that are far, up to twice as long, so there it is left.
+# Samples of a minibatch from which on its squared errors, and of a small network the gradients, are of two halves.
+HALVED = 32
+# Multiply-adds of a step from which on two threads take a half each: on cores of Zen 5 that are near to each other a
+# step takes 0.6 of the time on 17-64-64-6 by 64, 0.7 on 64-64-10 and 2-32-32-1 by 32; on cores that are far, 0.7 to
+# 0.95.
 TOGETHER = 1 << 16
-# Elements of workspace that they may have for it beyond twice the parameters and the activations: on 1-100-1 by 100,
-# which needs some, a step takes 0.7 of the time.
-LITTLE = 1 << 14
+# Elements of workspace that they may have for it beyond twice the parameters and the activations: on 100-100-100 by
+# 32, which needs as much, a step takes 0.74 of the time.
+LITTLE = 6 << 14
+# Bytes between the memory of two threads. Processors fetch so far ahead of strided reads, and take lines that the other
+# thread then has to take back: without, a step of 17-64-64-6 by 64 takes 1.07 times as long on cores that are far.
+APART = 1 << 14
 
 # The sum over many inputs is in as many slices of so many inputs or more as is a power of two, where a layer has few
 # weights: for more of them, rows or columns can be shared. Threads that divide such a layer gain from so many

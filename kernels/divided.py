@@ -19,7 +19,6 @@ from .gemm import fused_product
 from .matrix import Matrix, Vector, advance, block, itemsize, padded, row_major, row_stride, rows, spaced, transposed
 from .microkernel import add_rows, columns_at_once, tile_shape
 from .network import (
-    BOTH,
     backward,
     delta_of,
     divide_above,
@@ -31,7 +30,7 @@ from .network import (
 from .panel import gather
 from .parallel import JOB, THREADS, Crew, read, share, tasks_for
 from .simd import prefetch
-from .tasks import ONE, ZERO, address, reference, task_address
+from .tasks import ONE, address, reference, task_address
 from .wide import is_divided, part_size, parts_of, parts_size, slice_length, slices_of
 
 Parts = namedtuple("Parts", "number slices length partials memory size largest fetched")
@@ -76,7 +75,7 @@ def train_divided(arguments, end, memory):
         of_batch = output_loss(forward_layers(parameters, g, sizes, space, team, 2), y, batch, sizes, space, team)
         if not np.isfinite(of_batch):
             break
-        backward(SGD, parameters, rate, g, False, parameters, g, sizes, space, team, 2, BOTH, ZERO, ONE)
+        backward(SGD, parameters, rate, g, False, parameters, g, sizes, space, team, 2, KC)
         loss += of_batch * (batch / X.rows)
         first += batch
         pending = batch
@@ -157,7 +156,7 @@ def _add_slices(arguments, task, _):
         while j < g.columns:
             n = columns_at_once(g.columns - j, nr, two)
             sums = advance(first.data, i * first.row_stride + j)
-            add_rows(sums, sums, parts.largest * first.row_stride, n, parts.slices)
+            add_rows(sums, sums, parts.largest * first.row_stride, n, parts.slices, KC)
             finish_block(BIAS_SIGMOID, block(g, i, j, 1, n), block(b, 0, j, 1, n), sums, 0.0, sums)
             j += n
 

@@ -43,14 +43,19 @@ def panels_size(m, n, k, itemsize, threads=1):
     return max(one_way_size(m, n, k, itemsize, threads), one_way_size(n, m, k, itemsize, threads))
 
 
-def one_way_size(m, n, k, itemsize, threads):
-    """`panels_size` for a C whose columns are adjacent; a single column is computed as a row."""
+def one_way_size(m, n, k, itemsize, threads, adjacent=False):
+    """`panels_size` for a C whose columns are adjacent; a single column is computed as a row.
+
+    That takes less if rows or columns of A and B are `adjacent`, unless it has to be computed in tiles.
+    """
     if n == 1:
         m, n = n, m
     lanes = HOST.lanes(itemsize)
     nr, two = HOST.vectors * lanes, 2 * lanes
     packed = (min(m, A_PACKED // max(k, 1)) + 2 * MR) * k if is_packed(m, n, k, nr) else 0
-    worker = max(worker_size(m, k, MR, two if n <= two else nr), thin_size(n, k, nr, two))
+    worker = thin_size(n, k, nr, two)
+    if not (adjacent and m == 1 and min(n, k) >= lanes):
+        worker = max(worker, worker_size(m, k, MR, two if n <= two else nr))
     return -(-packed // nr) * nr + threads * worker
 
 
@@ -294,17 +299,17 @@ def compute_tiles(arguments, task, worker):
 
 
 @outlined
-def fused_sum(epilogue, c, b, scale, panels, team):
-    """C = epilogue(sum of the rows of B), for a C of one row: the bits of a product by a row of ones."""
+def fused_sum(epilogue, c, b, scale, kc, panels, team):
+    """C = epilogue(sum of the rows of B), for a C of one row: the bits of a product by a row of ones, in slices too."""
     near = b.column_stride == 1 and c.column_stride == 1 and b.rows <= KC
     if near and not worth_sharing(b.rows * b.columns, team.grain):
         _, nr, two = tile_shape(c)
         j = 0
         while j < c.columns:
             n = columns_at_once(c.columns - j, nr, two)
-            add_rows(panels, advance(b.data, j), b.row_stride, n, b.rows)
+            add_rows(panels, advance(b.data, j), b.row_stride, n, b.rows, kc)
             finish_row(epilogue, advance(c.data, j), panels, scalar(scale, b), n)
             j += n
     else:
         ones = Matrix(reference(scalar(1, b)), 1, b.rows, 0, 0)
-        fused_product(epilogue, c, c, ones, b, scale, KC, panels, team)
+        fused_product(epilogue, c, c, ones, b, scale, kc, panels, team)

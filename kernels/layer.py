@@ -74,4 +74,4 @@ def finish_gradient(epilogue, W, b, delta, x, scale, panels, team):
     """Give ∇W and ∇b to an epilogue that writes W and b."""
     W, b, delta, x, panels = matrix(W), row(b), matrix(delta), matrix(x), pointer(panels)
     fused_product(epilogue, W, W, transposed(delta), x, scale, KC, panels, team)
-    fused_sum(epilogue, b, delta, scale, panels, team)
+    fused_sum(epilogue, b, delta, scale, KC, panels, team)

@@ -10,9 +10,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .activation import sigmoid_derivative
-from .blocking import COPY, LOSS_ROWS, MOST_LOSSES, ROWS_AHEAD, SHARE
+from .blocking import COPY, HALVED, ROWS_AHEAD, SHARE
 from .compiling import helper, internal, jit
-from .matrix import advance, as_float64, block, get, matrix, put, scalar
+from .matrix import advance, as_float64, block, get, matrix, padded, put, scalar
 from .parallel import columns_of, share, tasks_for
 from .simd import INDEX, Simd, minimum, split
 from .tasks import address, outlined, reference, task_address
@@ -31,17 +31,17 @@ def squared_error_gradient(g, y, scale):
 
 @jit(inline=True)
 def mse(g, y):
-    """𝓛 = 1/(batch N) Σ (g - y)², in float64: of each output, one of its `row_parts` after the other, then of all."""
+    """𝓛 = 1/(batch N) Σ (g - y)², in float64: of each of the `row_parts`, output after output, then of all."""
     g, y = matrix(g), matrix(y)
     total, parts = 0.0, row_parts(g.rows, g.columns)
-    for j in range(g.columns):
-        output = 0.0
-        for part in range(parts):
-            of_part = 0.0
+    for part in range(parts):
+        of_part = 0.0
+        for j in range(g.columns):
+            output = 0.0
             for i in range(*rows_of_part(part, parts, g.rows)):
-                of_part += squared_error(np.float64(get(g, i, j)), np.float64(get(y, i, j)))
-            output += of_part
-        total += output
+                output += squared_error(np.float64(get(g, i, j)), np.float64(get(y, i, j)))
+            of_part += output
+        total += of_part
     return total / (g.rows * g.columns)
 
 
@@ -60,35 +60,41 @@ def mse_output_delta(delta, g, y, batch, sums, team):
     """δ = ∇g ⊙ g (1 - g) of the last layer, in one pass with the part in 𝓛, which is returned, of these samples.
 
     They are some of a minibatch of `batch` samples; for all of them it is 𝓛, in the same bits as by `mse`. All are
-    Matrices whose columns are adjacent; delta overlaps neither g nor y. `sums` points to memory for as many float64 as
-    there are columns, rounded up to whole cache lines of either dtype.
+    Matrices whose columns are adjacent; delta overlaps neither g nor y. `sums` points to memory for two float64 for
+    each column, rounded up to whole cache lines of either dtype.
     """
     sums, parts = as_float64(sums), row_parts(g.rows, g.columns)
     tasks = tasks_for(COPY * g.rows * g.columns, team)
     arguments = reference((sums, delta, g, y, batch, parts, tasks))
     share(task_address(_some_columns, arguments), address(arguments), tasks, team.memory)
     total = 0.0
-    for j in range(g.columns):
-        total += sums[j]
+    for part in range(parts):
+        total += sum_of(advance(sums, part * padded(g.columns)), g.columns)
     return total / (batch * g.columns)
 
 
-@outlined
+@helper
 def row_parts(samples, outputs):
-    """Into how many parts samples are cut, a power of two, whose squared errors are added up part after part.
+    """Into how many parts samples are cut, whose squared errors are added up part after part.
 
-    Threads can then take some of them; where there are many outputs, they take some of those.
+    Into 2, which two threads may take, unless they are few, or there are many outputs, some of which threads take.
     """
-    parts = 1
-    while COPY * samples * outputs < SHARE and 2 * parts * LOSS_ROWS <= samples and parts < MOST_LOSSES:
-        parts *= 2
-    return parts
+    return 2 if samples >= HALVED and COPY * samples * outputs < SHARE else 1
 
 
 @helper
 def rows_of_part(part, parts, samples):
     """Where a part of the samples begins and ends."""
-    return part * samples // parts, (part + 1) * samples // parts
+    length = (samples + parts - 1) // parts
+    return part * length, min((part + 1) * length, samples)
+
+
+@helper
+def sum_of(data, size):
+    total = 0.0
+    for i in range(size):
+        total += data[i]
+    return total
 
 
 @internal
@@ -97,36 +103,39 @@ def _some_columns(arguments, task, _):
     sums, delta, g, y, batch, parts, tasks = arguments[0]
     start, end = columns_of(task, tasks, g.columns)
     scale, some = scalar(2.0 / (batch * g.columns), g), end - start
-    delta, g, y = (
-        block(delta, 0, start, g.rows, some),
-        block(g, 0, start, g.rows, some),
-        block(y, 0, start, y.rows, some),
-    )
-    squared_errors(advance(sums, start), delta, g, y, scale, parts)
+    for part in range(parts):
+        row, past = rows_of_part(part, parts, g.rows)
+        squared_errors(
+            advance(sums, part * padded(g.columns) + start),
+            block(delta, row, start, past - row, some),
+            block(g, row, start, past - row, some),
+            block(y, row, start, past - row, some),
+            scale,
+        )
 
 
 @outlined
-def squared_errors(sums, delta, g, y, scale, parts):
+def squared_errors(sums, delta, g, y, scale):
     """`mse_output_delta` by one thread, for ∇g = scale (g - y); `sums` is left with those of each output."""
     _mse_output_delta(
-        sums, delta.data, delta.row_stride, g.data, g.row_stride, y.data, y.row_stride, scale, g.rows, g.columns, parts
+        sums, delta.data, delta.row_stride, g.data, g.row_stride, y.data, y.row_stride, scale, g.rows, g.columns
     )
 
 
 @intrinsic
-def _mse_output_delta(typingctx, sums, delta, rsd, g, rsg, y, rsy, scale, m, n, parts):
+def _mse_output_delta(typingctx, sums, delta, rsd, g, rsg, y, rsy, scale, m, n):
     """`mse_output_delta` with the sum of each column in `sums`, and undefined numbers up to a whole vector of them."""
     index = types.intp
-    signature = types.void(sums, delta, index, delta, index, delta, index, delta.dtype, index, index, index)
+    signature = types.void(sums, delta, index, delta, index, delta, index, delta.dtype, index, index)
 
     def codegen(context, builder, signature, args):
-        sums, delta, rsd, g, rsg, y, rsy, scale, m, n, parts = args
+        sums, delta, rsd, g, rsg, y, rsy, scale, m, n = args
         dtype = signature.args[1].dtype
 
         def emit(simd, wide, masked=False):
             """By vectors of these lanes, the sums of one in several of `wide`; the last two may share columns."""
             part, factor = Simd(builder, simd.dtype, wide.lanes), simd.splat(scale)
-            outputs, of_part = ([wide.variable() for _ in range(0, simd.lanes, wide.lanes)] for _ in range(2))
+            outputs = [wide.variable() for _ in range(0, simd.lanes, wide.lanes)]
             lanes, mask = INDEX(simd.lanes), simd.first(n) if masked else None
 
             def add_row(i, j):
@@ -138,7 +147,7 @@ def _mse_output_delta(typingctx, sums, delta, rsd, g, rsg, y, rsy, scale, m, n, 
                 simd.prefetch(at(y, rsy, later), written=False)
                 simd.prefetch(at(delta, rsd, later), written=True)
                 g_row, y_row = simd.load(at(g, rsg), mask), simd.load(at(y, rsy), mask)
-                for sum, g_part, y_part in zip(of_part, split(g_row, part), split(y_row, part), strict=True):
+                for sum, g_part, y_part in zip(outputs, split(g_row, part), split(y_row, part), strict=True):
                     error = squared_error(part.widened(g_part, wide), part.widened(y_part, wide))
                     sum.set(sum.get() + error)
                 grad_g = squared_error_gradient(g_row, y_row, factor)
@@ -148,16 +157,8 @@ def _mse_output_delta(typingctx, sums, delta, rsd, g, rsg, y, rsy, scale, m, n, 
                 j = start if masked else minimum(builder, start, builder.sub(n, lanes))
                 for output in outputs:
                     output.set(wide.constant(0))
-                end = cgutils.alloca_once_value(builder, INDEX(0))
-                with cgutils.for_range(builder, parts) as loop:
-                    first = builder.load(end)
-                    builder.store(builder.udiv(builder.mul(builder.add(loop.index, INDEX(1)), m), parts), end)
-                    for sum in of_part:
-                        sum.set(wide.constant(0))
-                    with cgutils.for_range_slice(builder, first, builder.load(end), INDEX(1)) as (i, _):
-                        add_row(i, j)
-                    for output, sum in zip(outputs, of_part, strict=True):
-                        output.set(output.get() + sum.get())
+                with cgutils.for_range(builder, m) as loop:
+                    add_row(loop.index, j)
                 for p, output in enumerate(outputs):
                     wide.store(output.get(), builder.gep(sums, [builder.add(j, INDEX(p * wide.lanes))]))
 

@@ -43,9 +43,10 @@ def accumulate(typingctx, sums, a, step, rsa, csa, b, rsb, m, n, k, more, expect
 
 
 @intrinsic
-def add_rows(typingctx, sums, b, rsb, n, k):
-    """sums = a row of ones times B, as `accumulate` leaves them: in half the time of `multiply_row`."""
-    signature = types.void(sums, sums, types.intp, types.intp, types.intp)
+def add_rows(typingctx, sums, b, rsb, n, k, kc):
+    """sums = a row of ones times B, as `accumulate` leaves them, in slices of kc; quicker than `multiply_row`."""
+    index = types.intp
+    signature = types.void(sums, sums, index, index, index, index)
 
     def codegen(context, builder, signature, args):
         AddRows(Simd.of_host(builder, sums.dtype), *args).emit()
@@ -289,21 +290,28 @@ class Accumulate(Emitter):
 
 
 class AddRows(Emitter):
-    def __init__(self, simd, sums, b, rsb, n, k):
+    def __init__(self, simd, sums, b, rsb, n, k, kc):
         super().__init__(simd, n)
-        self.sums, self.b, self.rsb, self.k = sums, b, rsb, k
+        self.sums, self.b, self.rsb, self.k, self.kc = sums, b, rsb, k, kc
 
     def emit(self):
         self.for_columns(self.emit_sums)
 
     def emit_sums(self, vectors):
-        totals = [self.simd.variable() for _ in vectors]
+        simd, builder = self.simd, self.builder
+        totals, parts = ([simd.variable() for _ in vectors] for _ in range(2))
         for total in totals:
-            total.set(self.simd.constant(0))
-        with cgutils.for_range(self.builder, self.k) as loop:
-            row = self.at(self.b, self.builder.mul(loop.index, self.rsb))
-            for total, vector in zip(totals, vectors, strict=True):
-                total.set(total.get() + self.simd.load(self.at(row, vector.offset), vector.mask))
+            total.set(simd.constant(0))
+        with cgutils.for_range_slice(builder, INDEX(0), self.k, self.kc) as (start, _):
+            for part in parts:
+                part.set(simd.constant(0))
+            end = minimum(builder, builder.add(start, self.kc), self.k)
+            with cgutils.for_range_slice(builder, start, end, INDEX(1)) as (p, _):
+                row = self.at(self.b, builder.mul(p, self.rsb))
+                for part, vector in zip(parts, vectors, strict=True):
+                    part.set(part.get() + simd.load(self.at(row, vector.offset), vector.mask))
+            for total, part in zip(totals, parts, strict=True):
+                total.set(total.get() + part.get())
         for j, total in enumerate(totals):
             self.simd.store(total.get(), self.at(self.sums, INDEX(j * self.simd.lanes)))
 

@@ -12,16 +12,16 @@ the target, which takes a step of `scale` against it, but none where the loss is
 import numpy as np
 
 from .ahead import expect_rows
-from .blocking import COPY, MICROBATCH, MOST_SHARDS, SHARE
+from .blocking import COPY, KC, MICROBATCH, MOST_SHARDS, SHARE
 from .compiling import helper, internal, jit
 from .epilogue import SGD, STORE
 from .gemm import fused_sum
 from .matrix import Matrix, Vector, advance, block, matrix, padded, pointer, row_major, rows, spaced, vector
 from .network import (
-    BOTH,
     backward,
     divide,
     forward_layers,
+    gradient_length,
     input_finite,
     output_loss,
     parameters_size,
@@ -79,6 +79,7 @@ def _shard(arguments, shard, worker):
     epilogue, target, scale, grad_x, with_grad_x = then
     shards = gradients.rows
     i, end, microbatches, workspace, gradient, step = 0, batch, 1, spaces.data, target, epilogue
+    kc = gradient_length(sizes, batch)
     if shards > 1:
         i, end = shard * batch // shards, (shard + 1) * batch // shards
         microbatches = max(1, (end - i) // MICROBATCH)
@@ -104,9 +105,7 @@ def _shard(arguments, shard, worker):
         losses[shard] += loss
         if epilogue == STORE or np.isfinite(loss):
             of_x = rows(grad_x, i, count)
-            backward(
-                step, gradient, scale, of_x, with_grad_x != 0, parameters, x, sizes, space, team, 1, BOTH, ZERO, ONE
-            )
+            backward(step, gradient, scale, of_x, with_grad_x != 0, parameters, x, sizes, space, team, 1, kc)
         i, microbatches = i + count, microbatches - 1
         step = SGD if shards > 1 else step  # which, with a scale of -1, adds to the shard's gradient
 
@@ -140,7 +139,7 @@ def _sum(arguments, part, worker):
     start, end = columns_of(part, parts, columns)
     panels = own_space(spaces, parts, team, part, worker)
     c, b = row_major(advance(target, start), 1, end - start), block(gradients, 0, start, parts, end - start)
-    fused_sum(epilogue, c, b, scale, panels, Crew(1, SHARE, 0, 0))
+    fused_sum(epilogue, c, b, scale, KC, panels, Crew(1, SHARE, 0, 0))
 
 
 @jit(inline=True)

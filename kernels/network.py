@@ -10,18 +10,15 @@ import bisect
 import itertools
 from collections import namedtuple
 
-import numpy as np
-
-from .blocking import KC, MICROBATCH, MOST_SHARDS, SHARD, SHARDED_PARAMETERS, SHARE
+from .blocking import KC, MICROBATCH, MOST_SHARDS, SHARD, SHARDED_PARAMETERS, SHARE, TOGETHER
 from .compiling import helper, internal, jit
 from .gemm import fused_product, fused_sum, one_way_size, panels_size
 from .layer import layer_delta, layer_forward, layer_input_gradient
-from .loss import mse_output_delta
+from .loss import mse_output_delta, row_parts, rows_of_part
 from .matrix import (
     Matrix,
     Vector,
     advance,
-    block,
     get,
     itemsize,
     matrix,
@@ -34,17 +31,14 @@ from .matrix import (
     transposed,
     vector,
 )
-from .microkernel import tile_shape
 from .panel import all_finite, copy, copy_any
 from .parallel import Crew, crew_of, lead, product_work, share, worth_sharing
 from .tasks import ONE, ZERO, address, outlined, reference, references, task_address
 from .wide import is_wide
 
-Workspace = namedtuple("Workspace", "batch first activations size x y panels")
+Workspace = namedtuple("Workspace", "batch activations size x y panels")
 """The memory of a batch: pointers to g of every layer, of what size in all, behind which lies δ of every layer, to a
-gathered minibatch, and to the panels of products; and the first row that is computed, where others compute the rest."""
-
-DELTAS, GRADIENTS, BOTH = map(np.intp, range(3))  # what `backward` computes
+gathered minibatch, and to the panels of products."""
 
 
 @helper
@@ -62,7 +56,7 @@ def extents(sizes, batch, itemsize):
 
 def workspace_size(sizes, batch_size, itemsize, threads=1):
     """Elements of workspace for batches of up to `batch_size` samples and teams of up to `threads` threads."""
-    return max(_whole_size(sizes, batch_size, itemsize, threads), training_size(sizes, batch_size, itemsize, threads))
+    return max(whole_size(sizes, batch_size, itemsize, threads), training_size(sizes, batch_size, itemsize, threads))
 
 
 def training_size(sizes, batch_size, itemsize, threads=1):
@@ -70,30 +64,27 @@ def training_size(sizes, batch_size, itemsize, threads=1):
     vector = Vector(sizes, len(sizes))
     shards = shards_of(vector, batch_size)
     if shards == 1:
-        return _whole_size(sizes, batch_size, itemsize, threads)
+        return whole_size(sizes, batch_size, itemsize, threads)
     cut = bisect.bisect_left(range(batch_size), True, key=lambda batch: shards_of(vector, batch) > 1)
     rows = min(2 * MICROBATCH, (batch_size + 1) // 2)  # of the largest microbatch
-    in_shards = shards * padded(parameters_size(vector)) + min(threads, shards) * _whole_size(sizes, rows, itemsize, 1)
-    return max(_whole_size(sizes, cut - 1, itemsize, threads), in_shards)
+    in_shards = shards * padded(parameters_size(vector)) + min(threads, shards) * whole_size(sizes, rows, itemsize, 1)
+    return max(whole_size(sizes, cut - 1, itemsize, threads), in_shards)
 
 
-def _whole_size(sizes, batch_size, itemsize, threads):
-    """For batches that go through the layers as a whole."""
+def whole_size(sizes, batch_size, itemsize, threads, gathered=False):
+    """For batches that go through the layers as a whole; less, if they are `gathered` and nobody asks for ∇x."""
     sizes = [int(size) for size in sizes]
     activations, x, y = extents(Vector(sizes, len(sizes)), batch_size, itemsize)
-    return padded(2 * activations + x + y + products_size(sizes, batch_size, itemsize, threads))
+    return padded(2 * activations + x + y + products_size(sizes, batch_size, itemsize, threads, gathered))
 
 
-def products_size(sizes, batch_size, itemsize, threads):
+def products_size(sizes, batch_size, itemsize, threads, gathered=False):
     """For the panels of all layers' products."""
-    return max(
-        max(
-            one_way_size(batch_size, n_out, n_in, itemsize, threads),
-            panels_size(batch_size, n_in, n_out, itemsize, threads),  # for a ∇x of any layout
-            one_way_size(n_in, n_out, batch_size, itemsize, threads),
-        )
-        for n_in, n_out in itertools.pairwise(sizes)
-    )
+    products = [(batch_size, n_out, n_in) for n_in, n_out in itertools.pairwise(sizes)]
+    products += [(n_in, n_out, batch_size) for n_in, n_out in itertools.pairwise(sizes)]
+    products += [(batch_size, n_in, n_out) for n_in, n_out in itertools.pairwise(sizes[1:])]
+    size = max(one_way_size(*product, itemsize, threads, gathered) for product in products)
+    return size if gathered else max(size, panels_size(batch_size, *sizes[:2], itemsize, threads))  # ∇x of any layout
 
 
 @outlined
@@ -102,7 +93,7 @@ def divide(workspace, sizes, batch):
     size, x_size, y_size = extents(sizes, batch, itemsize(workspace))
     x = advance(workspace, 2 * size)
     y = advance(x, x_size)
-    return Workspace(batch, 0, workspace, size, x, y, advance(y, y_size))
+    return Workspace(batch, workspace, size, x, y, advance(y, y_size))
 
 
 @helper
@@ -110,13 +101,7 @@ def divide_above(workspace, sizes, batch):
     """The Workspace of the layers above the first, without an x."""
     size, _, y_size = extents(sizes, batch, itemsize(workspace))
     y = advance(workspace, 2 * size)
-    return Workspace(batch, 0, workspace, size, y, y, advance(y, y_size))
-
-
-@helper
-def own_rows(data, space, count, columns):
-    """So many rows of those of the batch whose memory begins at the pointer `data`, from the first that is computed."""
-    return rows(spaced(data, space.batch, columns), space.first, count)
+    return Workspace(batch, workspace, size, y, y, advance(y, y_size))
 
 
 @helper
@@ -167,6 +152,19 @@ def shards_of(sizes, batch):
 
 
 @outlined
+def gradient_length(sizes, batch):
+    """Samples of a slice of the sums over a minibatch: KC, or the larger half, which two threads may take (`together`).
+
+    That is where there is enough to do, but in products too small to be shared.
+    """
+    if row_parts(batch, sizes.data[sizes.size - 1]) == 1 or 3 * batch * parameters_size(sizes) < TOGETHER:
+        return KC
+    if is_wide(sizes.data[0], sizes.data[1], batch) or work(sizes, batch, batch, SHARE) > 0:
+        return KC
+    return rows_of_part(0, 2, batch)[1]
+
+
+@outlined
 def work(sizes, batch, samples, grain):
     """Multiply-adds of a pass forward and back over so many samples, 0 if nothing of a batch can be shared."""
     largest = 0
@@ -193,7 +191,7 @@ def forward_layers(parameters, x, sizes, space, team, lowest):
     for layer in range(1, sizes.size):
         n_in, n_out = sizes.data[layer - 1], sizes.data[layer]
         W, b = layer_parameters(parameters, n_in, n_out)
-        below, g = g, own_rows(activations, space, x.rows, n_out)
+        below, g = g, spaced(activations, space.batch, n_out)
         if layer >= lowest:
             layer_forward(g, below, W, b, space.panels, team)
         activations = advance(activations, padded(space.batch * g.row_stride))
@@ -214,69 +212,34 @@ def input_finite(x, g):
 
 
 @outlined
-def backward(
-    epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes, space, team, lowest, what, part, parts
-):
+def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes, space, team, lowest, kc):
     """Backward from the δ⁽ᴸ⁾ that `output_loss` left, through the activations that `forward` did: from ℓ = L to 1
 
         δ⁽ℓ⁻¹⁾ = (δ⁽ℓ⁾ W⁽ℓ⁾) ⊙ g⁽ℓ⁻¹⁾ (1 - g⁽ℓ⁻¹⁾),  or for ℓ = 1, `with_grad_x`, ∇x = δ⁽¹⁾ W⁽¹⁾
         ∇W⁽ℓ⁾ = δ⁽ℓ⁾ᵀ g⁽ℓ⁻¹⁾,  ∇b⁽ℓ⁾ = Σ over the batch of δ⁽ℓ⁾
 
-    `what` is DELTAS, the first line, or GRADIENTS, the second for a `part` of so many parts of the weights, or both.
-    The epilogue STORE puts ∇W and ∇b into `target`, laid out as `parameters`; SGD, with the parameters themselves as
-    the target, takes a step of `scale` against them. Of layers below the `lowest`, only ∇b is computed.
+    The sums over the batch are in slices of `kc`. The epilogue STORE puts ∇W and ∇b into `target`, laid out as
+    `parameters`; SGD, with the parameters themselves as the target, takes a step of `scale` against them. Of layers
+    below the `lowest`, only ∇b is computed.
     """
     offset, end = parameters_size(sizes), space.size  # of the layer's parameters, and of its activations
-    begin, past = part * offset // parts, (part + 1) * offset // parts
     for layer in range(sizes.size - 1, 0, -1):
         n_in, n_out = sizes.data[layer - 1], sizes.data[layer]
         offset -= layer_size(n_in, n_out)
         end -= padded(space.batch * row_stride(n_out, itemsize(target)))
-        delta = delta_of(own_rows(advance(space.activations, end), space, x.rows, n_out), space)
+        delta = delta_of(spaced(advance(space.activations, end), space.batch, n_out), space)
+        W, _ = layer_parameters(advance(parameters, offset), n_in, n_out)
         below = x
         if layer > 1:
             start = end - padded(space.batch * row_stride(n_in, itemsize(target)))
-            below = own_rows(advance(space.activations, start), space, x.rows, n_in)
-        if what != GRADIENTS:
-            W, _ = layer_parameters(advance(parameters, offset), n_in, n_out)
-            if layer > 1:
-                layer_delta(delta_of(below, space), delta, below, W, space.panels, team)
-            elif with_grad_x:
-                layer_input_gradient(grad_x, delta, W, space.panels, team)
-        if what != DELTAS:
-            W, b = layer_parameters(advance(target, offset), n_in, n_out)
-            last = n_in
-            if parts > 1:
-                i, last, j, end_j = some_weights(begin - offset, past - offset, n_in, n_out, tile_shape(x))
-                W, below = block(W, j, i, end_j - j, last - i), block(below, 0, i, x.rows, last - i)
-                b, delta = block(b, 0, j, 1, end_j - j), block(delta, 0, j, x.rows, end_j - j)
-            if layer >= lowest:
-                fused_product(epilogue, W, W, transposed(delta), below, scale, KC, space.panels, team)
-            if last == n_in:
-                fused_sum(epilogue, b, delta, scale, space.panels, team)
-
-
-@helper
-def some_weights(begin, end, n_in, n_out, tile):
-    """Where the inputs begin and end, and the outputs, of a layer that are nearest to its weights begin ... end-1.
-
-    Cut between tiles: by inputs, or by outputs if those are more. Where there are none, there are no outputs.
-    """
-    mr, nr, _ = tile
-    if n_out > n_in:
-        return 0, n_in, cut(begin, n_in, n_out, nr), cut(end, n_in, n_out, nr)
-    i, last = cut(begin, n_out, n_in, mr), cut(end, n_out, n_in, mr)
-    return i, last, 0, n_out if last > i else 0
-
-
-@helper
-def cut(position, width, length, unit):
-    """Of so many rows of `width` weights, the multiple of `unit` nearest to the weight with this number, or an end."""
-    if position <= 0:
-        return 0
-    if position >= length * width:
-        return length
-    return min((position + width * unit // 2) // (width * unit) * unit, length)
+            below = spaced(advance(space.activations, start), space.batch, n_in)
+            layer_delta(delta_of(below, space), delta, below, W, space.panels, team)
+        elif with_grad_x:
+            layer_input_gradient(grad_x, delta, W, space.panels, team)
+        W, b = layer_parameters(advance(target, offset), n_in, n_out)
+        if layer >= lowest:
+            fused_product(epilogue, W, W, transposed(delta), below, scale, kc, space.panels, team)
+        fused_sum(epilogue, b, delta, scale, kc, space.panels, team)
 
 
 @jit(inline=True)

@@ -1,164 +1,166 @@
-"""Training by threads each of which takes some samples of a minibatch forward and back, and then updates some weights.
+"""Training by two threads, each of which takes one half of every minibatch forward and back, with weights of its own.
 
-For products that are too small to be shared one by one: so threads meet twice in a minibatch, and hand each other half
-of the activations and half of the weights. Every sum has the order that it has for one thread.
+For products that are too small to be shared one by one. Both threads take the same steps, against the sum of the two
+halves' gradients, so that they meet once in a minibatch and hand each other nothing but a copy of a gradient. Every sum
+has the order that it has for one thread.
+
+What it costs is that cache lines go from core to core. One that another core has read is not here any more, and takes
+four times as long to be written as one that another core has written. So a thread reads its own gradient where nobody
+else does, and writes the next copy over the one that it has just been handed.
 """
 
 import math
-from collections import namedtuple
 
 import numpy as np
 
 from .ahead import BYTES_OF_LINES, expect_rows, worth_fetching
-from .blocking import LITTLE, RUN, SHARE, TOGETHER
+from .blocking import APART, CACHE_LINE, LITTLE, PATIENCE, RUN, SHARE
 from .compiling import helper, internal
-from .epilogue import SGD
-from .loss import row_parts, rows_of_part, squared_errors
-from .matrix import Vector, advance, as_float64, itemsize, padded, rows, scalar, spaced
-from .network import (
-    DELTAS,
-    GRADIENTS,
-    Workspace,
-    backward,
-    delta_of,
-    divide,
-    extents,
-    forward_layers,
-    own_rows,
-    parameters_size,
-    products_size,
-    work,
-)
-from .panel import gather
-from .parallel import JOB, THREADS, Crew, read, share
-from .tasks import ONE, ZERO, address, outlined, reference, task_address
+from .epilogue import STORE
+from .loss import rows_of_part, squared_errors, sum_of
+from .matrix import Vector, advance, as_float64, itemsize, padded, scalar, spaced
+from .network import backward, delta_of, divide, forward_layers, gradient_length, parameters_size, whole_size
+from .optimizer import step_against_sum
+from .panel import copy_rows, gather
+from .parallel import Crew, atomic_add, atomic_load, atomic_store, share, wait, write
+from .tasks import address, outlined, reference, task_address
+from .train import train_in_turn
 
-Minibatch = namedtuple("Minibatch", "first parts fetched")
-"""Its first sample, into how many parts it is cut, and whether rows of the next are fetched."""
+# What the two threads tell each other, as in `parallel`: how many have come, and of each, in a line of its own, for how
+# many minibatches it has its gradient, and the squared errors of its half of an even and an odd one.
+COME, HALF = 0, 1
+STEPS, ERRORS = 0, 1
+BYTES_TOLD = 16 * CACHE_LINE
+GONE = 4  # added to those that have come by one that waits no longer
 
 
 def is_together(sizes, batch_size, samples, threads):
-    """Whether threads train so, in a run of minibatches.
-
-    They do if there is enough to do, in products and shards that they do not share, and about the memory promised.
-    """
-    parameters = parameters_size(Vector(sizes, len(sizes)))
+    """Whether threads train so, in a run of minibatches, with about the memory that is promised."""
+    widths, parameters = Vector(sizes, len(sizes)), parameters_size(Vector(sizes, len(sizes)))
     return (
-        3 * batch_size * parameters >= TOGETHER
+        threads > 1
         and samples >= RUN * batch_size
-        and work(Vector(sizes, len(sizes)), batch_size, batch_size, SHARE) == 0
-        and parts_of(batch_size, sizes[-1], threads) > 1
-        and _size(sizes, batch_size, 4, threads) <= 2 * parameters + 2 * batch_size * sum(sizes) + LITTLE
+        and gradient_length(widths, batch_size) < batch_size
+        and _size(sizes, batch_size, 4) <= 2 * parameters + 2 * batch_size * sum(sizes) + LITTLE
     )
-
-
-@helper
-def parts_of(batch, outputs, threads):
-    """Into how many parts a minibatch is cut."""
-    return min(threads, row_parts(batch, outputs))
 
 
 def together_size(sizes, batch_size, itemsize, threads):
     """Elements of workspace; 0 if threads do not train so."""
-    return _size(sizes, batch_size, itemsize, threads) if is_together(sizes, batch_size, math.inf, threads) else 0
+    return _size(sizes, batch_size, itemsize) if is_together(sizes, batch_size, math.inf, threads) else 0
 
 
-def _size(sizes, batch_size, itemsize, threads):
-    activations, x, y = extents(Vector(sizes, len(sizes)), batch_size, itemsize)
-    of_part = BYTES_OF_LINES // itemsize + padded(products_size(sizes, batch_size, itemsize, 1))
-    outputs = int(sizes[-1])
-    parts = parts_of(batch_size, outputs, threads) * of_part
-    return 2 * activations + x + y + losses_size(batch_size, outputs, itemsize) + parts
+def _size(sizes, batch_size, itemsize):
+    rows, vector = rows_of_part(0, 2, batch_size)[1], padded(parameters_size(Vector(sizes, len(sizes))))
+    of_half = BYTES_OF_LINES // itemsize + vector + whole_size(sizes, rows, itemsize, 1, gathered=True)
+    return BYTES_TOLD // itemsize + 2 * of_half + between_size(vector, itemsize)
 
 
 @helper
-def losses_size(batch, outputs, itemsize):
-    """Elements for as many float64 as there are outputs, up to a whole cache line, for each of the `row_parts`."""
-    return row_parts(batch, outputs) * padded(outputs) * 8 // itemsize
+def between_size(vector, itemsize):
+    """For what lies between the halves' memory: the two gradients that are handed, and the second half's weights."""
+    return 3 * vector + 2 * APART // itemsize
 
 
 @internal
 def train_together(arguments, end, memory):
-    """A program as `train.train_in_turn` is one, for a crew and samples of an `order` only."""
-    result, _, X, Y, _, batch_size, _, sizes, workspace, _ = arguments[0]
-    finite, (loss, first) = reference(ONE), result[0]
-    threads, fetched = read(memory, JOB, THREADS), np.intp(worth_fetching(X, Y, batch_size))
+    """A program as `train.train_in_turn` is one, which goes on where halves are too small, or nobody comes for one."""
+    result, _, _, _, _, _, _, _, workspace, _ = arguments[0]
+    told, halves = address(workspace.data), reference((arguments, end))
+    write(told, COME, 0, 0)
+    for half in range(2):
+        write(told, HALF + half, STEPS, 0)
+    share(task_address(_train_half, halves), address(halves), 2, memory)
+    if result[0][1] < end:
+        train_in_turn(arguments, end, 0)
+
+
+@internal
+def _train_half(arguments, half, _):
+    given, end = arguments[0]
+    result, parameters, X, Y, order, batch_size, rate, sizes, workspace, _ = given[0]
+    told = workspace.data
+    if not both_come(address(told)):
+        return
+    count, item = parameters_size(sizes), itemsize(told)
+    size, between = padded(count), between_size(padded(count), item)
+    of_half = (workspace.size - BYTES_TOLD // item - between) // 2 // 16 * 16
+    memory, weights = advance(told, BYTES_TOLD // item), parameters
+    handed = advance(memory, of_half + APART // item)
+    if half == 1:
+        weights, memory = advance(handed, 2 * size + APART // item), advance(memory, of_half + between)
+        copy_rows(weights, 0, parameters, 0, 1, count)
+    fetched = address(memory) if worth_fetching(X, Y, batch_size) else 0
+    gradient, samples = advance(memory, BYTES_OF_LINES // item), (X, Y, order)
+    space = advance(gradient, size)
+    (loss, first), steps = result[0], 0
     while first < end:
         batch = min(batch_size, end - first)
-        space, parts = divide(workspace.data, sizes, batch), parts_of(batch, Y.columns, threads)
-        minibatch = reference((arguments, finite, space, Minibatch(first, parts, fetched)))
-        share(task_address(_forward_and_back, minibatch), address(minibatch), parts, memory)
-        of_batch = mean_of_squares(losses_of(space), batch, Y.columns)
-        if finite[0] == 0 or not np.isfinite(of_batch):
+        if gradient_length(sizes, batch) >= batch:
             break
-        share(task_address(_update, minibatch), address(minibatch), parts, memory)
+        steps += 1
+        squares = half_gradient(gradient, weights, samples, first, batch, half, sizes, space, fetched)
+        copy_rows(advance(handed, (half + steps) % 2 * size), 0, gradient, 0, 1, count)
+        tell(told, half, steps, squares)
+        of_batch = (errors(told, 0, steps) + errors(told, 1, steps)) / (batch * Y.columns)
+        if not np.isfinite(of_batch):
+            break
+        other = advance(handed, (half + steps + 1) % 2 * size)
+        step_against_sum(weights, gradient, other, scalar(rate, X), count)
         loss += of_batch * (batch / X.rows)
         first += batch
-    result[0] = (loss, first)
+    if half == 0:
+        result[0] = (loss, first)
+
+
+@helper
+def both_come(told):
+    """Whether both halves have been taken; the thread that takes one waits some 10 us for another."""
+    if atomic_add(told, COME, 0, 1) >= GONE:
+        return False
+    turns = 0
+    while atomic_load(told, COME, 0) < 2:
+        turns += 1
+        if turns == PATIENCE:
+            return atomic_add(told, COME, 0, GONE) >= 2
+        wait(turns)
+    return True
+
+
+@helper
+def tell(told, half, steps, squares):
+    """Tell the other thread that one's gradient is there, and wait for its."""
+    as_float64(told)[(HALF + half) * (CACHE_LINE // 8) + ERRORS + steps % 2] = squares
+    atomic_store(address(told), HALF + half, STEPS, steps)
+    turns = 0
+    while atomic_load(address(told), HALF + 1 - half, STEPS) < steps:
+        turns += 1
+        wait(turns)
+
+
+@helper
+def errors(told, half, steps):
+    """The sum of the squared errors of a half."""
+    return as_float64(told)[(HALF + half) * (CACHE_LINE // 8) + ERRORS + steps % 2]
 
 
 @outlined
-def mean_of_squares(losses, batch, outputs):
-    """𝓛, in the bits of `mse_output_delta`."""
-    total = 0.0
-    for j in range(outputs):
-        output = 0.0
-        for part in range(row_parts(batch, outputs)):
-            output += losses[part * padded(outputs) + j]
-        total += output
-    return total / (batch * outputs)
-
-
-@helper
-def losses_of(space):
-    """Pointer to the sums of squared errors, of each part of the rows and each output."""
-    return as_float64(space.panels)
-
-
-@helper
-def part_of(space, workspace, outputs, minibatch, part, first):
-    """The Crew of a part, which is its thread alone, and its Workspace, for rows from `first` on."""
-    memory = advance(space.panels, losses_size(space.batch, outputs, itemsize(space.panels)))
-    left = workspace.size - (address(memory) - address(workspace.data)) // itemsize(memory)
-    memory = advance(memory, part * (left // minibatch.parts // 16 * 16))
-    panels = advance(memory, BYTES_OF_LINES // itemsize(memory))
-    crew = Crew(1, SHARE, 0, address(memory) if minibatch.fetched != 0 else 0)
-    return crew, Workspace(space.batch, first, space.activations, space.size, space.x, space.y, panels)
-
-
-@internal
-def _forward_and_back(arguments, part, _):
-    """Some samples, through all layers."""
-    given, finite, whole, minibatch = arguments[0]
-    _, parameters, X, Y, order, _, rate, sizes, workspace, _ = given[0]
-    batch, number = whole.batch, row_parts(whole.batch, Y.columns)
-    begin, end = part * number // minibatch.parts, (part + 1) * number // minibatch.parts
-    start, last = rows_of_part(begin, number, batch)[0], rows_of_part(end, number, batch)[0]
-    team, space = part_of(whole, workspace, Y.columns, minibatch, part, start)
-    count = last - start
-    x, y = own_rows(space.x, space, count, X.columns), own_rows(space.y, space, count, Y.columns)
-    numbers = advance(order.data, minibatch.first + start)
+def half_gradient(gradient, weights, samples, first, batch, half, sizes, memory, fetched):
+    """The sum of the squared errors of one half of a minibatch, whose gradient is left; NaN if not all is finite."""
+    X, Y, order = samples
+    start, end = rows_of_part(half, 2, batch)
+    count = end - start
+    space, alone = divide(memory, sizes, count), Crew(1, SHARE, 0, fetched)
+    x, y = spaced(space.x, count, X.columns), spaced(space.y, count, Y.columns)
+    numbers = advance(order.data, first + start)
     x_finite, y_finite = gather(x, X, numbers), gather(y, Y, numbers)
     if not (x_finite and y_finite):
-        finite[0] = 0
-    if minibatch.fetched != 0:
-        following = minibatch.first + batch
-        expect_rows(team.ahead, X, Y, order, following + start, following + last)
-    g = forward_layers(parameters, x, sizes, space, team, 1)
-    delta, scale = delta_of(g, space), scalar(2.0 / (batch * Y.columns), X)
-    for i in range(begin, end):
-        row, past = rows_of_part(i, number, batch)
-        some, row = past - row, row - start
-        sums = advance(losses_of(whole), i * padded(Y.columns))
-        squared_errors(sums, rows(delta, row, some), rows(g, row, some), rows(y, row, some), scale, 1)
-    backward(SGD, parameters, rate, x, False, parameters, x, sizes, space, team, 1, DELTAS, ZERO, ONE)
-
-
-@internal
-def _update(arguments, part, _):
-    """Some weights."""
-    given, _, whole, minibatch = arguments[0]
-    _, parameters, X, Y, _, _, rate, sizes, workspace, _ = given[0]
-    team, space = part_of(whole, workspace, Y.columns, minibatch, part, 0)
-    x = spaced(space.x, space.batch, X.columns)
-    backward(SGD, parameters, rate, x, False, parameters, x, sizes, space, team, 1, GRADIENTS, part, minibatch.parts)
+        return np.nan
+    if fetched != 0:
+        expect_rows(fetched, X, Y, order, first + batch + start, first + batch + end)
+    g = forward_layers(weights, x, sizes, space, alone, 1)
+    sums = as_float64(space.panels)
+    squared_errors(sums, delta_of(g, space), g, y, scalar(2.0 / (batch * Y.columns), X))
+    total = sum_of(sums, Y.columns)
+    backward(STORE, gradient, 0.0, x, False, weights, x, sizes, space, alone, 1, count)
+    return total
