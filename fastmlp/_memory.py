@@ -4,6 +4,8 @@ import itertools
 
 import numpy as np
 
+from .kernels.network import is_narrow
+
 CACHE_LINE = 64  # bytes; a vector load that crosses two lines takes twice as long
 
 
@@ -20,12 +22,13 @@ def count_parameters(sizes):
 
 
 def layer_views(parameters, sizes):
-    """Views (W of each layer), (b of each layer) of a flat vector: Wᵀ row-major, then b, layer after layer."""
+    """Views (W of each layer), (b of each layer) of a flat vector, which holds layer after layer as the kernels do."""
     weights, biases = [], []
     offset = 0
     for n_in, n_out in itertools.pairwise(sizes):
         end = offset + n_in * n_out
-        weights.append(parameters[offset:end].reshape(n_in, n_out).T)
+        W = parameters[offset:end]
+        weights.append(W.reshape(n_out, n_in) if is_narrow(n_in, n_out) else W.reshape(n_in, n_out).T)
         biases.append(parameters[end : end + n_out])
         offset = end + n_out
     return tuple(weights), tuple(biases)

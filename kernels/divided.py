@@ -24,6 +24,7 @@ from .network import (
     divide_above,
     extents,
     forward_layers,
+    layer_parameters,
     output_loss,
     products_size,
 )
@@ -114,7 +115,8 @@ def _update_and_forward(arguments, part, _):
     expected = advance(parts.memory, part * parts.size)
     x = advance(expected, BYTES_OF_LINES // itemsize(X.data))
     panels = advance(x, padded(parts.largest * row_stride(columns, itemsize(X.data))))
-    W = row_major(advance(parameters, begin * n_out), columns, n_out)
+    W, _ = layer_parameters(parameters, X.columns, n_out)
+    W = rows(transposed(W), begin, columns)
     alone = Crew(1, SHARE, 0, address(expected) if parts.fetched != 0 else 0)
     if delta.rows > 0:
         fetch(delta)

@@ -1,16 +1,16 @@
 """The layers of a network one after the other: forward, and backward through the same layers.
 
-`parameters` is a vector: of each layer in turn, Wᵀ (N_in, N_out) row-major, then b (N_out,). `sizes` is an integer
-vector of the widths N⁽⁰⁾ ... N⁽ᴸ⁾; x and y are arrays of (batch, N⁽⁰⁾) and (batch, N⁽ᴸ⁾) with any strides; `workspace`
-is a vector of `workspace_size` elements that a function may overwrite; `team` is a `Team`. All floats are of one
-dtype, float32 or float64.
+`parameters` is a vector: of each layer in turn, Wᵀ (N_in, N_out) row-major, or W if it `is_narrow`, then b (N_out,).
+`sizes` is an integer vector of the widths N⁽⁰⁾ ... N⁽ᴸ⁾; x and y are arrays of (batch, N⁽⁰⁾) and (batch, N⁽ᴸ⁾) with any
+strides; `workspace` is a vector of `workspace_size` elements that a function may overwrite; `team` is a `Team`. All
+floats are of one dtype, float32 or float64.
 """
 
 import bisect
 import itertools
 from collections import namedtuple
 
-from .blocking import KC, MICROBATCH, MOST_SHARDS, SHARD, SHARDED_PARAMETERS, SHARE, TOGETHER
+from .blocking import KC, MICROBATCH, MOST_SHARDS, NARROW, SHARD, SHARDED_PARAMETERS, SHARE, TOGETHER
 from .compiling import helper, internal, jit
 from .gemm import fused_product, fused_sum, one_way_size, panels_size
 from .layer import layer_delta, layer_forward, layer_input_gradient
@@ -111,9 +111,15 @@ def delta_of(g, space):
 
 
 @helper
+def is_narrow(n_in, n_out):
+    """Whether W is stored, not Wᵀ: its rows fill vectors, and are few enough for a tile."""
+    return 1 < n_out <= NARROW and n_out < n_in
+
+
+@helper
 def layer_parameters(parameters, n_in, n_out):
     """(W, b) of the layer that begins at the pointer `parameters`."""
-    W = transposed(row_major(parameters, n_in, n_out))
+    W = row_major(parameters, n_out, n_in) if is_narrow(n_in, n_out) else transposed(row_major(parameters, n_in, n_out))
     return W, row_major(advance(parameters, n_in * n_out), 1, n_out)
 
 

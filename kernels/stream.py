@@ -54,7 +54,7 @@ def stream_outer(typingctx, epilogue, c, rsc, a, rsa, csa, b, rsb, scale, m, n, 
 def stream_columns(typingctx, sums, a, csa, b, csb, n, k):
     """sums = A·B for an A of one row and a B whose columns are adjacent in memory, as rows are elsewhere: B passes.
 
-    A[p] = a[p*csa], B[p, j] = b[p + j*csb]; n and k are no less than the lanes of a vector. `sums` is left as by
+    A[p] = a[p*csa], B[p, j] = b[p + j*csb]; k is no less than the lanes of a vector. `sums` is left as by
     `microkernel.accumulate` for two vectors after two vectors: a last one that is cut short holds the last columns, and
     lies where a whole one would if it is the second of two, else it begins earlier.
     """
@@ -193,14 +193,17 @@ class StreamColumns(Stream):
         builder, simd, lanes = self.builder, self.simd, self.simd.lanes
         with self.for_slices(INDEX(0), self.n, lanes) as (j, _):
             simd.store(simd.constant(0), self.at(self.sums, j))
+        rest = builder.sub(self.n, INDEX(1))  # the last, which takes the place of those that are missing in a vector
+        self.offsets = [builder.mul(minimum(builder, INDEX(t), rest), self.csb) for t in range(lanes)]
         whole = builder.and_(self.k, INDEX(-lanes))
         with self.for_slices(INDEX(0), whole, lanes) as (p, _):
             self.emit_terms(p)
         with builder.if_then(builder.icmp_signed("<", whole, self.k)):
             # The last squares begin earlier, with terms that have been added already.
             self.emit_terms(builder.sub(self.k, INDEX(lanes)), added=whole)
-        last = builder.and_(builder.sub(self.n, INDEX(1)), INDEX(-lanes))
-        with builder.if_then(builder.icmp_signed("==", builder.and_(last, INDEX(lanes)), INDEX(0))):
+        last = builder.and_(rest, INDEX(-lanes))
+        is_first_of_two = builder.icmp_signed("==", builder.and_(last, INDEX(lanes)), INDEX(0))
+        with builder.if_then(builder.and_(is_first_of_two, builder.icmp_signed(">", self.n, INDEX(lanes)))):
             simd.store(simd.load(self.at(self.sums, last)), self.at(self.sums, builder.sub(self.n, INDEX(lanes))))
 
     def emit_terms(self, p, added=None):
@@ -209,9 +212,10 @@ class StreamColumns(Stream):
         numbers = self.numbers(p, simd.lanes)
         x = [simd.splat(builder.load(self.at(self.a, builder.mul(number, self.csa)))) for number in numbers]
         with self.for_slices(INDEX(0), self.n, simd.lanes) as (j, _):
-            first = minimum(builder, j, builder.sub(self.n, INDEX(simd.lanes)))
+            end = builder.sub(self.n, INDEX(simd.lanes))
+            first = builder.select(builder.icmp_signed("<", end, INDEX(0)), INDEX(0), minimum(builder, j, end))
             start = self.at(self.b, p, builder.mul(first, self.csb))
-            columns = [simd.load(self.at(start, builder.mul(INDEX(t), self.csb))) for t in range(simd.lanes)]
+            columns = [simd.load(self.at(start, offset)) for offset in self.offsets]
             at = self.at(self.sums, j)
             total = simd.load(at)
             for number, of_term, row in zip(numbers, x, transposed(columns), strict=True):

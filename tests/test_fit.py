@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
-from reference import shuffled
+from reference import layers, shuffled
 from test_programs import counted
 
 from fastmlp import History, Network
@@ -44,18 +44,15 @@ def random_state(net):
 
 def descend(parameters, X, Y, order, batch_size, learning_rate):
     """An epoch of gradient descent in plain NumPy, in place; the mean over the samples of their minibatches' loss."""
-    (n_in, hidden, n_out), total = SIZES, 0
-    end = (n_in + 1) * hidden
-    V1, b1 = parameters[: n_in * hidden].reshape(n_in, hidden), parameters[n_in * hidden : end]
-    V2, b2 = parameters[end : end + hidden * n_out].reshape(hidden, n_out), parameters[end + hidden * n_out :]
+    ((W1, b1), (W2, b2)), total = layers(parameters, SIZES), 0
     for first in range(0, len(X), batch_size):
         x, y = X[order[first : first + batch_size]], Y[order[first : first + batch_size]]
-        g1 = 1 / (1 + np.exp(-(x @ V1 + b1)))
-        g2 = 1 / (1 + np.exp(-(g1 @ V2 + b2)))
+        g1 = 1 / (1 + np.exp(-(x @ W1.T + b1)))
+        g2 = 1 / (1 + np.exp(-(g1 @ W2.T + b2)))
         total += len(x) * np.mean((g2 - y) ** 2)
         delta2 = 2 / y.size * (g2 - y) * g2 * (1 - g2)
-        delta1 = delta2 @ V2.T * g1 * (1 - g1)
-        for parameter, gradient in ((V2, g1.T @ delta2), (b2, delta2.sum(0)), (V1, x.T @ delta1), (b1, delta1.sum(0))):
+        delta1 = delta2 @ W2 * g1 * (1 - g1)
+        for parameter, gradient in ((W2, delta2.T @ g1), (b2, delta2.sum(0)), (W1, delta1.T @ x), (b1, delta1.sum(0))):
             parameter -= learning_rate * gradient
     return total / len(X)
 
