@@ -114,7 +114,7 @@ TOGETHER = 1 << 16
 # 32, which needs as much, a step takes 0.74 of the time.
 LITTLE = 6 << 14
 # Bytes between the memory of two threads. Processors fetch so far ahead of strided reads, and take lines that the other
-# thread then has to take back: without, a step of 17-64-64-6 by 64 takes 1.07 times as long on cores that are far.
+# thread then has to take back: without, a step of 17-64-64-6 or 64-64-10 takes 1.1 times as long on cores that are far.
 APART = 1 << 14
 
 # The sum over many inputs is in as many slices of so many inputs or more as is a power of two, where a layer has few

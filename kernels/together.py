@@ -51,15 +51,15 @@ def together_size(sizes, batch_size, itemsize, threads):
 
 
 def _size(sizes, batch_size, itemsize):
-    rows, vector = rows_of_part(0, 2, batch_size)[1], padded(parameters_size(Vector(sizes, len(sizes))))
-    of_half = BYTES_OF_LINES // itemsize + vector + whole_size(sizes, rows, itemsize, 1, gathered=True)
-    return BYTES_TOLD // itemsize + 2 * of_half + between_size(vector, itemsize)
+    rows, parameters = rows_of_part(0, 2, batch_size)[1], parameters_size(Vector(sizes, len(sizes)))
+    of_half = BYTES_OF_LINES // itemsize + padded(parameters) + whole_size(sizes, rows, itemsize, 1, gathered=True)
+    return BYTES_TOLD // itemsize + 2 * of_half + 3 * stride_of(parameters, itemsize)
 
 
 @helper
-def between_size(vector, itemsize):
-    """For what lies between the halves' memory: the two gradients that are handed, and the second half's weights."""
-    return 3 * vector + 2 * APART // itemsize
+def stride_of(parameters, itemsize):
+    """Elements from one to the next of three vectors between the halves: the gradients that are handed, and weights."""
+    return padded(parameters) + APART // itemsize
 
 
 @internal
@@ -83,16 +83,16 @@ def _train_half(arguments, half, _):
     if not both_come(address(told)):
         return
     count, item = parameters_size(sizes), itemsize(told)
-    size, between = padded(count), between_size(padded(count), item)
-    of_half = (workspace.size - BYTES_TOLD // item - between) // 2 // 16 * 16
+    stride = stride_of(count, item)
+    of_half = (workspace.size - BYTES_TOLD // item - 3 * stride) // 2 // 16 * 16
     memory, weights = advance(told, BYTES_TOLD // item), parameters
     handed = advance(memory, of_half + APART // item)
     if half == 1:
-        weights, memory = advance(handed, 2 * size + APART // item), advance(memory, of_half + between)
+        weights, memory = advance(handed, 2 * stride), advance(memory, of_half + 3 * stride)
         copy_rows(weights, 0, parameters, 0, 1, count)
     fetched = address(memory) if worth_fetching(X, Y, batch_size) else 0
     gradient, samples = advance(memory, BYTES_OF_LINES // item), (X, Y, order)
-    space = advance(gradient, size)
+    space = advance(gradient, padded(count))
     (loss, first), steps = result[0], 0
     while first < end:
         batch = min(batch_size, end - first)
@@ -100,12 +100,12 @@ def _train_half(arguments, half, _):
             break
         steps += 1
         squares = half_gradient(gradient, weights, samples, first, batch, half, sizes, space, fetched)
-        copy_rows(advance(handed, (half + steps) % 2 * size), 0, gradient, 0, 1, count)
+        copy_rows(advance(handed, (half + steps) % 2 * stride), 0, gradient, 0, 1, count)
         tell(told, half, steps, squares)
         of_batch = (errors(told, 0, steps) + errors(told, 1, steps)) / (batch * Y.columns)
         if not np.isfinite(of_batch):
             break
-        other = advance(handed, (half + steps + 1) % 2 * size)
+        other = advance(handed, (half + steps + 1) % 2 * stride)
         step_against_sum(weights, gradient, other, scalar(rate, X), count)
         loss += of_batch * (batch / X.rows)
         first += batch
