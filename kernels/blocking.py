@@ -121,7 +121,6 @@ APART = 1 << 14
 # weights: for more of them, rows or columns can be shared. Threads that divide such a layer gain from so many
 # multiply-adds on: at 2**18, 784-30-10 by 10, a step takes 0.9 to 1.0 of the time; at 2**21, 1500-150-20 by 16, half.
 SLICE = 128
-MOST_SLICES = 16
 SLICED_WEIGHTS = 1 << 18
 DIVIDED = 1 << 17
 RUN = 8  # minibatches from which on it pays to call threads together for that, and that are timed together

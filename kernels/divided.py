@@ -1,173 +1,183 @@
-"""Training a network whose first layer is wide, divided among threads each of which keeps its part of it.
+"""Training a network whose first layer is wide by two threads, each of which keeps one half of that layer's weights.
 
-The weights of such a layer are many, and to move them from core to core takes longer than to compute with them. So
-each thread keeps those of some of the inputs, and gathers these columns of x alone. Once in a minibatch the threads
-meet: each updates its weights with the minibatch before, gathers, and goes forward through its slices. The rest of the
-network is left to the first thread.
+These are many, and to move them from core to core takes longer than to compute with them. So each thread gathers the
+columns of x that its weights are for, and hands the other what they add to its half of the minibatch. With the sums it
+takes its half through the layers above, with weights of its own, and hands over its δ and its gradient: the layers
+above are trained as in `together`, the first with a whole minibatch's δ.
 """
 
 import math
-from collections import namedtuple
 
 import numpy as np
 
 from .ahead import BYTES_OF_LINES, expect_rows, worth_fetching
-from .blocking import CACHE_LINE, COPY, KC, SHARE
+from .blocking import KC, RUN, SHARE
 from .compiling import helper, internal
-from .epilogue import BIAS_SIGMOID, SGD, STORE, finish_block
-from .gemm import fused_product
-from .matrix import Matrix, Vector, advance, block, itemsize, padded, row_major, row_stride, rows, spaced, transposed
-from .microkernel import add_rows, columns_at_once, tile_shape
+from .epilogue import SGD, STORE, activate_sum
+from .gemm import fused_product, one_way_size
+from .loss import rows_of_part
+from .matrix import (
+    Vector,
+    advance,
+    block,
+    itemsize,
+    padded,
+    row_major,
+    row_stride,
+    rows,
+    scalar,
+    spaced,
+    transposed,
+)
 from .network import (
     backward,
     delta_of,
     divide_above,
     extents,
     forward_layers,
+    gradient_length,
     layer_parameters,
-    output_loss,
+    parameters_size,
     products_size,
 )
-from .panel import gather
-from .parallel import JOB, THREADS, Crew, read, share, tasks_for
-from .simd import prefetch
-from .tasks import ONE, address, reference, task_address
-from .wide import is_divided, part_size, parts_of, parts_size, slice_length, slices_of
+from .optimizer import step_against_sum
+from .pair import both_come, meet, memory_of, other_letter, own_letter, pair_size, train_by_two
+from .panel import copy, copy_rows, gather
+from .parallel import Crew
+from .tasks import address, outlined
+from .together import fits, half_errors
+from .wide import is_wide, slice_length
 
-Parts = namedtuple("Parts", "number slices length partials memory size largest fetched")
-"""The parts of a layer: how many, of how many slices of what length in all; pointers to the products of the slices, and
-to the memory of the parts, of what size each; for how many samples at most; and whether the next are fetched."""
+
+def is_divided(sizes, batch_size, samples, threads):
+    """Whether threads train so, in a run of minibatches, with about the memory that is promised."""
+    return (
+        threads > 1
+        and samples >= RUN * batch_size
+        and gradient_length(Vector(sizes, len(sizes)), batch_size) < batch_size
+        and is_wide(*sizes[:2], batch_size)
+        and fits(_size(sizes, batch_size, 4), sizes, batch_size)
+    )
 
 
 def divided_size(sizes, batch_size, itemsize, threads):
-    """For a first layer that is divided, and the layers above it; 0 if it is not."""
+    """Elements of workspace; 0 if threads do not train so."""
+    return _size(sizes, batch_size, itemsize) if is_divided(sizes, batch_size, math.inf, threads) else 0
+
+
+def _size(sizes, batch_size, itemsize):
     sizes = [int(size) for size in sizes]
-    if not is_divided(sizes, batch_size, math.inf, threads):
-        return 0
-    activations, _, y = extents(Vector(sizes, len(sizes)), batch_size, itemsize)
-    above = [1, *sizes[1:]]  # and the sums for the biases below it
-    panels = products_size(above, batch_size, itemsize, threads)
-    return padded(parts_size(*sizes[:2], batch_size, itemsize, threads) + 2 * activations + y + panels)
+    (n_in, n_out), above, count = sizes[:2], [1, *sizes[1:]], above_size(Vector(sizes, len(sizes)))
+    columns, of_half = rows_of_part(0, 2, n_in)[1], rows_of_part(0, 2, batch_size)[1]
+    activations, _, y = extents(Vector(sizes, len(sizes)), of_half, itemsize)
+    panels = max(
+        one_way_size(columns, n_out, batch_size, itemsize, 1),
+        one_way_size(batch_size, n_out, columns, itemsize, 1),
+        products_size(above, of_half, itemsize, 1),  # and the sums for the biases below
+    )
+    vectors = row_stride(columns, itemsize), row_stride(n_out, itemsize), row_stride(n_out, itemsize)
+    half = BYTES_OF_LINES // itemsize + padded(count) + sum(padded(batch_size * stride) for stride in vectors)
+    half += padded(2 * activations + y + panels)
+    return pair_size(half, letter_size(of_half, n_out, count), count, itemsize)
+
+
+@helper
+def above_size(sizes):
+    """Parameters but the weights of the first layer."""
+    return parameters_size(sizes) - sizes.data[0] * sizes.data[1]
+
+
+@helper
+def letter_size(samples, n_out, above):
+    """Elements of what one half adds to the sums of the other, or of its δ and the gradient above, which come later."""
+    return padded(samples * n_out) + above
 
 
 @internal
 def train_divided(arguments, end, memory):
-    """A program as `train.train_in_turn` is one, for a crew and samples of an `order` only."""
-    result, parameters, X, Y, order, batch_size, rate, sizes, workspace, team = arguments[0]
-    team = Crew(team.threads, team.grain, memory, 0)
-    finite, (loss, first) = reference(ONE), result[0]
-    largest = min(batch_size, end - first)
-    parts = parts_for(X, Y, sizes, largest, workspace.data, memory)
-    space_start = advance(parts.memory, parts.number * parts.size)
-    n_out, pending = sizes.data[1], 0
-    while first < end or pending > 0:
+    train_by_two(_train_half, arguments, end, memory)
+
+
+@internal
+def _train_half(arguments, half, _):
+    given, end = arguments[0]
+    result, parameters, X, Y, order, batch_size, rate, sizes, workspace, _ = given[0]
+    if not both_come(address(workspace.data)):
+        return
+    n_in, n_out, count, item = sizes.data[0], sizes.data[1], above_size(sizes), itemsize(workspace.data)
+    divided, samples = n_in * n_out, rows_of_part(0, 2, batch_size)[1]
+    pair, memory, above = memory_of(workspace, half, letter_size(samples, n_out, count), count)
+    if half == 1:
+        copy_rows(above, 0, advance(parameters, divided), 0, 1, count)
+    else:
+        above = advance(parameters, divided)
+    begin, past = rows_of_part(half, 2, n_in)
+    columns = past - begin
+    W = rows(transposed(layer_parameters(parameters, n_in, n_out)[0]), begin, columns)
+    of_X = block(X, 0, begin, X.rows, columns)
+    fetched = address(memory) if worth_fetching(of_X, Y, batch_size) else 0
+    alone = Crew(1, SHARE, 0, fetched)
+    gradient = advance(memory, BYTES_OF_LINES // item)
+    x_start = advance(gradient, padded(count))
+    sums_start = advance(x_start, padded(batch_size * row_stride(columns, item)))
+    delta_start = advance(sums_start, padded(batch_size * row_stride(n_out, item)))
+    space_start = advance(delta_start, padded(batch_size * row_stride(n_out, item)))
+    panels = divide_above(space_start, sizes, samples).panels
+    (loss, first), meeting, pending = result[0], 0, 0
+    while True:
+        x, delta = spaced(x_start, pending, columns), spaced(delta_start, pending, n_out)
         batch = min(batch_size, end - first)
-        before, space = divide_above(space_start, sizes, pending), divide_above(space_start, sizes, batch)
-        delta = delta_of(spaced(before.activations, pending, n_out), before)
-        samples, update = (X, Y, order, first, batch), (parameters, delta, rate)
-        arguments = reference((finite, parts, samples, update))
-        share(task_address(_update_and_forward, arguments), address(arguments), parts.number, memory)
-        pending = 0
-        y = spaced(space.y, batch, Y.columns)
-        if batch == 0 or finite[0] == 0 or not gather(y, Y, advance(order.data, first)):
+        if pending > 0:
+            fused_product(SGD, W, W, transposed(x), delta, rate, KC, panels, alone)
+        if batch == 0 or gradient_length(sizes, batch) >= batch:
             break
-        g = spaced(space.activations, batch, n_out)
-        add_slices(g, parts, parameters, X.columns, team)
-        of_batch = output_loss(forward_layers(parameters, g, sizes, space, team, 2), y, batch, sizes, space, team)
+        x, delta = spaced(x_start, batch, columns), spaced(delta_start, batch, n_out)
+        finite = gather(x, of_X, advance(order.data, first))
+        if fetched != 0:
+            expect_rows(fetched, of_X, Y, order, first + batch, first + 2 * batch)
+        sums = spaced(sums_start, batch, n_out)
+        fused_product(STORE, sums, sums, x, W, 0.0, slice_length(n_in, n_out), panels, alone)
+        other, past = rows_of_part(1 - half, 2, batch)
+        others = past - other
+        copy(row_major(own_letter(pair, meeting + 1), others, n_out), rows(sums, other, others))
+        meeting += 2
+        meet(pair, meeting - 1, 0.0)
+        start, past = rows_of_part(half, 2, batch)
+        own = past - start
+        space = divide_above(space_start, sizes, own)
+        added = row_major(other_letter(pair, meeting - 1), own, n_out)
+        y_finite = gather(spaced(space.y, own, Y.columns), Y, advance(order.data, first + start))
+        errors = above_gradient(gradient, above, rows(sums, start, own), added, batch, sizes, space, alone)
+        errors = errors if finite and y_finite else np.nan
+        of_half = delta_of(spaced(space.activations, own, n_out), space)
+        letter = own_letter(pair, meeting)
+        copy(rows(delta, start, own), of_half)
+        copy(row_major(letter, own, n_out), of_half)
+        copy_rows(advance(letter, padded(samples * n_out)), 0, gradient, 0, 1, count)
+        of_batch = meet(pair, meeting, errors) / (batch * Y.columns)
         if not np.isfinite(of_batch):
             break
-        backward(SGD, parameters, rate, g, False, parameters, g, sizes, space, team, 2, KC)
+        letter = other_letter(pair, meeting)
+        copy(rows(delta, other, others), row_major(letter, others, n_out))
+        step_against_sum(above, gradient, advance(letter, padded(samples * n_out)), scalar(rate, X), count)
         loss += of_batch * (batch / X.rows)
         first += batch
         pending = batch
-    result[0] = (loss, first)
+    if half == 0:
+        result[0] = (loss, first)
 
 
-@helper
-def parts_for(X, Y, sizes, largest, memory, crew_memory):
-    """The Parts of the first layer, and the elements they take, from the pointer `memory` on."""
-    n_in, n_out = sizes.data[0], sizes.data[1]
-    slices, length = slices_of(n_in, n_out), slice_length(n_in, n_out)
-    number = parts_of(slices, read(crew_memory, JOB, THREADS))
-    _, nr, two = tile_shape(X)
-    size = part_size(n_in, n_out, largest, number, itemsize(X.data), nr, two)
-    of_parts = advance(memory, slices * largest * padded(n_out))
-    fetched = np.intp(worth_fetching(X, Y, largest))
-    return Parts(number, slices, length, memory, of_parts, size, largest, fetched)
+@outlined
+def above_gradient(gradient, above, sums, added, batch, sizes, space, team):
+    """The sum of the squared errors of a half of a minibatch, from both halves of the first layer's sums.
 
-
-@helper
-def slice_product(parts, s, batch, n_out):
-    """Where the product of a slice is put."""
-    stride = padded(n_out)
-    return Matrix(advance(parts.partials, s * parts.largest * stride), batch, n_out, stride, 1)
-
-
-@internal
-def _update_and_forward(arguments, part, _):
-    """One part's weights, updated with the minibatch before; and with these, its slices' products of the next."""
-    finite, parts, samples, (parameters, delta, rate) = arguments[0]
-    X, Y, order, first, batch = samples
-    n_out = delta.columns
-    each = parts.slices // parts.number
-    begin = part * each * parts.length
-    columns = min(each * parts.length, X.columns - begin)
-    expected = advance(parts.memory, part * parts.size)
-    x = advance(expected, BYTES_OF_LINES // itemsize(X.data))
-    panels = advance(x, padded(parts.largest * row_stride(columns, itemsize(X.data))))
-    W, _ = layer_parameters(parameters, X.columns, n_out)
-    W = rows(transposed(W), begin, columns)
-    alone = Crew(1, SHARE, 0, address(expected) if parts.fetched != 0 else 0)
-    if delta.rows > 0:
-        fetch(delta)
-        x_before = spaced(x, delta.rows, columns)
-        fused_product(SGD, W, W, transposed(x_before), delta, rate, KC, panels, alone)
-    if batch == 0:
-        return
-    x, of_X = spaced(x, batch, columns), block(X, 0, begin, X.rows, columns)
-    if not gather(x, of_X, advance(order.data, first)):
-        finite[0] = 0
-    if parts.fetched != 0:
-        expect_rows(alone.ahead, of_X, Y, order, first + batch, first + 2 * batch)
-    for s in range(each):
-        p = s * parts.length
-        c, k = slice_product(parts, part * each + s, batch, n_out), min(parts.length, columns - p)
-        fused_product(STORE, c, c, block(x, 0, p, batch, k), rows(W, p, k), 0.0, KC, panels, alone)
-
-
-@helper
-def add_slices(g, parts, parameters, n_in, team):
-    """g = σ(Σ over the slices + b), by as many threads as gain from it."""
-    tasks = tasks_for(COPY * parts.slices * g.rows * g.columns, team)
-    b = row_major(advance(parameters, n_in * g.columns), 1, g.columns)
-    arguments = reference((g, parts, b, tasks))
-    share(task_address(_add_slices, arguments), address(arguments), tasks, team.memory)
-
-
-@internal
-def _add_slices(arguments, task, _):
-    """Some rows of g; the sums are put where the first slice's product was."""
-    g, parts, b, tasks = arguments[0]
-    _, nr, two = tile_shape(g)
-    start, end = task * g.rows // tasks, (task + 1) * g.rows // tasks
-    for s in range(parts.slices):
-        fetch(rows(slice_product(parts, s, g.rows, g.columns), start, end - start))
-    first = slice_product(parts, 0, g.rows, g.columns)
-    for i in range(start, end):
-        j = 0
-        while j < g.columns:
-            n = columns_at_once(g.columns - j, nr, two)
-            sums = advance(first.data, i * first.row_stride + j)
-            add_rows(sums, sums, parts.largest * first.row_stride, n, parts.slices, KC)
-            finish_block(BIAS_SIGMOID, block(g, i, j, 1, n), block(b, 0, j, 1, n), sums, 0.0, sums)
-            j += n
-
-
-@helper
-def fetch(m):
-    """Begin to fetch all of a Matrix that another core may have written, whose columns are adjacent."""
-    size = itemsize(m.data)
-    for i in range(m.rows):
-        row = address(m.data) + i * m.row_stride * size
-        for byte in range(0, m.columns * size, CACHE_LINE):
-            prefetch(row + byte)
+    The gradient of the first layer's biases and of the layers above is left, which begin at the pointer `above`.
+    """
+    divided = sizes.data[0] * sizes.data[1]
+    parameters, target = advance(above, -divided), advance(gradient, -divided)
+    g = spaced(space.activations, sums.rows, sums.columns)
+    activate_sum(g, sums, added, row_major(above, 1, sums.columns))
+    output = forward_layers(parameters, g, sizes, space, team, 2)
+    errors = half_errors(output, spaced(space.y, sums.rows, output.columns), batch, space)
+    backward(STORE, target, 0.0, g, False, parameters, g, sizes, space, team, 2, sums.rows)
+    return errors

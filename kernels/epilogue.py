@@ -8,8 +8,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .activation import sigmoid, sigmoid_derivative
+from .compiling import helper
 from .matrix import advance, row_major
-from .microkernel import Emitter
+from .microkernel import Emitter, columns_at_once, tile_shape
 from .optimizer import sgd
 from .panel import copy_any
 from .simd import INDEX, Simd, fma, joined, split
@@ -81,6 +82,33 @@ def finish_outer(typingctx, epilogue, c, rsc, e, rse, a, rsa, b, scale, m, n):
     return signature, codegen
 
 
+@helper
+def activate_sum(g, first, second, b):
+    """g = σ(first + second + b), Matrices whose columns are adjacent; b has one row."""
+    _, nr, two = tile_shape(g)
+    j = 0
+    while j < g.columns:
+        n = columns_at_once(g.columns - j, nr, two)
+        c, of_first, of_second = advance(g.data, j), advance(first.data, j), advance(second.data, j)
+        finish_sum(
+            c, g.row_stride, advance(b.data, j), of_first, first.row_stride, of_second, second.row_stride, g.rows, n
+        )
+        j += n
+
+
+@intrinsic
+def finish_sum(typingctx, c, rsc, e, first, rs_first, second, rs_second, m, n):
+    """`finish` with BIAS_SIGMOID and one row of E, of sums that are first[i*rs_first + j] + second[i*rs_second + j]."""
+    index = types.intp
+    signature = types.void(c, index, c, c, index, c, index, index, index)
+
+    def codegen(context, builder, signature, args):
+        FinishSum(Simd.of_host(builder, c.dtype), *args).emit()
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
 @outlined
 def finish_block(epilogue, c, e, sums, scale, staged):
     """C = epilogue(sums, E), by way of `staged` where the columns of C or E are not adjacent."""
@@ -141,8 +169,9 @@ class Finish(Emitter):
 
         total = joined(self.totals(rows, vectors))
         e = load(self.e, self.rse) if epilogue.reads_e else None
+        scale = total.simd.splat(self.scale) if self.scale else None
         c = load(self.c, self.rsc) if epilogue.reads_c else None
-        values = split(epilogue.finish(total, e, c, total.simd.splat(self.scale)), simd)
+        values = split(epilogue.finish(total, e, c, scale), simd)
         if into_sums:
             for value, at in zip(values, self.sums_at(rows, vectors), strict=True):
                 simd.store(value, at)
@@ -178,3 +207,21 @@ class FinishOuter(Finish):
     def totals(self, rows, vectors):
         elements = [self.builder.load(self.at(self.a, self.builder.mul(row, self.rsa))) for row in rows]
         return [fma(self.simd.splat(x), column, 0) for x in elements for column in self.columns]
+
+
+class FinishSum(Finish):
+    """Each sum is one of two elements of matrices."""
+
+    def __init__(self, simd, c, rsc, e, first, rs_first, second, rs_second, m, n):
+        super().__init__(simd, None, c, rsc, e, INDEX(0), c, None, m, n)
+        self.parts = (first, rs_first), (second, rs_second)
+
+    def emit(self):
+        self.for_columns(lambda vectors: self.emit_rows(EPILOGUES[BIAS_SIGMOID], vectors))
+
+    def totals(self, rows, vectors):
+        first, second = (
+            [self.simd.load(self.at_row(part, stride, row, v.offset), v.mask) for row in rows for v in vectors]
+            for part, stride in self.parts
+        )
+        return [x + y for x, y in zip(first, second, strict=True)]

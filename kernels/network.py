@@ -10,7 +10,7 @@ import bisect
 import itertools
 from collections import namedtuple
 
-from .blocking import KC, MICROBATCH, MOST_SHARDS, NARROW, SHARD, SHARDED_PARAMETERS, SHARE, TOGETHER
+from .blocking import DIVIDED, HALVED, KC, MICROBATCH, MOST_SHARDS, NARROW, SHARD, SHARDED_PARAMETERS, SHARE, TOGETHER
 from .compiling import helper, internal, jit
 from .gemm import fused_product, fused_sum, one_way_size, panels_size
 from .layer import layer_delta, layer_forward, layer_input_gradient
@@ -34,7 +34,7 @@ from .matrix import (
 from .panel import all_finite, copy, copy_any
 from .parallel import Crew, crew_of, lead, product_work, share, worth_sharing
 from .tasks import ONE, ZERO, address, outlined, reference, references, task_address
-from .wide import is_wide
+from .wide import is_wide, slices_of
 
 Workspace = namedtuple("Workspace", "batch activations size x y panels")
 """The memory of a batch: pointers to g of every layer, of what size in all, behind which lies δ of every layer, to a
@@ -112,8 +112,8 @@ def delta_of(g, space):
 
 @helper
 def is_narrow(n_in, n_out):
-    """Whether W is stored, not Wᵀ: its rows fill vectors, and are few enough for a tile."""
-    return 1 < n_out <= NARROW and n_out < n_in
+    """Whether W is stored, not Wᵀ: its rows fill vectors, and are few enough for a tile; where it is not sliced."""
+    return 1 < n_out <= NARROW and n_out < n_in and slices_of(n_in, n_out) == 1
 
 
 @helper
@@ -159,25 +159,34 @@ def shards_of(sizes, batch):
 
 @outlined
 def gradient_length(sizes, batch):
-    """Samples of a slice of the sums over a minibatch: KC, or the larger half, which two threads may take (`together`).
+    """Samples of a slice of the sums over a minibatch: KC, or the larger half, which two threads may take.
 
-    That is where there is enough to do, but in products too small to be shared.
+    That is where there is enough to do, but in products too small to be shared; for the weights of a first layer that
+    is wide it is KC always (`together`, `divided`).
     """
-    if row_parts(batch, sizes.data[sizes.size - 1]) == 1 or 3 * batch * parameters_size(sizes) < TOGETHER:
-        return KC
-    if is_wide(sizes.data[0], sizes.data[1], batch) or work(sizes, batch, batch, SHARE) > 0:
-        return KC
-    return rows_of_part(0, 2, batch)[1]
+    n_in, n_out, halved = sizes.data[0], sizes.data[1], row_parts(batch, sizes.data[sizes.size - 1]) == 2
+    if is_wide(n_in, n_out, batch):
+        halved &= batch * n_in * n_out >= DIVIDED and not worth_sharing(largest_work(sizes, 2, batch), SHARE)
+    else:
+        halved &= batch >= HALVED and 3 * batch * parameters_size(sizes) >= TOGETHER
+        halved &= work(sizes, batch, batch, SHARE) == 0
+    return rows_of_part(0, 2, batch)[1] if halved else KC
 
 
 @outlined
 def work(sizes, batch, samples, grain):
     """Multiply-adds of a pass forward and back over so many samples, 0 if nothing of a batch can be shared."""
-    largest = 0
-    for layer in range(1, sizes.size):
-        largest = max(largest, product_work(batch, sizes.data[layer - 1], sizes.data[layer]))
-    shared = shards_of(sizes, batch) > 1 or worth_sharing(largest, grain)
+    shared = shards_of(sizes, batch) > 1 or worth_sharing(largest_work(sizes, 1, batch), grain)
     return 3 * samples * parameters_size(sizes) if shared else 0
+
+
+@helper
+def largest_work(sizes, lowest, batch):
+    """Multiply-adds of the largest product of the layers from the `lowest` up."""
+    largest = 0
+    for layer in range(lowest, sizes.size):
+        largest = max(largest, product_work(batch, sizes.data[layer - 1], sizes.data[layer]))
+    return largest
 
 
 @jit
@@ -224,9 +233,9 @@ def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes,
         δ⁽ℓ⁻¹⁾ = (δ⁽ℓ⁾ W⁽ℓ⁾) ⊙ g⁽ℓ⁻¹⁾ (1 - g⁽ℓ⁻¹⁾),  or for ℓ = 1, `with_grad_x`, ∇x = δ⁽¹⁾ W⁽¹⁾
         ∇W⁽ℓ⁾ = δ⁽ℓ⁾ᵀ g⁽ℓ⁻¹⁾,  ∇b⁽ℓ⁾ = Σ over the batch of δ⁽ℓ⁾
 
-    The sums over the batch are in slices of `kc`. The epilogue STORE puts ∇W and ∇b into `target`, laid out as
-    `parameters`; SGD, with the parameters themselves as the target, takes a step of `scale` against them. Of layers
-    below the `lowest`, only ∇b is computed.
+    The sums over the batch are in slices of `kc`, as `gradient_length` says. The epilogue STORE puts ∇W and ∇b into
+    `target`, laid out as `parameters`; SGD, with the parameters themselves as the target, takes a step of `scale`
+    against them. Of layers below the `lowest`, only ∇b is computed.
     """
     offset, end = parameters_size(sizes), space.size  # of the layer's parameters, and of its activations
     for layer in range(sizes.size - 1, 0, -1):
@@ -244,7 +253,8 @@ def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes,
             layer_input_gradient(grad_x, delta, W, space.panels, team)
         W, b = layer_parameters(advance(target, offset), n_in, n_out)
         if layer >= lowest:
-            fused_product(epilogue, W, W, transposed(delta), below, scale, kc, space.panels, team)
+            of_slice = KC if layer == 1 and is_wide(n_in, n_out, space.batch) else kc
+            fused_product(epilogue, W, W, transposed(delta), below, scale, of_slice, space.panels, team)
         fused_sum(epilogue, b, delta, scale, kc, space.panels, team)
 
 

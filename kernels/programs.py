@@ -3,12 +3,11 @@
 import math
 
 from .blocking import SHARE
-from .divided import divided_size
+from .divided import divided_size, is_divided
 from .matrix import Vector
 from .network import training_size, work
 from .online import is_online, online_size
 from .together import is_together, together_size
-from .wide import is_divided
 
 
 def program_for(sizes, batch_size, samples, threads):

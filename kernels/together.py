@@ -3,10 +3,6 @@
 For products that are too small to be shared one by one. Both threads take the same steps, against the sum of the two
 halves' gradients, so that they meet once in a minibatch and hand each other nothing but a copy of a gradient. Every sum
 has the order that it has for one thread.
-
-What it costs is that cache lines go from core to core. One that another core has read is not here any more, and takes
-four times as long to be written as one that another core has written. So a thread reads its own gradient where nobody
-else does, and writes the next copy over the one that it has just been handed.
 """
 
 import math
@@ -14,35 +10,43 @@ import math
 import numpy as np
 
 from .ahead import BYTES_OF_LINES, expect_rows, worth_fetching
-from .blocking import APART, CACHE_LINE, LITTLE, PATIENCE, RUN, SHARE
+from .blocking import LITTLE, RUN, SHARE
 from .compiling import helper, internal
 from .epilogue import STORE
 from .loss import rows_of_part, squared_errors, sum_of
 from .matrix import Vector, advance, as_float64, itemsize, padded, scalar, spaced
-from .network import backward, delta_of, divide, forward_layers, gradient_length, parameters_size, whole_size
+from .network import (
+    backward,
+    delta_of,
+    divide,
+    forward_layers,
+    gradient_length,
+    is_wide,
+    parameters_size,
+    whole_size,
+)
 from .optimizer import step_against_sum
+from .pair import both_come, meet, memory_of, other_letter, own_letter, pair_size, train_by_two
 from .panel import copy_rows, gather
-from .parallel import Crew, atomic_add, atomic_load, atomic_store, share, wait, write
-from .tasks import address, outlined, reference, task_address
-from .train import train_in_turn
-
-# What the two threads tell each other, as in `parallel`: how many have come, and of each, in a line of its own, for how
-# many minibatches it has its gradient, and the squared errors of its half of an even and an odd one.
-COME, HALF = 0, 1
-STEPS, ERRORS = 0, 1
-BYTES_TOLD = 16 * CACHE_LINE
-GONE = 4  # added to those that have come by one that waits no longer
+from .parallel import Crew
+from .tasks import address, outlined
 
 
 def is_together(sizes, batch_size, samples, threads):
     """Whether threads train so, in a run of minibatches, with about the memory that is promised."""
-    widths, parameters = Vector(sizes, len(sizes)), parameters_size(Vector(sizes, len(sizes)))
     return (
         threads > 1
         and samples >= RUN * batch_size
-        and gradient_length(widths, batch_size) < batch_size
-        and _size(sizes, batch_size, 4) <= 2 * parameters + 2 * batch_size * sum(sizes) + LITTLE
+        and gradient_length(Vector(sizes, len(sizes)), batch_size) < batch_size
+        and not is_wide(*sizes[:2], batch_size)
+        and fits(_size(sizes, batch_size, 4), sizes, batch_size)
     )
+
+
+def fits(size, sizes, batch_size):
+    """Whether a workspace is no more, or little more, than is promised."""
+    parameters = parameters_size(Vector(sizes, len(sizes)))
+    return size <= 2 * parameters + 2 * batch_size * sum(sizes) + LITTLE
 
 
 def together_size(sizes, batch_size, itemsize, threads):
@@ -52,96 +56,46 @@ def together_size(sizes, batch_size, itemsize, threads):
 
 def _size(sizes, batch_size, itemsize):
     rows, parameters = rows_of_part(0, 2, batch_size)[1], parameters_size(Vector(sizes, len(sizes)))
-    of_half = BYTES_OF_LINES // itemsize + padded(parameters) + whole_size(sizes, rows, itemsize, 1, gathered=True)
-    return BYTES_TOLD // itemsize + 2 * of_half + 3 * stride_of(parameters, itemsize)
-
-
-@helper
-def stride_of(parameters, itemsize):
-    """Elements from one to the next of three vectors between the halves: the gradients that are handed, and weights."""
-    return padded(parameters) + APART // itemsize
+    half = BYTES_OF_LINES // itemsize + padded(parameters) + whole_size(sizes, rows, itemsize, 1, gathered=True)
+    return pair_size(half, parameters, parameters, itemsize)
 
 
 @internal
 def train_together(arguments, end, memory):
-    """A program as `train.train_in_turn` is one, which goes on where halves are too small, or nobody comes for one."""
-    result, _, _, _, _, _, _, _, workspace, _ = arguments[0]
-    told, halves = address(workspace.data), reference((arguments, end))
-    write(told, COME, 0, 0)
-    for half in range(2):
-        write(told, HALF + half, STEPS, 0)
-    share(task_address(_train_half, halves), address(halves), 2, memory)
-    if result[0][1] < end:
-        train_in_turn(arguments, end, 0)
+    train_by_two(_train_half, arguments, end, memory)
 
 
 @internal
 def _train_half(arguments, half, _):
     given, end = arguments[0]
     result, parameters, X, Y, order, batch_size, rate, sizes, workspace, _ = given[0]
-    told = workspace.data
-    if not both_come(address(told)):
+    if not both_come(address(workspace.data)):
         return
-    count, item = parameters_size(sizes), itemsize(told)
-    stride = stride_of(count, item)
-    of_half = (workspace.size - BYTES_TOLD // item - 3 * stride) // 2 // 16 * 16
-    memory, weights = advance(told, BYTES_TOLD // item), parameters
-    handed = advance(memory, of_half + APART // item)
+    count, item = parameters_size(sizes), itemsize(workspace.data)
+    pair, memory, weights = memory_of(workspace, half, count, count)
     if half == 1:
-        weights, memory = advance(handed, 2 * stride), advance(memory, of_half + 3 * stride)
         copy_rows(weights, 0, parameters, 0, 1, count)
+    else:
+        weights = parameters
     fetched = address(memory) if worth_fetching(X, Y, batch_size) else 0
     gradient, samples = advance(memory, BYTES_OF_LINES // item), (X, Y, order)
     space = advance(gradient, padded(count))
-    (loss, first), steps = result[0], 0
+    (loss, first), meeting = result[0], 0
     while first < end:
         batch = min(batch_size, end - first)
         if gradient_length(sizes, batch) >= batch:
             break
-        steps += 1
-        squares = half_gradient(gradient, weights, samples, first, batch, half, sizes, space, fetched)
-        copy_rows(advance(handed, (half + steps) % 2 * stride), 0, gradient, 0, 1, count)
-        tell(told, half, steps, squares)
-        of_batch = (errors(told, 0, steps) + errors(told, 1, steps)) / (batch * Y.columns)
+        meeting += 1
+        errors = half_gradient(gradient, weights, samples, first, batch, half, sizes, space, fetched)
+        copy_rows(own_letter(pair, meeting), 0, gradient, 0, 1, count)
+        of_batch = meet(pair, meeting, errors) / (batch * Y.columns)
         if not np.isfinite(of_batch):
             break
-        other = advance(handed, (half + steps + 1) % 2 * stride)
-        step_against_sum(weights, gradient, other, scalar(rate, X), count)
+        step_against_sum(weights, gradient, other_letter(pair, meeting), scalar(rate, X), count)
         loss += of_batch * (batch / X.rows)
         first += batch
     if half == 0:
         result[0] = (loss, first)
-
-
-@helper
-def both_come(told):
-    """Whether both halves have been taken; the thread that takes one waits some 10 us for another."""
-    if atomic_add(told, COME, 0, 1) >= GONE:
-        return False
-    turns = 0
-    while atomic_load(told, COME, 0) < 2:
-        turns += 1
-        if turns == PATIENCE:
-            return atomic_add(told, COME, 0, GONE) >= 2
-        wait(turns)
-    return True
-
-
-@helper
-def tell(told, half, steps, squares):
-    """Tell the other thread that one's gradient is there, and wait for its."""
-    as_float64(told)[(HALF + half) * (CACHE_LINE // 8) + ERRORS + steps % 2] = squares
-    atomic_store(address(told), HALF + half, STEPS, steps)
-    turns = 0
-    while atomic_load(address(told), HALF + 1 - half, STEPS) < steps:
-        turns += 1
-        wait(turns)
-
-
-@helper
-def errors(told, half, steps):
-    """The sum of the squared errors of a half."""
-    return as_float64(told)[(HALF + half) * (CACHE_LINE // 8) + ERRORS + steps % 2]
 
 
 @outlined
@@ -159,8 +113,14 @@ def half_gradient(gradient, weights, samples, first, batch, half, sizes, memory,
     if fetched != 0:
         expect_rows(fetched, X, Y, order, first + batch + start, first + batch + end)
     g = forward_layers(weights, x, sizes, space, alone, 1)
-    sums = as_float64(space.panels)
-    squared_errors(sums, delta_of(g, space), g, y, scalar(2.0 / (batch * Y.columns), X))
-    total = sum_of(sums, Y.columns)
+    errors = half_errors(g, y, batch, space)
     backward(STORE, gradient, 0.0, x, False, weights, x, sizes, space, alone, 1, count)
-    return total
+    return errors
+
+
+@helper
+def half_errors(g, y, batch, space):
+    """The sum of the squared errors of some samples of a minibatch; δ⁽ᴸ⁾ is left in the workspace."""
+    sums = as_float64(space.panels)
+    squared_errors(sums, delta_of(g, space), g, y, scalar(2.0 / (batch * y.columns), g))
+    return sum_of(sums, y.columns)

@@ -8,12 +8,13 @@ from test_gradients import check_gradients, check_step
 from fastmlp import Network, kernels
 from fastmlp.kernels import entry
 from fastmlp.kernels.blocking import LITTLE, RUN, TRIED_FIRST, TRIED_LAST
+from fastmlp.kernels.divided import is_divided
 from fastmlp.kernels.matrix import Vector
 from fastmlp.kernels.network import shards_of
 from fastmlp.kernels.pace import ALONE, LEFT, PACE, TOGETHER, WAIT
 from fastmlp.kernels.programs import fit_size, program_for
 from fastmlp.kernels.together import is_together
-from fastmlp.kernels.wide import is_divided, slice_length, slices_of
+from fastmlp.kernels.wide import slice_length, slices_of
 
 DIVIDED = (([784, 30, 10], 10), ([784, 30, 10], 150), ([530, 101, 40, 3], 29), ([1500, 9], 60), ([257, 300, 2], 11))
 TOGETHER_CASES = (

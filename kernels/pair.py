@@ -1,0 +1,104 @@
+"""What two threads tell each other that train together, one half of every minibatch each: a letter at every meeting.
+
+What it costs is that cache lines go from core to core. One that another core has read is not here any more, and takes
+four times as long to be written as one that another core has written. So a thread reads what is its own where nobody
+else does, and writes its next letter over the one that it has just been handed.
+"""
+
+from collections import namedtuple
+
+from .blocking import APART, CACHE_LINE, PATIENCE
+from .compiling import helper
+from .matrix import advance, as_float64, itemsize, padded
+from .parallel import atomic_add, atomic_load, atomic_store, share, wait, write
+from .tasks import address, call_task, reference, task_address
+from .train import train_in_turn
+
+Pair = namedtuple("Pair", "told half letters stride")
+"""A thread's half, 0 or 1; pointers to what both tell each other and to two letters, and how far these are apart."""
+
+# What is told: how many have come, and of each half, in a line of its own, at which meeting it is, and the squared
+# errors that it brought to an even and an odd one.
+COME, HALF = 0, 1
+MEETING, ERRORS = 0, 1
+BYTES_TOLD = 16 * CACHE_LINE
+GONE = 4  # added to those that have come by one that waits no longer
+
+
+def pair_size(half, letter, weights, itemsize):
+    """Elements of workspace: `half` for each of the two, and for letters and weights of so many elements."""
+    apart = APART // itemsize
+    return BYTES_TOLD // itemsize + 2 * half + 3 * apart + 2 * padded(letter) + padded(weights)
+
+
+@helper
+def memory_of(workspace, half, letter, weights):
+    """The Pair of a half; pointers to its memory, and to weights for the second."""
+    told, item = workspace.data, itemsize(workspace.data)
+    apart, stride = APART // item, padded(letter) + APART // item
+    size = (workspace.size - BYTES_TOLD // item - apart - 2 * stride - padded(weights)) // 2 // 16 * 16
+    memory = advance(told, BYTES_TOLD // item)
+    letters = advance(memory, size + apart)
+    own_weights = advance(letters, 2 * stride)
+    if half == 1:
+        memory = advance(own_weights, padded(weights))
+    return Pair(told, half, letters, stride), memory, own_weights
+
+
+@helper
+def train_by_two(train_half, arguments, end, memory):
+    """A program, as `train.train_in_turn` is one, of two tasks train_half((arguments, end), half, worker).
+
+    They train what both take a half of; what is left, and everything if nobody comes for one half, is trained in turn.
+    """
+    result, _, _, _, _, _, _, _, workspace, _ = arguments[0]
+    halves = reference((arguments, end))
+    write(address(workspace.data), COME, 0, 0)
+    for half in range(2):
+        write(address(workspace.data), HALF + half, MEETING, 0)
+    share(task_address(train_half, halves), address(halves), 2, memory)
+    if result[0][1] < end:
+        call_task(task_address(train_in_turn, arguments), address(arguments), end, 0)
+
+
+@helper
+def both_come(told):
+    """Whether both halves have been taken; the thread that takes one waits some 10 us for another."""
+    if atomic_add(told, COME, 0, 1) >= GONE:
+        return False
+    turns = 0
+    while atomic_load(told, COME, 0) < 2:
+        turns += 1
+        if turns == PATIENCE:
+            return atomic_add(told, COME, 0, GONE) >= 2
+        wait(turns)
+    return True
+
+
+@helper
+def own_letter(pair, meeting):
+    """Pointer to what is handed to the other thread at a meeting."""
+    return advance(pair.letters, (pair.half + meeting) % 2 * pair.stride)
+
+
+@helper
+def other_letter(pair, meeting):
+    return advance(pair.letters, (pair.half + meeting + 1) % 2 * pair.stride)
+
+
+@helper
+def meet(pair, meeting, errors):
+    """Hand over one's letter and the squared errors of one's half, and wait for the other's; the sum of both errors."""
+    told = address(pair.told)
+    as_float64(pair.told)[_errors(pair.half, meeting)] = errors
+    atomic_store(told, HALF + pair.half, MEETING, meeting)
+    turns = 0
+    while atomic_load(told, HALF + 1 - pair.half, MEETING) < meeting:
+        turns += 1
+        wait(turns)
+    return as_float64(pair.told)[_errors(0, meeting)] + as_float64(pair.told)[_errors(1, meeting)]
+
+
+@helper
+def _errors(half, meeting):
+    return (HALF + half) * (CACHE_LINE // 8) + ERRORS + meeting % 2
