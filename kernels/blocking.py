@@ -122,6 +122,7 @@ APART = 1 << 14
 # multiply-adds on: at 2**18, 784-30-10 by 10, a step takes 0.9 to 1.0 of the time; at 2**21, 1500-150-20 by 16, half.
 SLICE = 128
 SLICED_WEIGHTS = 1 << 18
+SINGLE_SLICE = 16  # inputs, at least, of a slice of a single output, and elements of the longest vector
 DIVIDED = 1 << 17
 RUN = 8  # minibatches from which on it pays to call threads together for that, and that are timed together
 RUNS = 8  # such runs at most as one: threads that divide a layer begin and end a run with a meeting more

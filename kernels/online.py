@@ -29,7 +29,7 @@ from .rowwise import (
 )
 from .simd import prefetch
 from .tasks import address, reference
-from .wide import slice_length, slices_of
+from .wide import slice_length
 
 Layer = namedtuple("Layer", "slices kc WT b W g delta")
 """Into how many slices of how many inputs a sum is cut; pointers to Wᵀ, b, W; the Matrices g and δ, a row a sample."""
@@ -82,8 +82,9 @@ def lay_out(table, start, sizes, batch_size, lanes):
     for layer in range(1, sizes.size):
         n_in, n_out = sizes.data[layer - 1], sizes.data[layer]
         write(table, layer, N_OUT, n_out)
-        write(table, layer, SLICES, slices_of(n_in, n_out))
-        write(table, layer, SLICE_LENGTH, slice_length(n_in, n_out))
+        kc = slice_length(n_in, n_out)
+        write(table, layer, SLICES, (n_in + kc - 1) // kc)
+        write(table, layer, SLICE_LENGTH, kc)
         number = ARRAYS
         for elements in extents(layer, n_in, n_out, batch_size, lanes):
             write(table, layer, number, address(start))

@@ -1,26 +1,28 @@
-"""Layers of many inputs and few outputs: the sum over the inputs is of two halves.
+"""Layers of many inputs and few outputs: their sums over the inputs are taken in slices, that follow from sizes alone.
 
-Two threads can then share it, though a small minibatch has too few rows and such a layer too few columns. Where it is
-cut depends on the layer alone: so the bits do not depend on who computes.
+Of a single output in up to four, side by side: else each term waits for the last. Of more in two halves: two threads
+can then share them, though a small minibatch has too few rows and such a layer too few columns.
 """
 
-from .blocking import KC, SLICE, SLICED_WEIGHTS
+from .blocking import KC, SINGLE_SLICE, SLICE, SLICED_WEIGHTS
 from .compiling import helper
-
-
-@helper
-def slices_of(n_in, n_out):
-    """Into how many slices."""
-    return 2 if n_in >= 2 * SLICE and n_in * n_out <= SLICED_WEIGHTS else 1
 
 
 @helper
 def slice_length(n_in, n_out):
     """Inputs of a slice; the last has perhaps fewer."""
-    return (n_in + 1) // 2 if slices_of(n_in, n_out) == 2 else KC
+    if n_out == 1 and n_in >= 4 * SINGLE_SLICE:
+        return min(KC, (n_in + 3) // 4)
+    return (n_in + 1) // 2 if is_sliced(n_in, n_out) else KC
+
+
+@helper
+def is_sliced(n_in, n_out):
+    """Whether into two halves."""
+    return n_out > 1 and n_in >= 2 * SLICE and n_in * n_out <= SLICED_WEIGHTS
 
 
 @helper
 def is_wide(n_in, n_out, batch):
-    """Whether the sums are fewer than the weights by far."""
-    return slices_of(n_in, n_out) == 2 and 4 * batch <= n_in
+    """Whether they are sums of two halves, and fewer than the weights by far."""
+    return is_sliced(n_in, n_out) and 4 * batch <= n_in

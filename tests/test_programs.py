@@ -14,7 +14,7 @@ from fastmlp.kernels.network import shards_of
 from fastmlp.kernels.pace import ALONE, LEFT, PACE, TOGETHER, WAIT
 from fastmlp.kernels.programs import fit_size, program_for
 from fastmlp.kernels.together import is_together
-from fastmlp.kernels.wide import slice_length, slices_of
+from fastmlp.kernels.wide import is_sliced, slice_length
 
 DIVIDED = (([784, 30, 10], 10), ([784, 30, 10], 150), ([530, 101, 40, 3], 29), ([1500, 9], 60), ([257, 300, 2], 11))
 TOGETHER_CASES = (
@@ -77,8 +77,10 @@ def test_the_cases_are_trained_so(program, sizes, batch):
 def test_slices_cover_the_inputs():
     for n_in in (1, 255, 256, 300, 511, 512, 784, 3000, 100_000):
         for n_out in (1, 10, 1000):
-            slices, length = slices_of(n_in, n_out), slice_length(n_in, n_out)
-            assert slices == 1 or (slices - 1) * length < n_in <= slices * length
+            length = slice_length(n_in, n_out)
+            slices = -(-n_in // length)
+            assert slices == 2 or not is_sliced(n_in, n_out)
+            assert slices == 1 or length >= 16
 
 
 def test_what_gains_nothing_is_not_divided():
