@@ -117,13 +117,13 @@ LITTLE = 6 << 14
 # thread then has to take back: without, a step of 17-64-64-6 or 64-64-10 takes 1.1 times as long on cores that are far.
 APART = 1 << 14
 
-# The sum over many inputs is in as many slices of so many inputs or more as is a power of two, where a layer has few
-# weights: for more of them, rows or columns can be shared. Threads that divide such a layer gain from so many
-# multiply-adds on: at 2**18, 784-30-10 by 10, a step takes 0.9 to 1.0 of the time; at 2**21, 1500-150-20 by 16, half.
+# The sum over many inputs is of two halves, of so many inputs or more, where a layer has few weights: for more of them,
+# rows or columns can be shared. Two threads that divide such a layer gain from so many multiply-adds on, if their cores
+# are near to each other: by 2 a step of 784-30-10 takes 0.6 of the time, by 10 too; on cores that are far 1.0 and 0.9.
 SLICE = 128
 SLICED_WEIGHTS = 1 << 18
 SINGLE_SLICE = 16  # inputs, at least, of a slice of a single output, and elements of the longest vector
-DIVIDED = 1 << 17
+DIVIDED = 1 << 14
 RUN = 8  # minibatches from which on it pays to call threads together for that, and that are timed together
 RUNS = 8  # such runs at most as one: threads that divide a layer begin and end a run with a meeting more
 # Multiply-adds of a minibatch up to which threads are timed at all: some ms. With more they always gain; with 2**23, on

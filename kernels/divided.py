@@ -35,7 +35,7 @@ from .network import (
     divide_above,
     extents,
     forward_layers,
-    gradient_length,
+    is_halved,
     layer_parameters,
     parameters_size,
     products_size,
@@ -54,7 +54,7 @@ def is_divided(sizes, batch_size, samples, threads):
     return (
         threads > 1
         and samples >= RUN * batch_size
-        and gradient_length(Vector(sizes, len(sizes)), batch_size) < batch_size
+        and is_halved(Vector(sizes, len(sizes)), batch_size)
         and is_wide(*sizes[:2], batch_size)
         and fits(_size(sizes, batch_size, 4), sizes, batch_size)
     )
@@ -129,7 +129,7 @@ def _train_half(arguments, half, _):
         batch = min(batch_size, end - first)
         if pending > 0:
             fused_product(SGD, W, W, transposed(x), delta, rate, KC, panels, alone)
-        if batch == 0 or gradient_length(sizes, batch) >= batch:
+        if batch == 0 or not is_halved(sizes, batch):
             break
         x, delta = spaced(x_start, batch, columns), spaced(delta_start, batch, n_out)
         finite = gather(x, of_X, advance(order.data, first))

@@ -158,19 +158,26 @@ def shards_of(sizes, batch):
 
 
 @outlined
-def gradient_length(sizes, batch):
-    """Samples of a slice of the sums over a minibatch: KC, or the larger half, which two threads may take.
+def is_halved(sizes, batch):
+    """Whether two threads may take a half of such a minibatch each.
 
-    That is where there is enough to do, but in products too small to be shared; for the weights of a first layer that
-    is wide it is KC always (`together`, `divided`).
+    That is where there is enough to do, but in products too small to be shared (`together`, `divided`).
     """
-    n_in, n_out, halved = sizes.data[0], sizes.data[1], row_parts(batch, sizes.data[sizes.size - 1]) == 2
+    n_in, n_out = sizes.data[0], sizes.data[1]
+    halved = row_parts(batch, sizes.data[sizes.size - 1]) == 2
     if is_wide(n_in, n_out, batch):
-        halved &= batch * n_in * n_out >= DIVIDED and not worth_sharing(largest_work(sizes, 2, batch), SHARE)
-    else:
-        halved &= batch >= HALVED and 3 * batch * parameters_size(sizes) >= TOGETHER
-        halved &= work(sizes, batch, batch, SHARE) == 0
-    return rows_of_part(0, 2, batch)[1] if halved else KC
+        return halved and batch * n_in * n_out >= DIVIDED and not worth_sharing(largest_work(sizes, 2, batch), SHARE)
+    halved = halved and batch >= HALVED and 3 * batch * parameters_size(sizes) >= TOGETHER
+    return halved and work(sizes, batch, batch, SHARE) == 0
+
+
+@helper
+def gradient_length(sizes, batch):
+    """Samples of a slice of the sums over a minibatch: the larger half, or KC.
+
+    KC always for the weights of a first layer that is wide.
+    """
+    return rows_of_part(0, 2, batch)[1] if is_halved(sizes, batch) else KC
 
 
 @outlined

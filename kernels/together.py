@@ -20,7 +20,7 @@ from .network import (
     delta_of,
     divide,
     forward_layers,
-    gradient_length,
+    is_halved,
     is_wide,
     parameters_size,
     whole_size,
@@ -37,7 +37,7 @@ def is_together(sizes, batch_size, samples, threads):
     return (
         threads > 1
         and samples >= RUN * batch_size
-        and gradient_length(Vector(sizes, len(sizes)), batch_size) < batch_size
+        and is_halved(Vector(sizes, len(sizes)), batch_size)
         and not is_wide(*sizes[:2], batch_size)
         and fits(_size(sizes, batch_size, 4), sizes, batch_size)
     )
@@ -83,7 +83,7 @@ def _train_half(arguments, half, _):
     (loss, first), meeting = result[0], 0
     while first < end:
         batch = min(batch_size, end - first)
-        if gradient_length(sizes, batch) >= batch:
+        if not is_halved(sizes, batch):
             break
         meeting += 1
         errors = half_gradient(gradient, weights, samples, first, batch, half, sizes, space, fetched)
