@@ -99,9 +99,6 @@ COPIED_AHEAD = 48
 # With 48 or 192 steps of 17-64-64-6 and 784-30-10 by 1000 and 150-150-10 by 512 take 0.92 to 1.04 times as long.
 SHARDED_PARAMETERS = 1 << 18  # of a network, up to which that is done
 MICROBATCH = 96
-# Samples of a shard where there are two of them; more shards have MICROBATCH or more each. On two threads a step by 128
-# takes 0.76 of the time on 17-64-64-6 and 0.87 on 64-64-10 (1.05 on one thread); with 32 samples, by 64, 1.05 and 1.15.
-SHARD = 48
 MOST_SHARDS = 32  # whose losses lie on the stack
 
 # Samples of a minibatch from which on its squared errors, and of a small network the gradients, are of two halves.

@@ -123,7 +123,7 @@ def _train_half(arguments, half, _):
     delta_start = advance(sums_start, padded(batch_size * row_stride(n_out, item)))
     space_start = advance(delta_start, padded(batch_size * row_stride(n_out, item)))
     panels = divide_above(space_start, sizes, samples).panels
-    (loss, first), meeting, pending = result[0], 0, 0
+    (loss, first), meeting, pending = result[0], 0, 0  # the samples of the minibatch before, whose step is to be taken
     while True:
         x, delta = spaced(x_start, pending, columns), spaced(delta_start, pending, n_out)
         batch = min(batch_size, end - first)
@@ -131,6 +131,8 @@ def _train_half(arguments, half, _):
             fused_product(SGD, W, W, transposed(x), delta, rate, KC, panels, alone)
         if batch == 0 or not is_halved(sizes, batch):
             break
+
+        # What this half of the inputs adds to the sums of all samples.
         x, delta = spaced(x_start, batch, columns), spaced(delta_start, batch, n_out)
         finite = gather(x, of_X, advance(order.data, first))
         if fetched != 0:
@@ -142,6 +144,8 @@ def _train_half(arguments, half, _):
         copy(row_major(own_letter(pair, meeting + 1), others, n_out), rows(sums, other, others))
         meeting += 2
         meet(pair, meeting - 1, 0.0)
+
+        # This half of the samples through the layers above.
         start, past = rows_of_part(half, 2, batch)
         own = past - start
         space = divide_above(space_start, sizes, own)
@@ -157,6 +161,8 @@ def _train_half(arguments, half, _):
         of_batch = meet(pair, meeting, errors) / (batch * Y.columns)
         if not np.isfinite(of_batch):
             break
+
+        # The step above, and what the one of the weights here waits for.
         letter = other_letter(pair, meeting)
         copy(rows(delta, other, others), row_major(letter, others, n_out))
         step_against_sum(above, gradient, advance(letter, padded(samples * n_out)), scalar(rate, X), count)

@@ -10,7 +10,7 @@ import bisect
 import itertools
 from collections import namedtuple
 
-from .blocking import DIVIDED, HALVED, KC, MICROBATCH, MOST_SHARDS, NARROW, SHARD, SHARDED_PARAMETERS, SHARE, TOGETHER
+from .blocking import DIVIDED, HALVED, KC, MICROBATCH, MOST_SHARDS, NARROW, SHARDED_PARAMETERS, SHARE, TOGETHER
 from .compiling import helper, internal, jit
 from .gemm import fused_product, fused_sum, one_way_size, panels_size
 from .layer import layer_delta, layer_forward, layer_input_gradient
@@ -151,9 +151,8 @@ def shards_of(sizes, batch):
     for layer in range(1, sizes.size):
         widths += sizes.data[layer]
     shards = 1
-    rows = SHARD
-    while shards < MOST_SHARDS and batch >= 2 * shards * max(rows, parameters // widths):
-        shards, rows = 2 * shards, MICROBATCH
+    while shards < MOST_SHARDS and batch >= 2 * shards * max(MICROBATCH, parameters // widths):
+        shards *= 2
     return shards
 
 
