@@ -24,7 +24,7 @@ TOGETHER_CASES = (
     ([16] * 20, 35),
 )
 CASES = [("train_divided", *case) for case in DIVIDED] + [("train_together", *case) for case in TOGETHER_CASES]
-CASES.append(("train_divided", [784, 30, 10], 2))  # one row each
+CASES += [("train_divided", [784, 30, 10], 2), ("train_together", [30, 50, 50, 2], 17)]  # few rows each
 
 
 def case(sizes, samples, dtype, rng):
@@ -96,7 +96,7 @@ def test_what_gains_nothing_is_not_divided():
 
 def test_what_gains_nothing_is_not_trained_together():
     assert not is_together([2, 4, 1], 32, 1000, 2)  # too little to do
-    assert not is_together([64, 64, 10], 16, 1000, 2)  # few samples
+    assert not is_together([64, 64, 10], 15, 1000, 2)  # few samples
     assert not is_together([64, 500, 7], 40, 10_000, 2)  # more memory than twice the parameters and activations
     assert is_together([40, 300, 7], 50, 10_000, 2)  # but little more
     assert not is_together([500, 500, 10], 64, 1000, 2)  # products that are shared
