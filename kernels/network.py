@@ -79,11 +79,12 @@ def whole_size(sizes, batch_size, itemsize, threads, gathered=False):
 
 
 def products_size(sizes, batch_size, itemsize, threads, gathered=False):
-    """For the panels of all layers' products."""
+    """For the panels of all layers' products, and the sums of squared errors, which take their place."""
     products = [(batch_size, n_out, n_in) for n_in, n_out in itertools.pairwise(sizes)]
     products += [(n_in, n_out, batch_size) for n_in, n_out in itertools.pairwise(sizes)]
     products += [(batch_size, n_in, n_out) for n_in, n_out in itertools.pairwise(sizes[1:])]
     size = max(one_way_size(*product, itemsize, threads, gathered) for product in products)
+    size = max(size, 2 * padded(sizes[-1]) * 8 // itemsize)
     return size if gathered else max(size, panels_size(batch_size, *sizes[:2], itemsize, threads))  # ∇x of any layout
 
 

@@ -25,6 +25,7 @@ TOGETHER_CASES = (
 )
 CASES = [("train_divided", *case) for case in DIVIDED] + [("train_together", *case) for case in TOGETHER_CASES]
 CASES += [("train_divided", [784, 30, 10], 2), ("train_together", [30, 50, 50, 2], 17)]  # few rows each
+MANY_OUTPUTS = [("train_together", [1, 900], 16), ("train_together", [9, 1, 900], 17)]  # and small panels
 
 
 def case(sizes, samples, dtype, rng):
@@ -69,7 +70,7 @@ def in_turn(net, X, Y, order, batch):
     return *kernels.train_minibatches(*run), parameters
 
 
-@pytest.mark.parametrize(("program", "sizes", "batch"), CASES)
+@pytest.mark.parametrize(("program", "sizes", "batch"), CASES + MANY_OUTPUTS)
 def test_the_cases_are_trained_so(program, sizes, batch):
     assert program_for(sizes, batch, RUN * batch, 2) == program
     assert shards_of(Vector(sizes, len(sizes)), batch) == 1
@@ -112,7 +113,7 @@ def test_every_gradient_is_within_its_rounding_bound(_, sizes, batch, dtype, rng
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
-@pytest.mark.parametrize(("program", "sizes", "batch"), CASES)
+@pytest.mark.parametrize(("program", "sizes", "batch"), CASES + MANY_OUTPUTS)
 def test_any_team_gives_the_same_bits_and_stays_within_its_workspace(program, sizes, batch, threads, dtype, rng):
     samples = 4 * batch + 3
     net, X, Y = case(sizes, samples, dtype, rng)
