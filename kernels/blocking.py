@@ -123,7 +123,7 @@ SLICED_WEIGHTS = 1 << 18
 SINGLE_SLICE = 16  # inputs, at least, of a slice of a single output, and elements of the longest vector
 DIVIDED = 1 << 14
 RUN = 8  # minibatches from which on it pays to call threads together for that, and that are timed together
-RUNS = 8  # such runs at most as one: threads that divide a layer begin and end a run with a meeting more
+RUNS = 8  # such runs at most as one: two threads begin one by copying weights
 # Multiply-adds of a minibatch up to which threads are timed at all: some ms. With more they always gain; with 2**23, on
 # 784-512-512-10 by 4, a step takes 0.7 of the time on cores near to each other, twice the time on others.
 PACED = 1 << 25
