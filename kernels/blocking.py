@@ -112,7 +112,7 @@ TOGETHER = 1 << 15
 # 32, which needs as much, a step takes 0.74 of the time.
 LITTLE = 6 << 14
 # Bytes between the memory of two threads. Processors fetch so far ahead of strided reads, and take lines that the other
-# thread then has to take back: without, a step of 17-64-64-6 or 64-64-10 takes 1.1 times as long on cores that are far.
+# thread then has to take back: without, a step of 17-64-64-6 by 64 takes 1.07 times as long on cores that are far.
 APART = 1 << 14
 
 # The sum over many inputs is of two halves, of so many inputs or more, where a layer has few weights: for more of them,
@@ -137,7 +137,7 @@ ONLINE_BATCH = 4
 ONLINE = 1 << 12
 
 # Outputs of a layer up to which W is stored and not Wᵀ: a step of 17-64-64-6 by 64 takes 0.96 of the time, one of
-# 64-64-10 by 32 0.93, a prediction of one sample by 64-64-10 0.1 us more.
+# 64-64-10 by 32 0.93, a prediction of one sample by 64-64-10 0.03 us more.
 NARROW = 12
 
 PREDICT_ROWS = 256  # samples that go through all layers together, so that activations stay in the L2 cache

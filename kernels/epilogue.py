@@ -169,7 +169,7 @@ class Finish(Emitter):
 
         total = joined(self.totals(rows, vectors))
         e = load(self.e, self.rse) if epilogue.reads_e else None
-        scale = total.simd.splat(self.scale) if self.scale else None
+        scale = total.simd.splat(self.scale) if self.scale is not None else None
         c = load(self.c, self.rsc) if epilogue.reads_c else None
         values = split(epilogue.finish(total, e, c, scale), simd)
         if into_sums:

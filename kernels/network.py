@@ -10,7 +10,7 @@ import bisect
 import itertools
 from collections import namedtuple
 
-from .blocking import DIVIDED, HALVED, KC, MICROBATCH, MOST_SHARDS, NARROW, SHARDED_PARAMETERS, SHARE, TOGETHER
+from .blocking import DIVIDED, HALVED, KC, MICROBATCH, MOST_SHARDS, NARROW, SHARDED_PARAMETERS, SHARE, SLICE, TOGETHER
 from .compiling import helper, internal, jit
 from .gemm import fused_product, fused_sum, one_way_size, panels_size
 from .layer import layer_delta, layer_forward, layer_input_gradient
@@ -34,7 +34,7 @@ from .matrix import (
 from .panel import all_finite, copy, copy_any
 from .parallel import Crew, crew_of, lead, product_work, share, worth_sharing
 from .tasks import ONE, ZERO, address, outlined, reference, references, task_address
-from .wide import is_sliced, is_wide
+from .wide import is_wide
 
 Workspace = namedtuple("Workspace", "batch activations size x y panels")
 """The memory of a batch: pointers to g of every layer, of what size in all, behind which lies δ of every layer, to a
@@ -113,8 +113,8 @@ def delta_of(g, space):
 
 @helper
 def is_narrow(n_in, n_out):
-    """Whether W is stored, not Wᵀ: its rows fill vectors, and are few enough for a tile; where it is not sliced."""
-    return 1 < n_out <= NARROW and n_out < n_in and not is_sliced(n_in, n_out)
+    """Whether W is stored, not Wᵀ: its rows fill vectors, are few enough for a tile, and no two threads divide them."""
+    return 1 < n_out <= NARROW and n_out < n_in < 2 * SLICE
 
 
 @helper

@@ -94,12 +94,12 @@ class Rounded:
 
 
 def layers(parameters, sizes):
-    """(W, b) of each layer in a flat vector: Wᵀ row-major, or W for 2 to 12 outputs of more inputs, then b."""
+    """(W, b) of each layer in a flat vector: Wᵀ row-major, or W for 2 to 12 outputs of more inputs < 256; then b."""
     result, offset = [], 0
     for n_in, n_out in itertools.pairwise(sizes):
         end = offset + n_in * n_out
         W = parameters[offset:end]
-        W = W.reshape(n_out, n_in) if 1 < n_out <= 12 and n_out < n_in else W.reshape(n_in, n_out).T
+        W = W.reshape(n_out, n_in) if 1 < n_out <= 12 and n_out < n_in < 256 else W.reshape(n_in, n_out).T
         result.append((W, parameters[end : end + n_out]))
         offset = end + n_out
     return result

@@ -109,22 +109,25 @@ def test_initial_weights_are_uniform_in_the_documented_bounds(dtype):
 # Parameters
 
 
-def test_parameters_are_one_vector_in_the_documented_order(dtype):
-    net = Network(SIZES, dtype=dtype, seed=0)
-    assert net.parameters.shape == (N_PARAMETERS,)
+@pytest.mark.parametrize("sizes", [SIZES, [255, 12, 1], [256, 12, 13], [3, 3, 2]])
+def test_parameters_are_one_vector_in_the_documented_order(sizes, dtype):
+    net = Network(sizes, dtype=dtype, seed=0)
+    n_parameters = sum((n_in + 1) * n_out for n_in, n_out in itertools.pairwise(sizes))
+    assert n_parameters == N_PARAMETERS or sizes != SIZES
+    assert net.parameters.shape == (n_parameters,)
     assert net.parameters.flags.c_contiguous
     assert net.parameters.flags.writeable
-    net.parameters[:] = np.arange(N_PARAMETERS)
+    net.parameters[:] = np.arange(n_parameters)
     offset = 0
-    for W, b, n_in, n_out in zip(net.weights, net.biases, SIZES, SIZES[1:], strict=False):
+    for W, b, n_in, n_out in zip(net.weights, net.biases, sizes, sizes[1:], strict=False):
         expected = offset + np.arange(n_in * n_out)
-        narrow = 2 <= n_out <= 12 and n_out < n_in
+        narrow = 2 <= n_out <= 12 and n_out < n_in < 256
         expected = expected.reshape(n_out, n_in) if narrow else expected.reshape(n_in, n_out).T
         np.testing.assert_array_equal(W, expected)
         offset += n_in * n_out
         np.testing.assert_array_equal(b, offset + np.arange(n_out))
         offset += n_out
-    assert offset == N_PARAMETERS
+    assert offset == n_parameters
     assert (len(net.weights), len(net.biases)) == (2, 2)
 
 
