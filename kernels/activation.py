@@ -3,7 +3,7 @@
 from .compiling import helper
 from .simd import fma, negated_exponent, two_to_the, where
 
-# exp(r) = 1 + r (1 + r P(r)) for |r| <= ln(2)/2: P minimax in relative error (Remez), of 2**-28 and 2**-58.
+# exp(r) = 1 + (r + r² P(r)) for |r| <= ln(2)/2: P minimax in relative error (Remez), of 2**-28 and 2**-58.
 # ln(2) = high + low, where n * high is exact for every exponent n.
 EXP = {
     32: {
@@ -53,8 +53,9 @@ def sigmoid(x):
     n = t - magic
     high, low = c["ln2"]
     r = fma(n, -low, fma(n, -high, -z))
-    m = fma(r, fma(r, polynomial(r, c["P"]), 1), 1)
-    e = m * two_to_the(t, c["mantissa"], c["bias"])
+    square = r * r
+    power = two_to_the(t, c["mantissa"], c["bias"])
+    e = fma(fma(square, polynomial(c["P"], r, square), r), power, power)
     inverse = reciprocal_of_one_plus(e, c)
     if x.simd.bits == 64:  # to 2**-34
         inverse = fma(inverse, fma(-e, inverse, 1) - inverse, inverse)
@@ -71,15 +72,19 @@ def reciprocal_of_one_plus(e, c):
     x = fma(e, 0.25, 0.25)
     guess = negated_exponent(x, 5 - 24**0.5, c["mantissa"], c["bias"])
     h = fma(-x, guess, 1)
-    return fma(guess, h, guess) * fma(h * h, 0.25, ABOVE / 4)
+    guess = guess * (ABOVE / 4)
+    inverse = fma(guess, h, guess)
+    return fma(inverse, h * h, inverse)
 
 
-def polynomial(x, coefficients):
-    """c0 + c1 x + c2 x² + ... by Horner's rule."""
-    total = coefficients[-1]
-    for c in reversed(coefficients[:-1]):
-        total = fma(total, x, c)
-    return total
+def polynomial(coefficients, x, square):
+    """c0 + c1 x + c2 x² + ... by Estrin's scheme, pairs of terms side by side: few steps that wait for another."""
+    terms, power = list(coefficients), x
+    while len(terms) > 1:
+        pairs = [fma(high, power, low) for low, high in zip(terms[::2], terms[1::2], strict=False)]
+        terms = pairs + terms[2 * len(pairs) :]
+        power = square if power is x else power * power
+    return terms[0]
 
 
 @helper
