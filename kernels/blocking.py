@@ -109,8 +109,8 @@ HALVED = 16
 # 0.95.
 TOGETHER = 1 << 15
 # Elements of workspace that they may have for it beyond twice the parameters and the activations: on 100-100-100 by
-# 32, which needs as much, a step takes 0.74 of the time.
-LITTLE = 6 << 14
+# 32, which needs as much, a step takes 0.69 of the time.
+LITTLE = 9 << 14
 # Bytes between the memory of two threads. Processors fetch so far ahead of strided reads, and take lines that the other
 # thread then has to take back: without, a step of 17-64-64-6 by 64 takes 1.07 times as long on cores that are far.
 APART = 1 << 14
@@ -130,11 +130,21 @@ PACED = 1 << 25
 # Runs from one trial of the slower, all threads or one, to the next: more and more, as long as it is the slower.
 TRIED_FIRST, TRIED_LAST = 4, 128
 
-# Samples of a minibatch, and multiply-adds of a pass through its layers, up to which there are rows of whole vectors in
-# place of tiles: by 1, a step takes 0.2 to 0.4 of the time on 7-1, 2-4-1, 10-10 and 784-1, 0.5 on 2-32-32-1 and 1.0 on
-# 64-64-10; by 4, 0.5 to 0.9 on the first three.
-ONLINE_BATCH = 4
-ONLINE = 1 << 12
+# Multiply-adds of a pass through the layers, of one sample and of several, up to which a network is laid out in rows of
+# whole vectors and trained without tiles: by 1 a step takes 0.2 to 0.6 of the time on 7-1, 784-10, 64-64-10, 784-30-10,
+# 1.25 on 784-128-10; by several 0.3 on 4-3 and 4-8-3 by 16 or 32, 0.6 on 2-32-32-1 by 32, 0.8 on 64-64-10 by 16, 0.9 to
+# 1.0 on 17-64-64-6 by 64 and 128-128-10 by 16, 1.08 on 1-300-1 by 100.
+ONLINE_SINGLE, ONLINE = 1 << 16, 1 << 19
+PADDING = 1 << 11  # elements that these rows may take beyond what is promised
+# Samples and parameters up to which their rows lie apart: a step of 2-2-1 by 4 takes 0.87 of the time, one of
+# 784-128-10 by 4 twice the time.
+APART_SAMPLES, APART_PARAMETERS = 4, 1 << 11
+# Samples from which on W is copied from Wᵀ and not updated as that is: a step of 2-32-32-1 takes 0.90 of the time by 32,
+# 1.03 by 4.
+RECOPIED = 6
+# Inputs of a single output from which on its sums are taken side by side, those of a vector of samples: one of 64-1 by
+# 64 takes 0.5 of the time, one of 4-1 by 8 1.27.
+ACROSS = 8
 
 # Outputs of a layer up to which W is stored and not Wᵀ: a step of 17-64-64-6 by 64 takes 0.96 of the time, one of
 # 64-64-10 by 32 0.93, a prediction of one sample by 64-64-10 0.03 us more.

@@ -15,10 +15,11 @@ from .blocking import KC, RUN, SHARE
 from .compiling import helper, internal
 from .epilogue import SGD, STORE, activate_sum
 from .gemm import fused_product, one_way_size
-from .loss import rows_of_part
+from .loss import rows_of_part, squared_errors, sum_of
 from .matrix import (
     Vector,
     advance,
+    as_float64,
     block,
     itemsize,
     padded,
@@ -45,7 +46,7 @@ from .pair import both_come, meet, memory_of, other_letter, own_letter, pair_siz
 from .panel import copy, copy_rows, gather
 from .parallel import Crew
 from .tasks import address, outlined
-from .together import fits, half_errors
+from .together import fits
 from .wide import is_wide, slice_length
 
 
@@ -187,3 +188,11 @@ def above_gradient(gradient, above, sums, added, batch, sizes, space, team):
     errors = half_errors(output, spaced(space.y, sums.rows, output.columns), batch, space)
     backward(STORE, target, 0.0, g, False, parameters, g, sizes, space, team, 2, sums.rows)
     return errors
+
+
+@helper
+def half_errors(g, y, batch, space):
+    """The sum of the squared errors of some samples of a minibatch; δ⁽ᴸ⁾ is left in the workspace."""
+    sums = as_float64(space.panels)
+    squared_errors(sums, delta_of(g, space), g, y, scalar(2.0 / (batch * y.columns), g))
+    return sum_of(sums, y.columns)

@@ -35,14 +35,20 @@ def mse(g, y):
     g, y = matrix(g), matrix(y)
     total, parts = 0.0, row_parts(g.rows, g.columns)
     for part in range(parts):
-        of_part = 0.0
-        for j in range(g.columns):
-            output = 0.0
-            for i in range(*rows_of_part(part, parts, g.rows)):
-                output += squared_error(np.float64(get(g, i, j)), np.float64(get(y, i, j)))
-            of_part += output
-        total += of_part
+        total += summed_errors(g, y, *rows_of_part(part, parts, g.rows))
     return total / (g.rows * g.columns)
+
+
+@helper
+def summed_errors(g, y, start, end):
+    """Σ (g - y)², in float64, of the samples from `start` to `end`, output after output."""
+    total = 0.0
+    for j in range(g.columns):
+        output = 0.0
+        for i in range(start, end):
+            output += squared_error(np.float64(get(g, i, j)), np.float64(get(y, i, j)))
+        total += output
+    return total
 
 
 @jit(inline=True)

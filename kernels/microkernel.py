@@ -349,26 +349,35 @@ def row_sums(simd, a, csa, columns, rsb, k, slices, kc, at_once):
                 for part, (b, mask) in zip(parts, columns, strict=True):
                     part.set(fma(x, simd.load(builder.gep(b, [row]), mask), part.get()))
 
+    def add_slices(totals, number, group):
+        # Opaque, or LLVM would compute many addresses beforehand, of groups that most sums do not have.
+        starts = [simd.opaque(builder.mul(builder.add(number, INDEX(t)), kc)) for t in range(group)]
+        sums = [[simd.variable() for _ in columns] for _ in starts]
+        for parts in sums:
+            for part in parts:
+                part.set(simd.constant(0))
+        left = builder.sub(k, starts[-1])
+        shortest = minimum(builder, left, kc)  # the last may be
+        add_terms(sums, starts, INDEX(0), shortest)
+        if group > 1:
+            add_terms(sums[:-1], starts[:-1], shortest, kc)
+        for parts in sums:
+            for total, part in zip(totals, parts, strict=True):
+                total.set(total.get() + part.get())
+
     totals = [simd.variable() for _ in columns]
-    for total in totals:
-        total.set(simd.constant(-0.0))  # which added changes nothing
-    done = INDEX(0)
-    for group in at_once:
-        end = builder.and_(slices, INDEX(-group))
-        with cgutils.for_range_slice(builder, done, end, INDEX(group)) as (number, _):
-            # Opaque, or LLVM would compute many addresses beforehand, of groups that most sums do not have.
-            starts = [simd.opaque(builder.mul(builder.add(number, INDEX(t)), kc)) for t in range(group)]
-            sums = [[simd.variable() for _ in columns] for _ in starts]
-            for parts in sums:
-                for part in parts:
-                    part.set(simd.constant(0))
-            left = builder.sub(k, starts[-1])
-            shortest = minimum(builder, left, kc)  # the last may be
-            add_terms(sums, starts, INDEX(0), shortest)
-            if group > 1:
-                add_terms(sums[:-1], starts[:-1], shortest, kc)
-            for parts in sums:
-                for total, part in zip(totals, parts, strict=True):
-                    total.set(total.get() + part.get())
-        done = end
+    with builder.if_else(builder.icmp_signed("==", slices, INDEX(1))) as (single, several):
+        with single:
+            for total in totals:
+                total.set(simd.constant(0))
+            add_terms([totals], [INDEX(0)], INDEX(0), k)
+        with several:
+            for total in totals:
+                total.set(simd.constant(-0.0))  # which added changes nothing
+            done = INDEX(0)
+            for group in at_once:
+                end = builder.and_(slices, INDEX(-group))
+                with cgutils.for_range_slice(builder, done, end, INDEX(group)) as (number, _):
+                    add_slices(totals, number, group)
+                done = end
     return [total.get() for total in totals]

@@ -12,7 +12,7 @@ from .compiling import helper
 from .matrix import advance, as_float64, itemsize, padded
 from .parallel import atomic_add, atomic_load, atomic_store, share, wait, write
 from .tasks import address, call_task, reference, task_address
-from .train import train_in_turn
+from .train import train_alone
 
 Pair = namedtuple("Pair", "told half letters stride")
 """A thread's half, 0 or 1; pointers to what both tell each other and to two letters, and how far these are apart."""
@@ -49,7 +49,7 @@ def memory_of(workspace, half, letter, weights):
 def train_by_two(train_half, arguments, end, memory):
     """A program, as `train.train_in_turn` is one, of two tasks train_half((arguments, end), half, worker).
 
-    They train what both take a half of; what is left, and everything if nobody comes for one half, is trained in turn.
+    They train what both take a half of; one trains what is left, and everything if nobody comes for a half.
     """
     result, _, _, _, _, _, _, _, workspace, _ = arguments[0]
     halves = reference((arguments, end))
@@ -58,7 +58,7 @@ def train_by_two(train_half, arguments, end, memory):
         write(address(workspace.data), HALF + half, MEETING, 0)
     share(task_address(train_half, halves), address(halves), 2, memory)
     if result[0][1] < end:
-        call_task(task_address(train_in_turn, arguments), address(arguments), end, 0)
+        call_task(task_address(train_alone, arguments), address(arguments), end, 0)
 
 
 @helper

@@ -6,7 +6,8 @@ from .blocking import SHARE
 from .divided import divided_size, is_divided
 from .matrix import Vector
 from .network import training_size, work
-from .online import is_online, online_size
+from .online import is_online
+from .small import small_size
 from .together import is_together, together_size
 
 
@@ -32,5 +33,5 @@ def fit_size(sizes, batch_size, itemsize, threads=1):
         training_size(sizes, batch_size, itemsize, threads),
         divided_size(sizes, batch_size, itemsize, threads),
         together_size(sizes, batch_size, itemsize, threads),
-        online_size(sizes, batch_size, itemsize) if is_online(sizes, batch_size) else 0,
+        small_size(Vector(sizes, len(sizes)), batch_size, itemsize) if is_online(sizes, batch_size) else 0,
     )

@@ -1,18 +1,24 @@
-"""Layers as sums of rows of whole vectors, for one sample after the other: no tiles, no edges and no calls.
+"""Layers as sums of rows of whole vectors: no tiles, no edges and no calls.
 
-Behind its last element a row has zeros up to a whole vector. What ends in `_one` is for layers of a single output, of
-which it computes that alone.
+A row may be followed by the next at once: what is behind its last element, up to a whole vector, may be overwritten, so
+that rows are written from the first to the last; and it may be read, but nothing comes of it. What ends in `_one` is
+for layers of a single output, of which it computes that alone.
 """
 
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .activation import sigmoid_derivative
-from .epilogue import BIAS_SIGMOID, EPILOGUES, SGD, SIGMOID_DELTA
+from .activation import sigmoid, sigmoid_derivative
+from .blocking import HOST
+from .epilogue import BIAS_SIGMOID, EPILOGUES
 from .loss import squared_error_gradient
 from .microkernel import row_sums
-from .simd import INDEX, Simd, fma, where
+from .optimizer import sgd
+from .simd import INDEX, Simd, Vector, fma, joined, minimum, split
+
+ROWS_AT_ONCE = 4  # else each term would wait for the last
 
 
 @intrinsic
@@ -30,79 +36,285 @@ def copy_row(typingctx, target, source, n):
     return types.void(target, target, types.intp), codegen
 
 
-def _product(number, one):
-    """An intrinsic: c[j] = epilogue(Σ a[p] b[p*rsb + j], e[j]) for j < n, the sum over p < k in so many slices of kc.
+def _sums(finish, one=False, from_number=False):
+    """An intrinsic: c[i*rsc + j] = finish(Σ a[i*rsa + p] b[p*rsb + j], e[i*rse + j]) for i < m, j < n.
 
-    Up to whole vectors, c is 0 behind that; or with `one`, n is 1 and c[0] alone is written.
+    The sum over p < k is in so many slices of kc. e is one number for all if it comes `from_number`.
     """
 
     @intrinsic
-    def product(typingctx, c, e, a, b, rsb, k, n, slices, kc):
+    def sums(typingctx, c, rsc, e, rse, a, rsa, b, rsb, m, k, n, slices, kc):
         def codegen(context, builder, signature, args):
-            c, e, a, b, rsb, k, n, slices, kc = args
+            c, rsc, e, rse, a, rsa, b, rsb, m, k, n, slices, kc = args
             simd = _simd(builder, signature, one)
-            with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
-                [total] = row_sums(simd, a, INDEX(1), [(builder.gep(b, [j]), None)], rsb, k, slices, kc, (4, 2, 1))
-                value = EPILOGUES[number].finish(total, simd.load(builder.gep(e, [j])), None, None)
-                simd.store(where(simd.first(builder.sub(n, j)), value, 0), builder.gep(c, [j]))
+
+            def at(pointer, stride, i, j):
+                return builder.gep(pointer, [builder.add(builder.mul(i, stride), j)])
+
+            def store(total, i, j):
+                other = simd.splat(builder.load(e)) if from_number else simd.load(at(e, rse, i, j))
+                simd.store(finish(total, other), at(c, rsc, i, j))
+
+            def add_up(rows, columns):
+                totals = _add_slices(
+                    simd, rows, columns, k, kc, lambda p, i: at(a, rsa, i, p), lambda p, j: at(b, rsb, p, j)
+                )
+                # A row's last vector may reach into the next row, whose first is stored later.
+                for j in reversed(columns):
+                    for i in rows:
+                        store(totals[i, j], i, j)
+
+            def rows_at_once(columns):
+                _for_rows(builder, m, lambda rows: add_up(rows, columns))
+
+            def slices_at_once():
+                with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
+                    columns = [(builder.gep(b, [j]), None)]
+                    [total] = row_sums(simd, a, INDEX(1), columns, rsb, k, slices, kc, (4, 2, 1))
+                    store(total, INDEX(0), j)
+
+            one_row = builder.and_(builder.icmp_signed("==", m, INDEX(1)), builder.icmp_signed(">", slices, INDEX(1)))
+            with builder.if_else(one_row) as (single, several):
+                with single:
+                    slices_at_once()
+                with several:
+                    _for_columns_from_the_last(simd, n, rows_at_once)
             return context.get_dummy_value()
 
         index = types.intp
-        return types.void(c, c, c, c, index, index, index, index, index), codegen
+        strided = (c, index) * 4
+        return types.void(*strided, *(index,) * 5), codegen
 
-    return product
-
-
-def _output_delta(one):
-    """An intrinsic: δ[j] = scale (g[j] - y[j]) g[j] (1 - g[j]) for j < n, as `_product` otherwise."""
-
-    @intrinsic
-    def output_delta(typingctx, delta, g, y, scale, n):
-        def codegen(context, builder, signature, args):
-            delta, g, y, scale, n = args
-            simd = _simd(builder, signature, one)
-            with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
-                g_row, y_row = simd.load(builder.gep(g, [j])), simd.load(builder.gep(y, [j]))
-                value = squared_error_gradient(g_row, y_row, simd.splat(scale)) * sigmoid_derivative(g_row)
-                simd.store(where(simd.first(builder.sub(n, j)), value, 0), builder.gep(delta, [j]))
-            return context.get_dummy_value()
-
-        return types.void(delta, delta, delta, delta.dtype, types.intp), codegen
-
-    return output_delta
+    return sums
 
 
-def _update(one):
-    """An intrinsic: c[i*rsc + j] = SGD(Σ a[p*rsa + i] b[p*rsb + j]) for i < m, j < n, the sum over p < k.
+def _add_slices(simd, rows, columns, k, kc, element_at, vector_at):
+    """Σ over p < k, in slices of kc, of the element of a row i times the vector of a column j: as Vectors at (i, j)."""
+    builder = simd.builder
+    totals, parts = ({(i, j): simd.variable() for i in rows for j in columns} for _ in range(2))
+    for total in totals.values():
+        total.set(simd.constant(-0.0))  # which added changes nothing
+    with cgutils.for_range_slice(builder, INDEX(0), k, kc) as (start, _):
+        for part in parts.values():
+            part.set(simd.constant(0))
+        end = minimum(builder, builder.add(start, kc), k)
+        with cgutils.for_range_slice(builder, start, end, INDEX(1)) as (p, _):
+            p = simd.opaque(p)
+            loaded = [(j, simd.load(vector_at(p, j))) for j in columns]
+            for i in rows:
+                x = simd.splat(builder.load(element_at(p, i)))
+                for j, vector in loaded:
+                    parts[i, j].set(fma(x, vector, parts[i, j].get()))
+        for at, total in totals.items():
+            total.set(total.get() + parts[at].get())
+    return {at: total.get() for at, total in totals.items()}
 
-    Up to whole vectors of j, or for j = 0 alone with `one`.
+
+def _for_rows(builder, m, emit):
+    """emit(rows) for m rows, some at once, then half as many, and 1."""
+    done, at_once = INDEX(0), ROWS_AT_ONCE
+    while at_once > 0:
+        end = builder.and_(m, INDEX(-at_once))
+        with cgutils.for_range_slice(builder, done, end, INDEX(at_once)) as (i, _):
+            emit([builder.add(i, INDEX(t)) for t in range(at_once)])
+        done, at_once = end, at_once // 2
+
+
+def _for_columns_from_the_last(simd, n, emit, at_once=HOST.vectors):
+    """emit(where vectors begin) for n columns, the last ones first: 1, 2, ... vectors, then so many `at_once`."""
+    builder = simd.builder
+    left, some = builder.udiv(builder.add(n, INDEX(simd.lanes - 1)), INDEX(simd.lanes)), 1
+
+    def emit_before(end, vectors):
+        first = builder.mul(builder.sub(end, INDEX(vectors)), INDEX(simd.lanes))
+        emit([builder.add(first, INDEX(v * simd.lanes)) for v in range(vectors)])
+
+    while some < at_once:
+        odd = builder.and_(left, INDEX(some))
+        with builder.if_then(builder.icmp_signed("!=", odd, INDEX(0))):
+            emit_before(left, some)
+        left, some = builder.sub(left, odd), 2 * some
+    with cgutils.for_range_slice(builder, INDEX(0), left, INDEX(at_once)) as (done, _):
+        emit_before(builder.sub(left, done), at_once)
+
+
+@intrinsic
+def activate(typingctx, g, n):
+    """g[i] = σ(g[i]) for i < n."""
+
+    def codegen(context, builder, signature, args):
+        g, n = args
+        simd = Simd.of_host(builder, signature.args[0].dtype)
+        at_once = EPILOGUES[BIAS_SIGMOID].together
+        whole = builder.and_(n, INDEX(-at_once * simd.lanes))
+        for start, end, vectors in ((INDEX(0), whole, at_once), (whole, n, 1)):
+            with cgutils.for_range_slice(builder, start, end, INDEX(vectors * simd.lanes)) as (i, _):
+                at = [builder.gep(g, [builder.add(i, INDEX(v * simd.lanes))]) for v in range(vectors)]
+                values = split(sigmoid(joined(simd.load(pointer) for pointer in at)), simd)
+                for value, pointer in zip(values, at, strict=True):
+                    simd.store(value, pointer)
+        return context.get_dummy_value()
+
+    return types.void(g, types.intp), codegen
+
+
+@intrinsic
+def output_delta(typingctx, delta, g, y, scale, n):
+    """δ[i] = scale (g[i] - y[i]) g[i] (1 - g[i]) for i < n."""
+
+    def codegen(context, builder, signature, args):
+        delta, g, y, scale, n = args
+        simd = Simd.of_host(builder, signature.args[0].dtype)
+        with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (i, _):
+            g_row, y_row = simd.load(builder.gep(g, [i])), simd.load(builder.gep(y, [i]))
+            simd.store(_output_delta(g_row, y_row, simd.splat(scale)), builder.gep(delta, [i]))
+        return context.get_dummy_value()
+
+    return types.void(delta, delta, delta, delta.dtype, types.intp), codegen
+
+
+def _output_delta(g, y, scale):
+    return squared_error_gradient(g, y, scale) * sigmoid_derivative(g)
+
+
+def _layer(one):
+    """An intrinsic: all of the above for one row, g = σ(Σ + b), and δ if it `is_last`, none by way of memory.
+
+    With `one`, δ is returned instead.
     """
 
     @intrinsic
-    def update(typingctx, c, rsc, a, rsa, b, rsb, m, n, k, scale):
+    def layer(typingctx, g, b, x, w, rsw, k, n, slices, kc, is_last, delta, y, scale):
         def codegen(context, builder, signature, args):
-            c, rsc, a, rsa, b, rsb, m, n, k, scale = args
+            g, b, x, w, rsw, k, n, slices, kc, is_last, delta, y, scale = args
+            simd, dtype = _simd(builder, signature, one), signature.args[0].dtype
+            # In place of a single number, which LLVM would move to other registers and back, 16 bytes with it in front.
+            wide = Simd(builder, dtype, 128 // dtype.bitwidth) if one else simd
+            of_last = wide.variable()
+            of_last.set(wide.constant(0))
+            with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
+
+                def load(pointer):
+                    return _widened(simd.load(builder.gep(pointer, [j])), wide)
+
+                [total] = row_sums(simd, x, INDEX(1), [(builder.gep(w, [j]), None)], rsw, k, slices, kc, (4, 2, 1))
+                value = sigmoid(_widened(total, wide) + load(b))
+                simd.store(_narrowed(value, simd), builder.gep(g, [j]))
+                with builder.if_then(builder.icmp_signed("!=", is_last, INDEX(0))):
+                    of_last.set(_output_delta(value, load(y), wide.splat(scale)))
+                    if not one:
+                        simd.store(of_last.get(), builder.gep(delta, [j]))
+            first = ir.Constant(ir.IntType(32), 0)
+            return builder.extract_element(of_last.get().llvm, first) if one else context.get_dummy_value()
+
+        index, result = types.intp, g.dtype if one else types.void
+        return result(g, g, g, g, index, index, index, index, index, index, g, g, g.dtype), codegen
+
+    return layer
+
+
+def _widened(vector, wide):
+    """A vector as the first lanes of one of the Simd `wide`."""
+    if vector.simd.lanes == wide.lanes:
+        return vector
+    undefined, first = ir.Constant(wide.vector, ir.Undefined), ir.Constant(ir.IntType(32), 0)
+    builder = wide.builder
+    number = builder.extract_element(vector.llvm, first)
+    return Vector(wide, builder.insert_element(undefined, number, first))
+
+
+def _narrowed(vector, simd):
+    """The first lanes of a vector, as many as `simd` has."""
+    return split(vector, simd)[0]
+
+
+def _update(stored, one):
+    """An intrinsic: c[i*rsc + j] = SGD(Σ a[p*rsa + i] b[p*rsb + j]) for i < m, j < n; or the sum, if it is `stored`.
+
+    The sum over p < k is in slices of kc. Up to whole vectors of j, or for j = 0 alone with `one`.
+    """
+
+    @intrinsic
+    def update(typingctx, c, rsc, a, rsa, b, rsb, m, n, k, kc, scale):
+        def codegen(context, builder, signature, args):
+            c, rsc, a, rsa, b, rsb, m, n, k, kc, scale = args
             simd = _simd(builder, signature, one)
             scale = simd.splat(scale)
-            with (
-                cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _),
-                cgutils.for_range(builder, m) as rows_of_c,
-            ):
-                total = simd.variable()
-                total.set(simd.constant(0))
-                with cgutils.for_range(builder, k) as terms:
-                    p = simd.opaque(terms.index)
-                    x = builder.load(builder.gep(a, [builder.add(builder.mul(p, rsa), rows_of_c.index)]))
-                    row = simd.load(builder.gep(b, [builder.add(builder.mul(p, rsb), j)]))
-                    total.set(fma(simd.splat(x), row, total.get()))
-                at = builder.gep(c, [builder.add(builder.mul(rows_of_c.index, rsc), j)])
-                simd.store(EPILOGUES[SGD].finish(total.get(), None, simd.load(at), scale), at)
+
+            def element_at(p, i):
+                return builder.gep(a, [builder.add(builder.mul(p, rsa), i)])
+
+            def vector_at(p, j):
+                return builder.gep(b, [builder.add(builder.mul(p, rsb), j)])
+
+            def finish(i, j, total):
+                at = builder.gep(c, [builder.add(builder.mul(i, rsc), j)])
+                simd.store(total if stored else sgd(simd.load(at), total, scale), at)
+
+            def of_one(columns):
+                only = [(j, simd.load(vector_at(INDEX(0), j))) for j in columns]
+                with cgutils.for_range(builder, m) as rows:
+                    x = simd.splat(builder.load(element_at(INDEX(0), rows.index)))
+                    for j, vector in only:
+                        finish(rows.index, j, fma(x, vector, 0))
+
+            def add_up(rows, columns):
+                totals = _add_slices(simd, rows, columns, k, kc, element_at, vector_at)
+                for (i, j), total in totals.items():
+                    finish(i, j, total)
+
+            def of_several(columns):
+                _for_rows(builder, m, lambda rows: add_up(rows, columns))
+
+            with builder.if_else(builder.icmp_signed("==", k, INDEX(1))) as (one_term, several):
+                with one_term:
+                    _for_columns_from_the_last(simd, n, of_one)
+                with several, builder.if_else(builder.icmp_signed("==", m, INDEX(1))) as (one_row, rows):
+                    with one_row:
+                        _for_columns_from_the_last(
+                            simd, n, lambda columns: add_up([INDEX(0)], columns), 2 * ROWS_AT_ONCE
+                        )
+                    with rows:
+                        _for_columns_from_the_last(simd, n, of_several)
             return context.get_dummy_value()
 
         index = types.intp
-        return types.void(c, index, c, index, c, index, index, index, index, c.dtype), codegen
+        return types.void(c, index, c, index, c, index, *(index,) * 4, c.dtype), codegen
 
     return update
+
+
+@intrinsic
+def delta_by(typingctx, target, g, x, row, n):
+    """target[j] = x row[j] g[j] (1 - g[j]) for j < n: `delta_rows` for k = 1, from a number."""
+
+    def codegen(context, builder, signature, args):
+        target, g, x, row, n = args
+        simd = Simd.of_host(builder, signature.args[0].dtype)
+        with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
+            total = fma(simd.splat(x), simd.load(builder.gep(row, [j])), 0)
+            simd.store(total * sigmoid_derivative(simd.load(builder.gep(g, [j]))), builder.gep(target, [j]))
+        return context.get_dummy_value()
+
+    return types.void(target, target, target.dtype, target, types.intp), codegen
+
+
+def _step_by(one):
+    """An intrinsic: c[j] = SGD(x row[j]) for j < n: `_update` for k = 1, from a number."""
+
+    @intrinsic
+    def step_by(typingctx, c, x, row, n, scale):
+        def codegen(context, builder, signature, args):
+            c, x, row, n, scale = args
+            simd = _simd(builder, signature, one)
+            with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
+                total, at = fma(simd.splat(x), simd.load(builder.gep(row, [j])), 0), builder.gep(c, [j])
+                simd.store(sgd(simd.load(at), total, simd.splat(scale)), at)
+            return context.get_dummy_value()
+
+        return types.void(c, c.dtype, c, types.intp, c.dtype), codegen
+
+    return step_by
 
 
 def _simd(builder, signature, one):
@@ -111,7 +323,10 @@ def _simd(builder, signature, one):
     return Simd(builder, dtype, 1) if one else Simd.of_host(builder, dtype)
 
 
-forward_row, forward_one = _product(BIAS_SIGMOID, False), _product(BIAS_SIGMOID, True)
-delta_row = _product(SIGMOID_DELTA, False)
-output_delta_row, output_delta_one = _output_delta(False), _output_delta(True)
-update_rows, update_one = _update(False), _update(True)
+layer_row, layer_one = _layer(False), _layer(True)
+sums_rows, sums_one = (_sums(lambda total, b: total + b, one) for one in (False, True))
+sums_across = _sums(lambda total, b: total + b, from_number=True)
+delta_rows = _sums(lambda total, g: total * sigmoid_derivative(g))
+update_rows, update_one = (_update(False, one) for one in (False, True))
+gradient_rows, gradient_one = (_update(True, one) for one in (False, True))
+step_row_by, step_one_by = _step_by(False), _step_by(True)

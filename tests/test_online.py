@@ -6,10 +6,12 @@ from test_programs import case, counted, in_turn
 
 from fastmlp import Network
 from fastmlp.kernels import entry
-from fastmlp.kernels.blocking import ONLINE, ONLINE_BATCH
-from fastmlp.kernels.online import is_online, online_size
+from fastmlp.kernels.blocking import KC, ONLINE, PADDING
+from fastmlp.kernels.matrix import Vector
+from fastmlp.kernels.online import is_online
 from fastmlp.kernels.pace import PACE
 from fastmlp.kernels.programs import fit_size
+from fastmlp.kernels.small import small_size
 
 CASES = (
     ([7, 1], 1),
@@ -21,6 +23,16 @@ CASES = (
     ([520, 7], 1),
     ([1, 70, 1], 4),
     ([513, 1], 4),
+    ([1, 1], 100),
+    ([4, 8, 3], 16),
+    ([3, 17, 40, 2], 21),
+    ([2, 32, 32, 1], 32),
+    ([17, 1, 1, 5], 9),
+    ([70, 100, 2], 7),
+    ([12, 33, 33, 12], 16),
+    ([1, 5], 120),
+    ([300, 20, 10], 18),
+    ([600, 1], 40),
 )
 
 
@@ -39,7 +51,7 @@ def test_the_cases_are_online(sizes, batch):
 
 
 def test_what_gains_nothing_is_not():
-    assert not is_online([7, 1], ONLINE_BATCH + 1)
+    assert not is_online([7, 1], KC + 1)
     assert not is_online([ONLINE, 1], 1)
     assert not is_online([1, 2, 1] * 120, 1)  # whose rows are mostly zeros
 
@@ -50,7 +62,7 @@ def test_the_bits_are_those_of_the_other_way_within_the_workspace(sizes, batch, 
     net, X, Y = case(sizes, samples, dtype, rng)
     order = rng.permutation(samples)
     expected = in_turn(net, X, Y, order, batch)
-    size = online_size(sizes, batch, dtype.itemsize)
+    size = small_size(Vector(sizes, len(sizes)), batch, dtype.itemsize)
     for start in (0, 1):  # a workspace that begins anywhere
         workspace = np.full(start + size + 4096, 7, dtype)
         loss, stopped, parameters = train(net, X, Y, order, batch, workspace[start : start + size])
@@ -64,7 +76,7 @@ def test_any_layout_of_the_samples_gives_the_same_bits(dtype, rng):
     sizes, batch = CASES[4]
     net, X, Y = case(sizes, 23, dtype, rng)
     order = rng.permutation(23)
-    workspace = np.empty(online_size(sizes, batch, dtype.itemsize), dtype)
+    workspace = np.empty(small_size(Vector(sizes, len(sizes)), batch, dtype.itemsize), dtype)
     expected = train(net, X, Y, order, batch, workspace)
     apart = np.full((46, 2 * sizes[0]), np.nan, dtype)
     apart[::2, ::-2] = X
@@ -83,7 +95,7 @@ def test_a_sample_that_is_not_finite_stops_before_its_minibatch(which, value, dt
     expected = in_turn(net, X, Y, order[: 2 * batch], batch)[2]
     array, column = {"first input": (X, 0), "last input": (X, -1), "output": (Y, 1)}[which]
     array[2 * batch + 1, column] = value
-    workspace = np.empty(online_size(sizes, batch, dtype.itemsize), dtype)
+    workspace = np.empty(small_size(Vector(sizes, len(sizes)), batch, dtype.itemsize), dtype)
     before = np.empty_like(expected)
     _, stopped, parameters = train(net, X, Y, order, batch, workspace, before)
     assert stopped == 2 * batch
@@ -95,7 +107,7 @@ def test_an_infinite_input_that_changes_no_output_is_noticed(dtype, rng):
     net, X, Y = case([3, 2, 1], 4, dtype, rng)
     net.weights[0][:] = 1
     X[2, 1] = np.inf  # σ(∞) = 1, and nothing further up is NaN
-    workspace = np.empty(online_size([3, 2, 1], 1, dtype.itemsize), dtype)
+    workspace = np.empty(small_size(Vector([3, 2, 1], 3), 1, dtype.itemsize), dtype)
     assert train(net, X, Y, np.arange(4), 1, workspace)[1] == 2
 
 
@@ -122,8 +134,8 @@ def test_parameters_that_overflow_are_not_kept(rng):
     assert np.isfinite(net.parameters).all()
 
 
-def test_rows_of_zeros_take_little_memory():
+def test_rows_of_whole_vectors_take_little_memory():
     for sizes, batch in CASES:
-        net = Network(sizes, seed=0)
-        assert fit_size(sizes, batch, 4) >= online_size(sizes, batch, 4)
-        assert online_size(sizes, batch, 4) <= 2 * net.n_parameters + 4096
+        size = small_size(Vector(sizes, len(sizes)), batch, 4)
+        assert fit_size(sizes, batch, 4) >= size
+        assert size <= 2 * Network(sizes, seed=0).n_parameters + 2 * batch * sum(sizes) + PADDING

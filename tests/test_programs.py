@@ -7,7 +7,7 @@ from test_gradients import check_gradients, check_step
 
 from fastmlp import Network, kernels
 from fastmlp.kernels import entry
-from fastmlp.kernels.blocking import APART, LITTLE, RUN, TRIED_FIRST, TRIED_LAST
+from fastmlp.kernels.blocking import APART, LITTLE, PADDING, RUN, TRIED_FIRST, TRIED_LAST
 from fastmlp.kernels.divided import is_divided
 from fastmlp.kernels.matrix import Vector
 from fastmlp.kernels.network import shards_of
@@ -220,7 +220,7 @@ def test_fit_takes_the_program_and_gives_the_bits_of_one_thread(program, sizes, 
 def test_training_takes_no_more_memory_than_is_promised(program, sizes, batch):
     net = Network(sizes, seed=0)
     untouched = 3 * APART // 4  # between the memory of two threads
-    more = {1: 0, 2: LITTLE if program == "train_together" else untouched}
+    more = {1: PADDING, 2: LITTLE if program == "train_together" else untouched}
     for number in (1, 2):
         # The parameters, their copy and the workspace.
         beside = 2 * net.n_parameters + fit_size(sizes, batch, 4, number)

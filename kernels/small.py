@@ -1,0 +1,356 @@
+"""A small network laid out in rows of whole vectors, so that calls and edges take little of a step's time.
+
+There is no tile and no panel. For that the weights are copied before a run and back after it, twice: Wᵀ, whose rows
+give the sums of the next layer, and of layers whose δ goes further down W, whose rows give those of the layer below. A
+layer of a single output has W alone. Rows of activations follow each other without a gap, so that σ of a narrow layer
+is one of several samples at a time; those of a few samples lie apart, and no pass waits for what another has just
+stored in other pieces. Every sum has the order that it has elsewhere: so the bits are the same.
+"""
+
+from collections import namedtuple
+
+import numpy as np
+
+from .ahead import fetch_some
+from .blocking import ACROSS, APART_PARAMETERS, APART_SAMPLES, CACHE_LINE, HOST, KC, RECOPIED
+from .compiling import helper, jit
+from .matrix import Matrix, advance, itemsize, padded, pointer_at, scalar
+from .microkernel import tile_shape
+from .network import layer_parameters, layer_size, parameters_size
+from .optimizer import step_against_sum
+from .panel import copy, copy_transposed
+from .parallel import read, write
+from .rowwise import (
+    activate,
+    delta_by,
+    delta_rows,
+    gradient_one,
+    gradient_rows,
+    layer_one,
+    layer_row,
+    output_delta,
+    step_one_by,
+    step_row_by,
+    sums_across,
+    sums_one,
+    sums_rows,
+    update_one,
+    update_rows,
+)
+from .tasks import address, outlined, reference
+from .wide import is_wide, slice_length
+
+VECTOR_BYTES = HOST.vector_bytes
+
+Layer = namedtuple("Layer", "slices kc WT b W stride width g delta")
+"""Into how many slices of how many inputs a sum is cut; pointers to Wᵀ, b, W, and from row to row of Wᵀ and of W; the
+Matrices g and δ, a row a sample."""
+
+Small = namedtuple("Small", "table layers apart x y ahead")
+"""Where each Layer is written down, how many there are, whether `is_apart`, a minibatch as Matrices; and the address of
+what is fetched `ahead`, or 0."""
+
+N_OUT, SLICES, SLICE_LENGTH, ARRAYS = range(4)  # of a Layer, in its line of the table; ARRAYS and further on, addresses
+
+
+@helper
+def small_size(sizes, samples, itemsize):
+    """Elements of memory for a network, `sizes` a Vector, laid out for so many samples."""
+    lanes, apart = VECTOR_BYTES // itemsize, is_apart(sizes, samples)
+    n_in, n_out = sizes.data[0], sizes.data[sizes.size - 1]
+    size = (sizes.size + 1) * CACHE_LINE // itemsize
+    size += rows_size(apart, samples, n_in, lanes) + rows_size(apart, samples, n_out, lanes)
+    for layer in range(1, sizes.size):
+        n_in, n_out = sizes.data[layer - 1], sizes.data[layer]
+        WT, b, W, g, delta = extents(apart, layer, n_in, n_out, samples, lanes)
+        size += WT + b + W + g + delta
+    return padded(size)
+
+
+@helper
+def lanes_of(m):
+    """Elements of a vector, a constant: dividing by a number that is read would take as long as a small layer."""
+    _, _, two = tile_shape(m)
+    return two // 2
+
+
+@helper
+def whole(n, lanes):
+    """n rounded up to whole vectors."""
+    return (n + lanes - 1) // lanes * lanes
+
+
+@helper
+def is_apart(sizes, samples):
+    """Whether rows of activations lie apart, and each sample goes through a layer by itself."""
+    return samples == 1 or (samples <= APART_SAMPLES and parameters_size(sizes) <= APART_PARAMETERS)
+
+
+@helper
+def row_length(apart, columns, lanes):
+    """From one row to the next."""
+    return whole(columns, lanes) if apart else columns
+
+
+@helper
+def rows_size(apart, rows, columns, lanes):
+    """Elements of so many rows, of which the last ends with a whole vector."""
+    return whole((rows - 1) * row_length(apart, columns, lanes) + whole(columns, lanes), lanes)
+
+
+@helper
+def extents(apart, layer, n_in, n_out, samples, lanes):
+    """Elements of Wᵀ, b, W, g and δ of a layer; behind δ of a single output is the transpose of x, if it is needed.
+
+    The transpose of the layer below's g takes the place of its δ.
+    """
+    stride, rows = whole(n_out, lanes), rows_size(apart, samples, n_out, lanes)
+    across = layer == 1 and n_out == 1 and n_in >= ACROSS and not apart
+    return (
+        n_in * stride if n_out > 1 else 0,
+        stride,
+        n_out * whole(n_in, lanes) if layer > 1 or n_out == 1 else 0,
+        rows,
+        rows + (rows_size(False, n_in, samples, lanes) if across else 0),
+    )
+
+
+@helper
+def gradient_size(sizes, lanes):
+    """Elements of a gradient, which is laid out as Wᵀ and b, or b and W of a single output, of layer after layer."""
+    size = 0
+    for layer in range(1, sizes.size):
+        size += layer_gradient_size(sizes.data[layer - 1], sizes.data[layer], lanes)
+    return size
+
+
+@helper
+def layer_gradient_size(n_in, n_out, lanes):
+    WT, b, W, _, _ = extents(True, 1, n_in, n_out, 1, lanes)
+    return WT + b + W
+
+
+@outlined
+def lay_out(memory, parameters, sizes, samples, ahead):
+    """A Small for so many samples, from the pointer `memory` on, with these parameters.
+
+    What lies behind the rows' ends is 0 at first; later it is any number of which nothing comes.
+    """
+    lanes, apart = lanes_of(Matrix(memory, 0, 0, 0, 1)), is_apart(sizes, samples)
+    table = (address(memory) + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
+    start = pointer_at(table + sizes.size * CACHE_LINE, memory)
+    n_in, n_out = sizes.data[0], sizes.data[sizes.size - 1]
+    x = Matrix(start, samples, n_in, row_length(apart, n_in, lanes), 1)
+    start = advance(start, rows_size(apart, samples, n_in, lanes))
+    y = Matrix(start, samples, n_out, row_length(apart, n_out, lanes), 1)
+    start = advance(start, rows_size(apart, samples, n_out, lanes))
+    for layer in range(1, sizes.size):
+        n_in, n_out = sizes.data[layer - 1], sizes.data[layer]
+        write(table, layer, N_OUT, n_out)
+        kc = slice_length(n_in, n_out)
+        write(table, layer, SLICES, (n_in + kc - 1) // kc)
+        write(table, layer, SLICE_LENGTH, kc)
+        number = ARRAYS
+        for elements in extents(apart, layer, n_in, n_out, samples, lanes):
+            write(table, layer, number, address(start))
+            start = advance(start, elements)
+            number += 1
+    for i in range((address(start) - address(x.data)) // itemsize(memory)):
+        x.data[i] = 0
+    net = Small(table, sizes.size - 1, apart, x, y, ahead)
+    exchange(net, parameters, False)
+    return net
+
+
+@helper
+def layer_of(net, layer):
+    n_out, samples = read(net.table, layer, N_OUT), net.x.rows
+    n_in = net.x.columns if layer == 1 else read(net.table, layer - 1, N_OUT)
+    lanes = lanes_of(net.x)
+    length = row_length(net.apart, n_out, lanes)
+    return Layer(
+        read(net.table, layer, SLICES),
+        read(net.table, layer, SLICE_LENGTH),
+        pointer_at(read(net.table, layer, ARRAYS), net.x.data),
+        pointer_at(read(net.table, layer, ARRAYS + 1), net.x.data),
+        pointer_at(read(net.table, layer, ARRAYS + 2), net.x.data),
+        whole(n_out, lanes),
+        whole(n_in, lanes),
+        Matrix(pointer_at(read(net.table, layer, ARRAYS + 3), net.x.data), samples, n_out, length, 1),
+        Matrix(pointer_at(read(net.table, layer, ARRAYS + 4), net.x.data), samples, n_out, length, 1),
+    )
+
+
+@outlined
+def exchange(net, parameters, back):
+    """Copy the parameters to all layers' arrays, or `back`."""
+    below = net.x
+    for layer in range(1, net.layers + 1):
+        at = layer_of(net, layer)
+        n_in, n_out = below.columns, at.g.columns
+        W, b = layer_parameters(parameters, n_in, n_out)
+        WT = Matrix(W.data, n_in, n_out, W.column_stride, W.row_stride)
+        own_WT, own_W = Matrix(at.WT, n_in, n_out, at.stride, 1), Matrix(at.W, n_out, n_in, at.width, 1)
+        own_b = Matrix(at.b, 1, n_out, at.stride, 1)
+        if back:
+            if n_out > 1 and W.column_stride != 1:
+                copy(WT, own_WT)
+            elif n_out > 1:
+                copy(W, Matrix(at.WT, n_out, n_in, 1, at.stride))
+            else:
+                copy(W, own_W)
+            copy(b, own_b)
+        else:
+            if n_out > 1:
+                copy(own_WT, WT)
+            if layer > 1 or n_out == 1:
+                copy(own_W, W)
+            copy(own_b, b)
+        parameters = advance(parameters, layer_size(n_in, n_out))
+        below = at.g
+
+
+@helper
+def row_of(m, s):
+    """Pointer to the row of a sample."""
+    return advance(m.data, s * m.row_stride)
+
+
+@jit(inline=True)
+def forward_apart(net, batch, scale):
+    """g of all layers and δ of the last, of a few samples; δ of the last one is returned if it is a number."""
+    below, delta = net.x, scalar(0, net.x)
+    for layer in range(1, net.layers + 1):
+        at, is_last = layer_of(net, layer), np.intp(layer == net.layers)
+        n_in, n_out = below.columns, at.g.columns
+        for s in range(batch):
+            g, x, y, of_last = row_of(at.g, s), row_of(below, s), row_of(net.y, s), row_of(at.delta, s)
+            if n_out > 1:
+                layer_row(g, at.b, x, at.WT, at.stride, n_in, n_out, at.slices, at.kc, is_last, of_last, y, scale)
+            else:
+                delta = layer_one(g, at.b, x, at.W, 1, n_in, 1, at.slices, at.kc, is_last, of_last, y, scale)
+                of_last[0] = delta
+        below = at.g
+    return delta
+
+
+@jit(inline=True)
+def forward_rows(net, batch, scale):
+    """g of all layers and δ of the last, of many samples."""
+    below = net.x
+    for layer in range(1, net.layers + 1):
+        at = layer_of(net, layer)
+        if net.ahead != 0:
+            fetch_some(net.ahead)
+        n_in, n_out = below.columns, at.g.columns
+        g, x, x_stride = at.g.data, below.data, below.row_stride
+        if n_out > 1:
+            sums_rows(g, n_out, at.b, 0, x, x_stride, at.WT, at.stride, batch, n_in, n_out, at.slices, at.kc)
+        elif n_in < ACROSS:
+            sums_one(g, 1, at.b, 0, x, x_stride, at.W, 1, batch, n_in, 1, at.slices, at.kc)
+        else:
+            transpose = advance(at.delta.data, rows_size(False, net.x.rows, 1, lanes_of(net.x)))
+            if layer > 1:
+                transpose = layer_of(net, layer - 1).delta.data
+            copy_transposed(transpose, batch, x, x_stride, n_in, batch)
+            sums_across(g, 0, at.b, 0, at.W, 0, transpose, batch, 1, n_in, batch, at.slices, at.kc)
+        activate(g, batch * n_out)
+        below = at.g
+    at = layer_of(net, net.layers)
+    output_delta(at.delta.data, at.g.data, net.y.data, scale, batch * net.y.columns)
+
+
+@jit(inline=True)
+def delta_below(net, layer, batch):
+    """δ of the layer below."""
+    at, lower = layer_of(net, layer), layer_of(net, layer - 1)
+    if net.ahead != 0:
+        fetch_some(net.ahead)
+    delta, target, g = at.delta, lower.delta, lower.g
+    n_in, n_out = g.columns, delta.columns
+    c, rsc, e, rse = target.data, target.row_stride, g.data, g.row_stride
+    slices = (n_out + KC - 1) // KC
+    delta_rows(c, rsc, e, rse, delta.data, delta.row_stride, at.W, at.width, batch, n_out, n_in, slices, KC)
+
+
+@jit(inline=True)
+def step_rows(net, batch, kc, rate, last_delta):
+    """A step of gradient descent, the sums over the batch in slices of `kc`.
+
+    `last_delta` is δ of the last layer for a single sample and output: in a register, not in memory.
+    """
+    one, top = reference(scalar(1, net.x)), net.layers
+    if batch == 1 and net.y.columns == 1:
+        at, x = layer_of(net, top), net.x
+        if top > 1:
+            lower = layer_of(net, top - 1)
+            x = lower.g
+            delta_by(lower.delta.data, x.data, last_delta, at.W, x.columns)
+        step_row_by(at.W, last_delta, x.data, x.columns, rate)
+        step_one_by(at.b, last_delta, one, 1, rate)
+        top -= 1
+    for layer in range(top, 0, -1):
+        at, below = layer_of(net, layer), net.x
+        if layer > 1:
+            delta_below(net, layer, batch)
+            below = layer_of(net, layer - 1).g
+        n_in, x, x_stride = below.columns, below.data, below.row_stride
+        n_out, delta, delta_stride = at.delta.columns, at.delta.data, at.delta.row_stride
+        of_slice = KC if layer == 1 and is_wide(n_in, n_out, batch) else kc
+        if n_out > 1:
+            update_rows(at.WT, at.stride, x, x_stride, delta, delta_stride, n_in, n_out, batch, of_slice, rate)
+            update_rows(at.b, 0, one, 0, delta, delta_stride, 1, n_out, batch, kc, rate)
+        else:
+            update_one(at.b, 0, one, 0, delta, delta_stride, 1, 1, batch, kc, rate)
+        if n_out > 1 and batch >= RECOPIED:
+            copy_weights(net, layer)
+        elif layer > 1 or n_out == 1:
+            update_rows(at.W, at.width, delta, delta_stride, x, x_stride, n_out, n_in, batch, of_slice, rate)
+
+
+@helper
+def copy_weights(net, layer):
+    """W = (Wᵀ)ᵀ, if δ of the layer below is to be computed from it."""
+    at = layer_of(net, layer)
+    if layer > 1:
+        copy_transposed(at.W, at.width, at.WT, at.stride, at.g.columns, layer_of(net, layer - 1).g.columns)
+
+
+@jit(inline=True)
+def gradient_of_rows(gradient, net, batch):
+    """The gradient in place of a step, the sums over the batch in one slice."""
+    one, zero = reference(scalar(1, net.x)), scalar(0, net.x)
+    for layer in range(net.layers, 1, -1):
+        delta_below(net, layer, batch)
+    below = net.x
+    for layer in range(1, net.layers + 1):
+        at = layer_of(net, layer)
+        n_in, x, x_stride = below.columns, below.data, below.row_stride
+        n_out, delta, delta_stride = at.delta.columns, at.delta.data, at.delta.row_stride
+        if n_out > 1:
+            b = advance(gradient, n_in * at.stride)
+            gradient_rows(gradient, at.stride, x, x_stride, delta, delta_stride, n_in, n_out, batch, batch, zero)
+            gradient_rows(b, 0, one, 0, delta, delta_stride, 1, n_out, batch, batch, zero)
+        else:
+            W = advance(gradient, at.stride)
+            gradient_one(gradient, 0, one, 0, delta, delta_stride, 1, 1, batch, batch, zero)
+            gradient_rows(W, 0, delta, delta_stride, x, x_stride, 1, n_in, batch, batch, zero)
+        gradient = advance(gradient, layer_gradient_size(n_in, n_out, lanes_of(net.x)))
+        below = at.g
+
+
+@jit(inline=True)
+def step_against(net, first, second, rate):
+    """A step of gradient descent against the sum of two gradients."""
+    below = net.x
+    for layer in range(1, net.layers + 1):
+        at = layer_of(net, layer)
+        n_in, n_out = below.columns, at.g.columns
+        size = layer_gradient_size(n_in, n_out, lanes_of(net.x))
+        if n_out > 1:
+            step_against_sum(at.WT, first, second, rate, size)
+            copy_weights(net, layer)
+        else:
+            step_against_sum(at.b, first, second, rate, size)
+        first, second = advance(first, size), advance(second, size)
+        below = at.g
