@@ -139,8 +139,8 @@ PADDING = 1 << 11  # elements that these rows may take beyond what is promised
 # Samples and parameters up to which their rows lie apart: a step of 2-2-1 by 4 takes 0.87 of the time, one of
 # 784-128-10 by 4 twice the time.
 APART_SAMPLES, APART_PARAMETERS = 4, 1 << 11
-# Samples from which on W is copied from Wᵀ and not updated as that is: a step of 2-32-32-1 takes 0.90 of the time by 32,
-# 1.03 by 4.
+# Samples from which on W is copied from Wᵀ, not updated as that is: by 32 a step of 2-32-32-1 takes 0.90 of the time,
+# by 4 1.03.
 RECOPIED = 6
 # Inputs of a single output from which on its sums are taken side by side, those of a vector of samples: one of 64-1 by
 # 64 takes 0.5 of the time, one of 4-1 by 8 1.27.

@@ -35,17 +35,23 @@ def mse(g, y):
     g, y = matrix(g), matrix(y)
     total, parts = 0.0, row_parts(g.rows, g.columns)
     for part in range(parts):
-        total += summed_errors(g, y, *rows_of_part(part, parts, g.rows))
+        of_part = 0.0
+        for j in range(g.columns):
+            output = 0.0
+            for i in range(*rows_of_part(part, parts, g.rows)):
+                output += squared_error(np.float64(get(g, i, j)), np.float64(get(y, i, j)))
+            of_part += output
+        total += of_part
     return total / (g.rows * g.columns)
 
 
 @helper
-def summed_errors(g, y, start, end):
-    """Σ (g - y)², in float64, of the samples from `start` to `end`, output after output."""
+def part_errors(g, y, samples):
+    """Σ (g - y)², in float64, of one part's first so many samples, in the order of `mse`."""
     total = 0.0
     for j in range(g.columns):
         output = 0.0
-        for i in range(start, end):
+        for i in range(samples):
             output += squared_error(np.float64(get(g, i, j)), np.float64(get(y, i, j)))
         total += output
     return total

@@ -210,6 +210,12 @@ def exchange(net, parameters, back):
         below = at.g
 
 
+@outlined
+def fetch_more(ahead):
+    """`fetch_some`, out of the way where nothing is fetched."""
+    fetch_some(ahead)
+
+
 @helper
 def row_of(m, s):
     """Pointer to the row of a sample."""
@@ -241,7 +247,7 @@ def forward_rows(net, batch, scale):
     for layer in range(1, net.layers + 1):
         at = layer_of(net, layer)
         if net.ahead != 0:
-            fetch_some(net.ahead)
+            fetch_more(net.ahead)
         n_in, n_out = below.columns, at.g.columns
         g, x, x_stride = at.g.data, below.data, below.row_stride
         if n_out > 1:
@@ -265,7 +271,7 @@ def delta_below(net, layer, batch):
     """δ of the layer below."""
     at, lower = layer_of(net, layer), layer_of(net, layer - 1)
     if net.ahead != 0:
-        fetch_some(net.ahead)
+        fetch_more(net.ahead)
     delta, target, g = at.delta, lower.delta, lower.g
     n_in, n_out = g.columns, delta.columns
     c, rsc, e, rse = target.data, target.row_stride, g.data, g.row_stride

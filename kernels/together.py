@@ -12,7 +12,7 @@ import numpy as np
 from .ahead import BYTES_OF_LINES, expect_rows, worth_fetching
 from .blocking import HOST, LITTLE, RUN
 from .compiling import internal
-from .loss import rows_of_part, summed_errors
+from .loss import part_errors, rows_of_part
 from .matrix import Vector, advance, itemsize, padded, rows, scalar
 from .network import is_halved, is_wide, parameters_size
 from .pair import both_come, meet, memory_of, other_letter, own_letter, pair_size, train_by_two
@@ -110,4 +110,4 @@ def half_gradient(gradient, net, samples, first, batch, half):
         expect_rows(net.ahead, X, Y, order, first + batch + start, first + batch + end)
     forward_rows(net, end - start, scalar(2.0 / (batch * Y.columns), X))
     gradient_of_rows(gradient, net, end - start)
-    return summed_errors(layer_of(net, net.layers).g, y, 0, end - start)
+    return part_errors(layer_of(net, net.layers).g, y, end - start)
