@@ -15,7 +15,6 @@ from .ahead import fetch_some
 from .blocking import ACROSS, APART_PARAMETERS, APART_SAMPLES, CACHE_LINE, HOST, KC, RECOPIED
 from .compiling import helper, jit
 from .matrix import Matrix, advance, itemsize, padded, pointer_at, scalar
-from .microkernel import tile_shape
 from .network import layer_parameters, layer_size, parameters_size
 from .optimizer import step_against_sum
 from .panel import copy, copy_transposed
@@ -68,10 +67,9 @@ def small_size(sizes, samples, itemsize):
 
 
 @helper
-def lanes_of(m):
+def lanes_of(data):
     """Elements of a vector, a constant: dividing by a number that is read would take as long as a small layer."""
-    _, _, two = tile_shape(m)
-    return two // 2
+    return VECTOR_BYTES // itemsize(data)
 
 
 @helper
@@ -136,7 +134,7 @@ def lay_out(memory, parameters, sizes, samples, ahead):
 
     What lies behind the rows' ends is 0 at first; later it is any number of which nothing comes.
     """
-    lanes, apart = lanes_of(Matrix(memory, 0, 0, 0, 1)), is_apart(sizes, samples)
+    lanes, apart = lanes_of(memory), is_apart(sizes, samples)
     table = (address(memory) + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
     start = pointer_at(table + sizes.size * CACHE_LINE, memory)
     n_in, n_out = sizes.data[0], sizes.data[sizes.size - 1]
@@ -166,7 +164,7 @@ def lay_out(memory, parameters, sizes, samples, ahead):
 def layer_of(net, layer):
     n_out, samples = read(net.table, layer, N_OUT), net.x.rows
     n_in = net.x.columns if layer == 1 else read(net.table, layer - 1, N_OUT)
-    lanes = lanes_of(net.x)
+    lanes = lanes_of(net.x.data)
     length = row_length(net.apart, n_out, lanes)
     return Layer(
         read(net.table, layer, SLICES),
@@ -255,7 +253,7 @@ def forward_rows(net, batch, scale):
         elif n_in < ACROSS:
             sums_one(g, 1, at.b, 0, x, x_stride, at.W, 1, batch, n_in, 1, at.slices, at.kc)
         else:
-            transpose = advance(at.delta.data, rows_size(False, net.x.rows, 1, lanes_of(net.x)))
+            transpose = advance(at.delta.data, rows_size(False, net.x.rows, 1, lanes_of(net.x.data)))
             if layer > 1:
                 transpose = layer_of(net, layer - 1).delta.data
             copy_transposed(transpose, batch, x, x_stride, n_in, batch)
@@ -341,7 +339,7 @@ def gradient_of_rows(gradient, net, batch):
             W = advance(gradient, at.stride)
             gradient_one(gradient, 0, one, 0, delta, delta_stride, 1, 1, batch, batch, zero)
             gradient_rows(W, 0, delta, delta_stride, x, x_stride, 1, n_in, batch, batch, zero)
-        gradient = advance(gradient, layer_gradient_size(n_in, n_out, lanes_of(net.x)))
+        gradient = advance(gradient, layer_gradient_size(n_in, n_out, lanes_of(net.x.data)))
         below = at.g
 
 
@@ -352,7 +350,7 @@ def step_against(net, first, second, rate):
     for layer in range(1, net.layers + 1):
         at = layer_of(net, layer)
         n_in, n_out = below.columns, at.g.columns
-        size = layer_gradient_size(n_in, n_out, lanes_of(net.x))
+        size = layer_gradient_size(n_in, n_out, lanes_of(net.x.data))
         if n_out > 1:
             step_against_sum(at.WT, first, second, rate, size)
             copy_weights(net, layer)

@@ -72,7 +72,7 @@ def _train_half(arguments, half, _):
     if not both_come(address(workspace.data)):
         return
     item = itemsize(workspace.data)
-    count = padded(gradient_size(sizes, lanes_of(X)))
+    count = padded(gradient_size(sizes, lanes_of(workspace.data)))
     pair, memory, _ = memory_of(workspace, half, count, 0)
     fetched = address(memory) if worth_fetching(X, Y, batch_size) else 0
     gradient, samples = advance(memory, BYTES_OF_LINES // item), (X, Y, order)

@@ -114,11 +114,11 @@ def train_in_turn(arguments, end, memory):
 
 @internal
 def train_alone(arguments, end, _):
-    """By one thread, in the quicker of two ways."""
-    _, _, _, _, _, batch_size, _, sizes, workspace, _ = arguments[0]
+    """By one thread, in the quicker of two ways; `train_online` is for samples of an order, and needs its workspace."""
+    _, _, _, _, order, batch_size, _, sizes, workspace, _ = arguments[0]
     program = task_address(train_in_turn, arguments)
     fits = small_size(sizes, batch_size, itemsize(workspace.data)) <= workspace.size
-    if fits and pays_online(sizes, batch_size):
+    if order.size > 0 and fits and pays_online(sizes, batch_size):
         program = task_address(train_online, arguments)
     call_task(program, address(arguments), end, 0)
 

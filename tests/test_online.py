@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_programs import case, counted, in_turn
+from test_programs import case, counted, in_turn, pace
 
 from fastmlp import Network
 from fastmlp.kernels import entry
@@ -109,6 +109,19 @@ def test_an_infinite_input_that_changes_no_output_is_noticed(dtype, rng):
     X[2, 1] = np.inf  # σ(∞) = 1, and nothing further up is NaN
     workspace = np.empty(small_size(Vector([3, 2, 1], 3), 1, dtype.itemsize), dtype)
     assert train(net, X, Y, np.arange(4), 1, workspace)[1] == 2
+
+
+def test_samples_in_no_order_are_not_trained_so(dtype, rng):
+    sizes, batch = [30, 60, 10], 200
+    assert is_online(sizes, batch)
+    net, X, Y = case(sizes, 2 * batch, dtype, rng)
+    expected = in_turn(net, X, Y, np.arange(2 * batch), batch)
+    parameters, before, none = net.parameters.copy(), np.empty_like(net.parameters), np.empty(0, np.intp)
+    known = pace(0, np.inf)  # one thread is the quicker
+    run = True, True, known, parameters, X, Y, none, 0, 2 * batch, 0.0, batch, 0.5
+    workspace = np.empty(fit_size(sizes, batch, dtype.itemsize, 2), dtype)
+    assert entry.train_in_turn(before, *run, np.array(sizes), workspace, 2, 1) == expected[:2]
+    np.testing.assert_array_equal(parameters, expected[2])
 
 
 @pytest.mark.parametrize(("sizes", "batch"), CASES[:5])
