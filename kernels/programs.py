@@ -17,7 +17,8 @@ def program_for(sizes, batch_size, samples, threads):
         return "train_divided"
     if is_together(sizes, batch_size, samples, threads):
         return "train_together"
-    return "train_online" if is_online(sizes, batch_size) else "train_in_turn"
+    shared = threads > 1 and work(Vector(sizes, len(sizes)), batch_size, batch_size, SHARE) > 0
+    return "train_online" if is_online(sizes, batch_size) and not shared else "train_in_turn"
 
 
 def may_share(sizes, batch_size, samples=math.inf):
