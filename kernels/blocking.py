@@ -143,8 +143,9 @@ APART_SAMPLES, APART_PARAMETERS = 4, 1 << 11
 # by 4 1.03.
 RECOPIED = 6
 # Inputs of a single output from which on its sums are taken side by side, those of a vector of samples: one of 64-1 by
-# 64 takes 0.5 of the time, one of 4-1 by 8 1.27.
-ACROSS = 8
+# 64 takes 0.5 of the time, one of 4-1 by 8 1.27; and of all samples, up to which that is quicker than tiles are: one of
+# 64-1 by 64 takes 0.8 of the time, one of 64-1 by 200 1.15, of 500-1 by 100 1.6.
+ACROSS, MOST_ACROSS = 8, 1 << 13
 
 # Outputs of a layer up to which W is stored and not Wᵀ: a step of 17-64-64-6 by 64 takes 0.96 of the time, one of
 # 64-64-10 by 32 0.93, a prediction of one sample by 64-64-10 0.03 us more.

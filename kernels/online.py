@@ -3,7 +3,7 @@
 import numpy as np
 
 from .ahead import NOTHING, expect_rows, worth_fetching
-from .blocking import KC, ONLINE, ONLINE_SINGLE, PADDING, ROWS_AHEAD
+from .blocking import KC, MOST_ACROSS, ONLINE, ONLINE_SINGLE, PADDING, ROWS_AHEAD
 from .compiling import helper, internal
 from .loss import mse
 from .matrix import Vector, advance, get, rows, scalar
@@ -27,6 +27,8 @@ def is_online(sizes, batch_size):
 def pays_online(sizes, batch_size):
     """Whether so small products are the quicker without tiles."""
     limit = ONLINE_SINGLE if batch_size == 1 else ONLINE
+    if sizes.data[1] == 1 and batch_size * sizes.data[0] > MOST_ACROSS:
+        return False
     return batch_size <= KC and batch_size * parameters_size(sizes) <= limit
 
 
