@@ -16,7 +16,7 @@ from .epilogue import BIAS_SIGMOID, EPILOGUES
 from .loss import squared_error_gradient
 from .microkernel import row_sums
 from .optimizer import sgd
-from .simd import INDEX, Simd, Vector, fma, joined, minimum, split
+from .simd import INDEX, Simd, Vector, fma, joined, minimum, split, where
 
 ROWS_AT_ONCE = 4  # else each term would wait for the last
 
@@ -36,24 +36,20 @@ def copy_row(typingctx, target, source, n):
     return types.void(target, target, types.intp), codegen
 
 
-def _sums(finish, one=False, from_number=False):
+def _sums(finish, one=False):
     """An intrinsic: c[i*rsc + j] = finish(Σ a[i*rsa + p] b[p*rsb + j], e[i*rse + j]) for i < m, j < n.
 
-    The sum over p < k is in so many slices of kc. e is one number for all if it comes `from_number`.
+    The sum over p < k is in slices of kc. With `one`, n is 1.
     """
 
     @intrinsic
-    def sums(typingctx, c, rsc, e, rse, a, rsa, b, rsb, m, k, n, slices, kc):
+    def sums(typingctx, c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc):
         def codegen(context, builder, signature, args):
-            c, rsc, e, rse, a, rsa, b, rsb, m, k, n, slices, kc = args
+            c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc = args
             simd = _simd(builder, signature, one)
 
             def at(pointer, stride, i, j):
                 return builder.gep(pointer, [builder.add(builder.mul(i, stride), j)])
-
-            def store(total, i, j):
-                other = simd.splat(builder.load(e)) if from_number else simd.load(at(e, rse, i, j))
-                simd.store(finish(total, other), at(c, rsc, i, j))
 
             def add_up(rows, columns):
                 totals = _add_slices(
@@ -62,30 +58,38 @@ def _sums(finish, one=False, from_number=False):
                 # A row's last vector may reach into the next row, whose first is stored later.
                 for j in reversed(columns):
                     for i in rows:
-                        store(totals[i, j], i, j)
+                        simd.store(finish(totals[i, j], simd.load(at(e, rse, i, j))), at(c, rsc, i, j))
 
             def rows_at_once(columns):
                 _for_rows(builder, m, lambda rows: add_up(rows, columns))
 
-            def slices_at_once():
-                with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
-                    columns = [(builder.gep(b, [j]), None)]
-                    [total] = row_sums(simd, a, INDEX(1), columns, rsb, k, slices, kc, (4, 2, 1))
-                    store(total, INDEX(0), j)
-
-            one_row = builder.and_(builder.icmp_signed("==", m, INDEX(1)), builder.icmp_signed(">", slices, INDEX(1)))
-            with builder.if_else(one_row) as (single, several):
-                with single:
-                    slices_at_once()
-                with several:
-                    _for_columns_from_the_last(simd, n, rows_at_once)
+            if one:
+                rows_at_once([INDEX(0)])
+            else:
+                _for_columns_from_the_last(simd, n, rows_at_once)
             return context.get_dummy_value()
 
         index = types.intp
         strided = (c, index) * 4
-        return types.void(*strided, *(index,) * 5), codegen
+        return types.void(*strided, *(index,) * 4), codegen
 
     return sums
+
+
+@intrinsic
+def sums_across(typingctx, c, e, a, b, rsb, k, n, slices, kc):
+    """c[j] = Σ a[p] b[p*rsb + j] + e[0] for j < n, the sum over p < k in so many slices of kc."""
+
+    def codegen(context, builder, signature, args):
+        c, e, a, b, rsb, k, n, slices, kc = args
+        simd = _simd(builder, signature, False)
+        with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
+            [total] = row_sums(simd, a, INDEX(1), [(builder.gep(b, [j]), None)], rsb, k, slices, kc, (4, 1))
+            simd.store(total + simd.splat(builder.load(e)), builder.gep(c, [j]))
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(c, c, c, c, index, index, index, index, index), codegen
 
 
 def _add_slices(simd, rows, columns, k, kc, element_at, vector_at):
@@ -197,7 +201,8 @@ def _layer(one):
                 def load(pointer):
                     return _widened(simd.load(builder.gep(pointer, [j])), wide)
 
-                [total] = row_sums(simd, x, INDEX(1), [(builder.gep(w, [j]), None)], rsw, k, slices, kc, (4, 2, 1))
+                columns, at_once = [(builder.gep(w, [j]), None)], (4, 1) if one else (2, 1)
+                [total] = row_sums(simd, x, INDEX(1), columns, rsw, k, slices, kc, at_once)
                 value = sigmoid(_widened(total, wide) + load(b))
                 simd.store(_narrowed(value, simd), builder.gep(g, [j]))
                 with builder.if_then(builder.icmp_signed("!=", is_last, INDEX(0))):
@@ -228,18 +233,18 @@ def _narrowed(vector, simd):
     return split(vector, simd)[0]
 
 
-def _update(stored, one):
+def _update(one):
     """An intrinsic: c[i*rsc + j] = SGD(Σ a[p*rsa + i] b[p*rsb + j]) for i < m, j < n; or the sum, if it is `stored`.
 
-    The sum over p < k is in slices of kc. Up to whole vectors of j, or for j = 0 alone with `one`.
+    The sum over p < k is in slices of kc. Up to whole vectors of j; with `one`, for i = j = 0 alone.
     """
 
     @intrinsic
-    def update(typingctx, c, rsc, a, rsa, b, rsb, m, n, k, kc, scale):
+    def update(typingctx, c, rsc, a, rsa, b, rsb, m, n, k, kc, scale, stored):
         def codegen(context, builder, signature, args):
-            c, rsc, a, rsa, b, rsb, m, n, k, kc, scale = args
+            c, rsc, a, rsa, b, rsb, m, n, k, kc, scale, stored = args
             simd = _simd(builder, signature, one)
-            scale = simd.splat(scale)
+            scale, stored = simd.splat(scale), builder.icmp_signed("!=", stored, INDEX(0))
 
             def element_at(p, i):
                 return builder.gep(a, [builder.add(builder.mul(p, rsa), i)])
@@ -247,41 +252,48 @@ def _update(stored, one):
             def vector_at(p, j):
                 return builder.gep(b, [builder.add(builder.mul(p, rsb), j)])
 
-            def finish(i, j, total):
-                at = builder.gep(c, [builder.add(builder.mul(i, rsc), j)])
-                simd.store(total if stored else sgd(simd.load(at), total, scale), at)
-
-            def of_one(columns):
-                only = [(j, simd.load(vector_at(INDEX(0), j))) for j in columns]
-                with cgutils.for_range(builder, m) as rows:
-                    x = simd.splat(builder.load(element_at(INDEX(0), rows.index)))
-                    for j, vector in only:
-                        finish(rows.index, j, fma(x, vector, 0))
-
             def add_up(rows, columns):
-                totals = _add_slices(simd, rows, columns, k, kc, element_at, vector_at)
-                for (i, j), total in totals.items():
-                    finish(i, j, total)
+                for (i, j), total in _add_slices(simd, rows, columns, k, kc, element_at, vector_at).items():
+                    at = builder.gep(c, [builder.add(builder.mul(i, rsc), j)])
+                    simd.store(where(stored, total, sgd(simd.load(at), total, scale)), at)
 
-            def of_several(columns):
+            def rows_at_once(columns):
                 _for_rows(builder, m, lambda rows: add_up(rows, columns))
 
-            with builder.if_else(builder.icmp_signed("==", k, INDEX(1))) as (one_term, several):
-                with one_term:
-                    _for_columns_from_the_last(simd, n, of_one)
-                with several, builder.if_else(builder.icmp_signed("==", m, INDEX(1))) as (one_row, rows):
-                    with one_row:
-                        _for_columns_from_the_last(
-                            simd, n, lambda columns: add_up([INDEX(0)], columns), 2 * ROWS_AT_ONCE
-                        )
-                    with rows:
-                        _for_columns_from_the_last(simd, n, of_several)
+            if one:
+                add_up([INDEX(0)], [INDEX(0)])
+                return context.get_dummy_value()
+            with builder.if_else(builder.icmp_signed("==", m, INDEX(1))) as (one_row, several):
+                with one_row:
+                    _for_columns_from_the_last(simd, n, lambda columns: add_up([INDEX(0)], columns), 8)
+                with several:
+                    _for_columns_from_the_last(simd, n, rows_at_once)
             return context.get_dummy_value()
 
         index = types.intp
-        return types.void(c, index, c, index, c, index, *(index,) * 4, c.dtype), codegen
+        return types.void(c, index, c, index, c, index, *(index,) * 4, c.dtype, index), codegen
 
     return update
+
+
+@intrinsic
+def step_rows_by(typingctx, c, rsc, a, b, m, n, scale):
+    """c[i*rsc + j] = SGD(a[i] b[j]) for i < m, j < n: `_update` for k = 1."""
+
+    def codegen(context, builder, signature, args):
+        c, rsc, a, b, m, n, scale = args
+        simd = _simd(builder, signature, False)
+        scale = simd.splat(scale)
+        with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
+            row = simd.load(builder.gep(b, [j]))
+            with cgutils.for_range(builder, m) as rows:
+                x = simd.splat(builder.load(builder.gep(a, [rows.index])))
+                at = builder.gep(c, [builder.add(builder.mul(rows.index, rsc), j)])
+                simd.store(sgd(simd.load(at), fma(x, row, 0), scale), at)
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(c, index, c, c, index, index, c.dtype), codegen
 
 
 @intrinsic
@@ -325,8 +337,6 @@ def _simd(builder, signature, one):
 
 layer_row, layer_one = _layer(False), _layer(True)
 sums_rows, sums_one = (_sums(lambda total, b: total + b, one) for one in (False, True))
-sums_across = _sums(lambda total, b: total + b, from_number=True)
 delta_rows = _sums(lambda total, g: total * sigmoid_derivative(g))
-update_rows, update_one = (_update(False, one) for one in (False, True))
-gradient_rows, gradient_one = (_update(True, one) for one in (False, True))
+update_rows, update_one = _update(False), _update(True)
 step_row_by, step_one_by = _step_by(False), _step_by(True)

@@ -23,13 +23,12 @@ from .rowwise import (
     activate,
     delta_by,
     delta_rows,
-    gradient_one,
-    gradient_rows,
     layer_one,
     layer_row,
     output_delta,
     step_one_by,
     step_row_by,
+    step_rows_by,
     sums_across,
     sums_one,
     sums_rows,
@@ -238,7 +237,7 @@ def forward_apart(net, batch, scale):
     return delta
 
 
-@jit(inline=True)
+@outlined
 def forward_rows(net, batch, scale):
     """g of all layers and δ of the last, of many samples."""
     below = net.x
@@ -249,22 +248,22 @@ def forward_rows(net, batch, scale):
         n_in, n_out = below.columns, at.g.columns
         g, x, x_stride = at.g.data, below.data, below.row_stride
         if n_out > 1:
-            sums_rows(g, n_out, at.b, 0, x, x_stride, at.WT, at.stride, batch, n_in, n_out, at.slices, at.kc)
+            sums_rows(g, n_out, at.b, 0, x, x_stride, at.WT, at.stride, batch, n_in, n_out, at.kc)
         elif n_in < ACROSS:
-            sums_one(g, 1, at.b, 0, x, x_stride, at.W, 1, batch, n_in, 1, at.slices, at.kc)
+            sums_one(g, 1, at.b, 0, x, x_stride, at.W, 1, batch, n_in, 1, at.kc)
         else:
             transpose = advance(at.delta.data, rows_size(False, net.x.rows, 1, lanes_of(net.x.data)))
             if layer > 1:
                 transpose = layer_of(net, layer - 1).delta.data
             copy_transposed(transpose, batch, x, x_stride, n_in, batch)
-            sums_across(g, 0, at.b, 0, at.W, 0, transpose, batch, 1, n_in, batch, at.slices, at.kc)
+            sums_across(g, at.b, at.W, transpose, batch, n_in, batch, at.slices, at.kc)
         activate(g, batch * n_out)
         below = at.g
     at = layer_of(net, net.layers)
     output_delta(at.delta.data, at.g.data, net.y.data, scale, batch * net.y.columns)
 
 
-@jit(inline=True)
+@outlined
 def delta_below(net, layer, batch):
     """δ of the layer below."""
     at, lower = layer_of(net, layer), layer_of(net, layer - 1)
@@ -273,8 +272,7 @@ def delta_below(net, layer, batch):
     delta, target, g = at.delta, lower.delta, lower.g
     n_in, n_out = g.columns, delta.columns
     c, rsc, e, rse = target.data, target.row_stride, g.data, g.row_stride
-    slices = (n_out + KC - 1) // KC
-    delta_rows(c, rsc, e, rse, delta.data, delta.row_stride, at.W, at.width, batch, n_out, n_in, slices, KC)
+    delta_rows(c, rsc, e, rse, delta.data, delta.row_stride, at.W, at.width, batch, n_out, n_in, KC)
 
 
 @jit(inline=True)
@@ -298,18 +296,44 @@ def step_rows(net, batch, kc, rate, last_delta):
         if layer > 1:
             delta_below(net, layer, batch)
             below = layer_of(net, layer - 1).g
-        n_in, x, x_stride = below.columns, below.data, below.row_stride
-        n_out, delta, delta_stride = at.delta.columns, at.delta.data, at.delta.row_stride
+        n_in, x, n_out, delta = below.columns, below.data, at.delta.columns, at.delta.data
+        if batch == 1:
+            if n_out > 1:
+                step_rows_by(at.WT, at.stride, x, delta, n_in, n_out, rate)
+                step_rows_by(at.b, 0, one, delta, 1, n_out, rate)
+            else:
+                step_one_by(at.b, delta[0], one, 1, rate)
+            if layer > 1 or n_out == 1:
+                step_rows_by(at.W, at.width, delta, x, n_out, n_in, rate)
+            continue
         of_slice = KC if layer == 1 and is_wide(n_in, n_out, batch) else kc
         if n_out > 1:
-            update_rows(at.WT, at.stride, x, x_stride, delta, delta_stride, n_in, n_out, batch, of_slice, rate)
-            update_rows(at.b, 0, one, 0, delta, delta_stride, 1, n_out, batch, kc, rate)
+            update(at.WT, at.stride, rows_of(below), rows_of(at.delta), n_in, n_out, batch, of_slice, rate, 0)
+            update(at.b, 0, (one, 0), rows_of(at.delta), 1, n_out, batch, kc, rate, 0)
         else:
-            update_one(at.b, 0, one, 0, delta, delta_stride, 1, 1, batch, kc, rate)
+            update_single(at.b, (one, 0), rows_of(at.delta), batch, kc, rate, 0)
         if n_out > 1 and batch >= RECOPIED:
             copy_weights(net, layer)
         elif layer > 1 or n_out == 1:
-            update_rows(at.W, at.width, delta, delta_stride, x, x_stride, n_out, n_in, batch, of_slice, rate)
+            update(at.W, at.width, rows_of(at.delta), rows_of(below), n_out, n_in, batch, of_slice, rate, 0)
+
+
+@helper
+def rows_of(m):
+    """(pointer, from row to row) of a Matrix."""
+    return m.data, m.row_stride
+
+
+@outlined
+def update(c, rsc, a, b, m, n, samples, kc, rate, stored):
+    """C -= η Aᵀ B, the sum over so many samples in slices of kc; or, if it is `stored`, C = Aᵀ B."""
+    update_rows(c, rsc, a[0], a[1], b[0], b[1], m, n, samples, kc, rate, stored)
+
+
+@outlined
+def update_single(c, a, b, samples, kc, rate, stored):
+    """`update` of a single element."""
+    update_one(c, 0, a[0], a[1], b[0], b[1], 1, 1, samples, kc, rate, stored)
 
 
 @helper
@@ -329,16 +353,14 @@ def gradient_of_rows(gradient, net, batch):
     below = net.x
     for layer in range(1, net.layers + 1):
         at = layer_of(net, layer)
-        n_in, x, x_stride = below.columns, below.data, below.row_stride
-        n_out, delta, delta_stride = at.delta.columns, at.delta.data, at.delta.row_stride
+        n_in, n_out = below.columns, at.delta.columns
+        x, delta = rows_of(below), rows_of(at.delta)
         if n_out > 1:
-            b = advance(gradient, n_in * at.stride)
-            gradient_rows(gradient, at.stride, x, x_stride, delta, delta_stride, n_in, n_out, batch, batch, zero)
-            gradient_rows(b, 0, one, 0, delta, delta_stride, 1, n_out, batch, batch, zero)
+            update(gradient, at.stride, x, delta, n_in, n_out, batch, batch, zero, 1)
+            update(advance(gradient, n_in * at.stride), 0, (one, 0), delta, 1, n_out, batch, batch, zero, 1)
         else:
-            W = advance(gradient, at.stride)
-            gradient_one(gradient, 0, one, 0, delta, delta_stride, 1, 1, batch, batch, zero)
-            gradient_rows(W, 0, delta, delta_stride, x, x_stride, 1, n_in, batch, batch, zero)
+            update_single(gradient, (one, 0), delta, batch, batch, zero, 1)
+            update(advance(gradient, at.stride), 0, delta, x, 1, n_in, batch, batch, zero, 1)
         gradient = advance(gradient, layer_gradient_size(n_in, n_out, lanes_of(net.x.data)))
         below = at.g
 
