@@ -279,10 +279,10 @@ def delta_below(net, layer, batch):
 def step_rows(net, batch, kc, rate, last_delta):
     """A step of gradient descent, the sums over the batch in slices of `kc`.
 
-    `last_delta` is δ of the last layer for a single sample and output: in a register, not in memory.
+    `last_delta` is what `forward_apart` returned: δ of the last layer for a single sample and output, in a register.
     """
     one, top = reference(scalar(1, net.x)), net.layers
-    if batch == 1 and net.y.columns == 1:
+    if net.apart and batch == 1 and net.y.columns == 1:
         at, x = layer_of(net, top), net.x
         if top > 1:
             lower = layer_of(net, top - 1)

@@ -57,9 +57,10 @@ def test_what_gains_nothing_is_not():
     assert not is_online([1, 2, 1] * 120, 1)  # whose rows are mostly zeros
 
 
+@pytest.mark.parametrize("rest", [1, 3])  # in the last minibatch
 @pytest.mark.parametrize(("sizes", "batch"), CASES)
-def test_the_bits_are_those_of_the_other_way_within_the_workspace(sizes, batch, dtype, rng):
-    samples = 5 * batch + 3
+def test_the_bits_are_those_of_the_other_way_within_the_workspace(sizes, batch, rest, dtype, rng):
+    samples = 5 * batch + rest
     net, X, Y = case(sizes, samples, dtype, rng)
     order = rng.permutation(samples)
     expected = in_turn(net, X, Y, order, batch)
