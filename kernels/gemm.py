@@ -43,19 +43,14 @@ def panels_size(m, n, k, itemsize, threads=1):
     return max(one_way_size(m, n, k, itemsize, threads), one_way_size(n, m, k, itemsize, threads))
 
 
-def one_way_size(m, n, k, itemsize, threads, adjacent=False):
-    """`panels_size` for a C whose columns are adjacent; a single column is computed as a row.
-
-    That takes less if rows or columns of A and B are `adjacent`, unless it has to be computed in tiles.
-    """
+def one_way_size(m, n, k, itemsize, threads):
+    """`panels_size` for a C whose columns are adjacent; a single column is computed as a row."""
     if n == 1:
         m, n = n, m
     lanes = HOST.lanes(itemsize)
     nr, two = HOST.vectors * lanes, 2 * lanes
     packed = (min(m, A_PACKED // max(k, 1)) + 2 * MR) * k if is_packed(m, n, k, nr) else 0
-    worker = thin_size(n, k, nr, two)
-    if not (adjacent and m == 1 and min(n, k) >= lanes):
-        worker = max(worker, worker_size(m, k, MR, two if n <= two else nr))
+    worker = max(thin_size(n, k, nr, two), worker_size(m, k, MR, two if n <= two else nr))
     return -(-packed // nr) * nr + threads * worker
 
 

@@ -47,7 +47,11 @@ def mse(g, y):
 
 @helper
 def part_errors(g, y, samples):
-    """Σ (g - y)², in float64, of one part's first so many samples, in the order of `mse`."""
+    """Σ (g - y)², in float64, of one part's first so many samples, in the order of `mse`.
+
+    A loop of its own: with this one in `mse`, which is called for a single sample too, a step of 1-1 takes 1.1 times as
+    long.
+    """
     total = 0.0
     for j in range(g.columns):
         output = 0.0

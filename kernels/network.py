@@ -71,21 +71,21 @@ def training_size(sizes, batch_size, itemsize, threads=1):
     return max(whole_size(sizes, cut - 1, itemsize, threads), in_shards)
 
 
-def whole_size(sizes, batch_size, itemsize, threads, gathered=False):
-    """For batches that go through the layers as a whole; less, if they are `gathered` and nobody asks for ∇x."""
+def whole_size(sizes, batch_size, itemsize, threads):
+    """For batches that go through the layers as a whole."""
     sizes = [int(size) for size in sizes]
     activations, x, y = extents(Vector(sizes, len(sizes)), batch_size, itemsize)
-    return padded(2 * activations + x + y + products_size(sizes, batch_size, itemsize, threads, gathered))
+    return padded(2 * activations + x + y + products_size(sizes, batch_size, itemsize, threads))
 
 
-def products_size(sizes, batch_size, itemsize, threads, gathered=False):
+def products_size(sizes, batch_size, itemsize, threads):
     """For the panels of all layers' products, and the sums of squared errors, which take their place."""
     products = [(batch_size, n_out, n_in) for n_in, n_out in itertools.pairwise(sizes)]
     products += [(n_in, n_out, batch_size) for n_in, n_out in itertools.pairwise(sizes)]
     products += [(batch_size, n_in, n_out) for n_in, n_out in itertools.pairwise(sizes[1:])]
-    size = max(one_way_size(*product, itemsize, threads, gathered) for product in products)
+    size = max(one_way_size(*product, itemsize, threads) for product in products)
     size = max(size, 2 * padded(sizes[-1]) * 8 // itemsize)
-    return size if gathered else max(size, panels_size(batch_size, *sizes[:2], itemsize, threads))  # ∇x of any layout
+    return max(size, panels_size(batch_size, *sizes[:2], itemsize, threads))  # ∇x of any layout
 
 
 @outlined

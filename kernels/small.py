@@ -113,12 +113,12 @@ def extents(apart, layer, n_in, n_out, samples, lanes):
 
 
 @helper
-def gradient_size(sizes, lanes):
-    """Elements of a gradient, which is laid out as Wᵀ and b, or b and W of a single output, of layer after layer."""
+def gradient_size(sizes, itemsize):
+    """Elements of memory for a gradient: of layer after layer Wᵀ and b, or b and W of a single output."""
     size = 0
     for layer in range(1, sizes.size):
-        size += layer_gradient_size(sizes.data[layer - 1], sizes.data[layer], lanes)
-    return size
+        size += layer_gradient_size(sizes.data[layer - 1], sizes.data[layer], VECTOR_BYTES // itemsize)
+    return padded(size)
 
 
 @helper

@@ -10,10 +10,10 @@ import math
 import numpy as np
 
 from .ahead import BYTES_OF_LINES, expect_rows, worth_fetching
-from .blocking import HOST, LITTLE, RUN
+from .blocking import LITTLE, RUN
 from .compiling import internal
 from .loss import part_errors, rows_of_part
-from .matrix import Vector, advance, itemsize, padded, rows, scalar
+from .matrix import Vector, advance, itemsize, rows, scalar
 from .network import is_halved, is_wide, parameters_size
 from .pair import both_come, meet, memory_of, other_letter, own_letter, pair_size, train_by_two
 from .panel import copy_rows, gather
@@ -22,7 +22,6 @@ from .small import (
     forward_rows,
     gradient_of_rows,
     gradient_size,
-    lanes_of,
     lay_out,
     layer_of,
     small_size,
@@ -55,7 +54,7 @@ def together_size(sizes, batch_size, itemsize, threads):
 
 def _size(sizes, batch_size, itemsize):
     vector, rows = Vector(sizes, len(sizes)), rows_of_part(0, 2, batch_size)[1]
-    gradient = padded(gradient_size(vector, HOST.lanes(itemsize)))
+    gradient = gradient_size(vector, itemsize)
     half = BYTES_OF_LINES // itemsize + gradient + small_size(vector, rows, itemsize)
     return pair_size(half, gradient, 0, itemsize)
 
@@ -72,7 +71,7 @@ def _train_half(arguments, half, _):
     if not both_come(address(workspace.data)):
         return
     item = itemsize(workspace.data)
-    count = padded(gradient_size(sizes, lanes_of(workspace.data)))
+    count = gradient_size(sizes, item)
     pair, memory, _ = memory_of(workspace, half, count, 0)
     fetched = address(memory) if worth_fetching(X, Y, batch_size) else 0
     gradient, samples = advance(memory, BYTES_OF_LINES // item), (X, Y, order)
