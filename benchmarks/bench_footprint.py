@@ -58,13 +58,17 @@ track_first_fit_ever.unit = "s"
 
 
 def track_bytes_of_training(shape):
-    """Memory that training needs beside the data: parameters, their copy, and the workspace."""
+    """Memory that training needs beside the data: the workspace, parameters, and a copy unless they are laid out."""
     from fastmlp._memory import count_parameters
-    from fastmlp.kernels.programs import fit_size, may_share
+    from fastmlp.kernels import entry
+    from fastmlp.kernels.programs import fit_size, may_share, program_for
 
     threads = os.cpu_count() if may_share(shape.sizes, shape.batch_size) else 1
-    workspace = fit_size(shape.sizes, shape.batch_size, DTYPE.itemsize, threads)
-    return DTYPE.itemsize * (2 * count_parameters(shape.sizes) + workspace)
+    given = threads, shape.minibatches * shape.batch_size
+    program = program_for(shape.sizes, shape.batch_size, given[1], threads)
+    copies = 1 if program in entry.LAID_OUT else 2
+    workspace = fit_size(shape.sizes, shape.batch_size, DTYPE.itemsize, *given)
+    return DTYPE.itemsize * (copies * count_parameters(shape.sizes) + workspace)
 
 
 track_bytes_of_training.params = (SHAPES,)

@@ -17,7 +17,7 @@ from ._progress import Progress
 from ._threads import team
 from .kernels import SERIAL, entry, workspace_size
 from .kernels.blocking import PREDICT_ROWS
-from .kernels.network import shared_by_predict
+from .kernels.network import shared_by_predict, training_size
 from .kernels.programs import fit_size, may_share
 
 ACTIVATIONS = ("sigmoid",)
@@ -127,7 +127,8 @@ class Network:
         self._widths = np.array(sizes, np.int64)
         itemsize = parameters.dtype.itemsize
         self._workspace_size = functools.lru_cache(functools.partial(workspace_size, sizes, itemsize=itemsize))
-        self._training_size = functools.lru_cache(functools.partial(fit_size, sizes, itemsize=itemsize))
+        self._training_size = functools.lru_cache(functools.partial(training_size, sizes, itemsize=itemsize))
+        self._fit_size = functools.lru_cache(functools.partial(fit_size, sizes, itemsize=itemsize))
         self._may_share = functools.lru_cache(functools.partial(may_share, sizes))
         self._workspaces = []
 
@@ -232,7 +233,7 @@ class Network:
                 for _ in range(epochs):
                     # The order within a batch of everything would change nothing but rounding.
                     many = shuffle and batch_size < len(X)
-                    order = _training.shuffled(len(X), self._rng) if many else _training.IN_ORDER
+                    order = _training.shuffled(len(X), self._rng) if many else trainer.in_order()
                     start = time.perf_counter()
                     history.loss.append(trainer.epoch(order, bar))
                     history.seconds.append(time.perf_counter() - start)
@@ -244,7 +245,10 @@ class Network:
                         break
             return history
 
-        return self._compute(train, (), batch_size, len(X), self._training_size)
+        def size(batch, threads=1):
+            return self._fit_size(batch, threads=threads, samples=len(X))
+
+        return self._compute(train, (), batch_size, len(X), size)
 
     def train_step(self, x: ArrayLike, y: ArrayLike, *, learning_rate: float = 1.0) -> float:
         """Take one step of gradient descent on the minibatch x, y and return its loss before the step.
@@ -256,10 +260,8 @@ class Network:
         learning_rate = _checks.positive_number("learning_rate", learning_rate)
 
         def step(workspace, *team):
-            trainer = _training.Trainer(
-                self._parameters, self._widths, x, y, len(x), learning_rate, workspace, team, check
-            )
-            return trainer.run(0, len(x))
+            arrays = self._parameters, self._widths, x, y
+            return _training.Trainer(*arrays, len(x), learning_rate, workspace, team, check, single=True).step()
 
         return self._compute(step, (), len(x), len(x), self._training_size)
 

@@ -1,5 +1,6 @@
 """`Trainer`: minibatches in compiled calls short enough to interrupt, whose parameters stay finite numbers."""
 
+import contextlib
 import functools
 import time
 
@@ -11,8 +12,7 @@ from .kernels.pace import PACE
 from .kernels.programs import program_for
 from .kernels.shuffle import shuffle
 
-IN_ORDER = np.empty(0, np.int64)
-"""The order of samples that takes them as they come."""
+IN_ORDER = np.empty(0, np.int64)  # which `train_in_turn` takes for samples as they come
 
 SHUFFLED_AT_ONCE = 1 << 14  # samples: random numbers for so many stay in a near cache
 CALL_SECONDS = 0.05  # Ctrl-C and the progress bar wait for the end of a compiled call
@@ -39,46 +39,75 @@ def program_and_pace(sizes, batch_size, samples, threads):
 class Trainer:
     """Runs minibatches of X, Y through the network of `parameters`, in place.
 
-    `refuse` raises what is to be raised if X or Y is not finite, which the kernels see while they gather the samples.
+    `refuse` raises what is to be raised if X or Y is not finite, which the kernels see while they gather the samples. A
+    `single` step takes all of them at once.
     """
 
-    def __init__(self, parameters, widths, X, Y, batch_size, learning_rate, workspace, team, refuse):
+    def __init__(self, parameters, widths, X, Y, batch_size, learning_rate, workspace, team, refuse, single=False):
         self.parameters, self.widths = parameters, widths
         self.samples = len(X)
         self.arrays = X, Y  # kept while their operands are used
         self.operands = entry.operand(X), entry.operand(Y)
         self.batch_size, self.learning_rate = batch_size, learning_rate
         self.workspace, self.team, self.refuse = workspace, team, refuse
-        self.before = np.empty_like(parameters)
-        self.since = 0  # the sample that was next when the parameters were those `before`
+        self.since = 0  # the sample that was next when the parameters were those to go back to
         self.checked = False  # whether the parameters have just been looked at, and are finite
         self.next_check = 0.0  # the time from which on they are to be
         self.program, self.pace = program_and_pace(tuple(widths), batch_size, self.samples, team[0])
+        if single:
+            self.program = "train_in_turn"
+        # What to go back to: a copy, or where weights are laid out, the parameters.
+        self.laid_out = self.program in entry.LAID_OUT
+        self.before = np.empty_like(parameters[:0] if self.laid_out else parameters)
+        self.live = np.zeros(1, np.intp)  # 1 while the workspace has weights that are further on
         self.all_seen = False  # by the kernels, and finite: until then nothing may be changed for good
         self.minibatches = max(1, int(FIRST_CALL_WORK / (3 * batch_size * parameters.size + STEP_WORK)))
 
+    def in_order(self):
+        """The order of samples that takes them as they come."""
+        return IN_ORDER if self.program == "train_in_turn" else np.arange(self.samples, dtype=np.intp)
+
+    def step(self):
+        """Train on all samples as one minibatch; its loss."""
+        with self._leaving_finite():
+            return self._run(0, self.samples, IN_ORDER, 0.0)
+
     def epoch(self, order, bar):
-        """Train on all samples in `order`; their mean loss."""
+        """Train on all samples in `order`; their mean loss.
+
+        Raises FloatingPointError with the last finite parameters in place, or, with the first, what `refuse` does.
+        """
         loss, first = 0.0, 0
-        while first < self.samples:
-            last = min(self.samples, first + self.minibatches * self.batch_size)
-            start = time.perf_counter()
-            loss = self.run(first, last, order, loss)
-            self._adjust(time.perf_counter() - start, last - first)
-            bar.advance(last - first)
-            first = last
+        with self._leaving_finite():
+            while first < self.samples:
+                last = min(self.samples, first + self.minibatches * self.batch_size)
+                start = time.perf_counter()
+                loss = self._run(first, last, order, loss)
+                self._adjust(time.perf_counter() - start, last - first)
+                bar.advance(last - first)
+                first = last
         self.all_seen = True
         return loss
+
+    @contextlib.contextmanager
+    def _leaving_finite(self):
+        """Leave finite parameters, of the last step that was taken, if anything is raised: KeyboardInterrupt too."""
+        self.live[0] = 0
+        try:
+            yield
+        except BaseException:
+            if self.live[0]:
+                self._call(True, True, True, 0, 0, IN_ORDER, 0.0)
+            elif not self.laid_out and not all_finite(self.parameters):
+                self.parameters[:] = self.before
+            raise
 
     def _adjust(self, seconds, samples):
         per_minibatch = seconds / -(-samples // self.batch_size)
         self.minibatches = max(1, min(10 * self.minibatches, int(CALL_SECONDS / per_minibatch)))
 
-    def run(self, first, last, order=IN_ORDER, loss=0.0):
-        """Train on the samples first ... last-1 of `order`; `loss` plus their share of the mean loss of all samples.
-
-        Raises FloatingPointError with the last finite parameters in place, or, with the first, what `refuse` does.
-        """
+    def _run(self, first, last, order, loss):
+        """Train on the samples first ... last-1 of `order`; `loss` plus their share of the mean loss of all samples."""
         keep = first == 0 or (self.all_seen and self.checked)
         if keep:
             self.since = first
@@ -86,23 +115,20 @@ class Trainer:
         self.checked = last == self.samples or now >= self.next_check
         if self.checked:
             self.next_check = now + CHECK_SECONDS
-        try:
-            loss, stopped = self._call(keep, self.checked, first, last, order, loss)
-            if stopped < last or np.isnan(loss):
+        commit = self.checked and (self.all_seen or last == self.samples)
+        loss, stopped = self._call(keep, self.checked, commit, first, last, order, loss)
+        if stopped < last or np.isnan(loss):
+            if not self.laid_out:
                 self.parameters[:] = self.before
-                self.refuse()
-                self._repeat_until_not_finite(self.since, last, order)
-        except BaseException:  # Ctrl-C too, which reaches us after the call
-            if not all_finite(self.parameters):
-                self.parameters[:] = self.before
-            raise
+            self.refuse()
+            self._repeat_until_not_finite(self.since, last, order)
         return loss
 
     def _repeat_until_not_finite(self, start, end, order):
         """The same minibatches give the same bits again, one by one, up to the one that went wrong."""
         for first in range(start, end, self.batch_size):
             last = min(end, first + self.batch_size)
-            loss, stopped = self._call(True, True, first, last, order, 0.0)
+            loss, stopped = self._call(True, True, True, first, last, order, 0.0)
             if stopped < last or np.isnan(loss):
                 what = "loss" if stopped < last else "parameters"
                 raise FloatingPointError(
@@ -110,12 +136,10 @@ class Trainer:
                     "are kept: lower learning_rate, or scale X and Y"
                 )
 
-    def _call(self, keep, check, first, last, order, loss):
-        program = "train_in_turn" if order.size == 0 else self.program
-        return getattr(entry, program)(
-            self.before,
-            keep,
-            check,
+    def _call(self, keep, check, commit, first, last, order, loss):
+        guard = (self.live, check, commit) if self.laid_out else (self.before, keep, check)
+        return getattr(entry, self.program)(
+            *guard,
             self.pace,
             self.parameters,
             *self.operands,

@@ -108,9 +108,6 @@ HALVED = 16
 # step takes 0.6 of the time on 17-64-64-6 by 64, 0.7 on 64-64-10 and 2-32-32-1 by 32; on cores that are far, 0.7 to
 # 0.95.
 TOGETHER = 1 << 15
-# Elements of workspace that they may have for it beyond twice the parameters and the activations: on 100-100-100 by
-# 32, which needs as much, a step takes 0.69 of the time.
-LITTLE = 9 << 14
 # Bytes between the memory of two threads. Processors fetch so far ahead of strided reads, and take lines that the other
 # thread then has to take back: without, a step of 17-64-64-6 by 64 takes 1.07 times as long on cores that are far.
 APART = 1 << 14
@@ -135,7 +132,7 @@ TRIED_FIRST, TRIED_LAST = 4, 128
 # 1.25 on 784-128-10; by several 0.3 on 4-3 and 4-8-3 by 16 or 32, 0.6 on 2-32-32-1 by 32, 0.8 on 64-64-10 by 16, 0.9 to
 # 1.0 on 17-64-64-6 by 64 and 128-128-10 by 16, 1.08 on 1-300-1 by 100.
 ONLINE_SINGLE, ONLINE = 1 << 16, 1 << 19
-PADDING = 1 << 11  # elements that these rows may take beyond what is promised
+PADDING = 1 << 12  # elements that these rows may take beyond what is promised
 # Samples and parameters up to which their rows lie apart: a step of 2-2-1 by 4 takes 0.87 of the time, one of
 # 784-128-10 by 4 twice the time.
 APART_SAMPLES, APART_PARAMETERS = 4, 1 << 11

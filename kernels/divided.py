@@ -6,12 +6,10 @@ takes its half through the layers above, with weights of its own, and hands over
 above are trained as in `together`, the first with a whole minibatch's δ.
 """
 
-import math
-
 import numpy as np
 
 from .ahead import BYTES_OF_LINES, expect_rows, worth_fetching
-from .blocking import KC, RUN, SHARE
+from .blocking import APART, KC, RUN, SHARE
 from .compiling import helper, internal
 from .epilogue import SGD, STORE, activate_sum
 from .gemm import fused_product, one_way_size
@@ -40,13 +38,15 @@ from .network import (
     layer_parameters,
     parameters_size,
     products_size,
+    promised,
+    target_of,
 )
 from .optimizer import step_against_sum
 from .pair import both_come, meet, memory_of, other_letter, own_letter, pair_size, train_by_two
 from .panel import copy, copy_rows, gather
 from .parallel import Crew
 from .tasks import address, outlined
-from .together import fits
+from .train import train_in_turn
 from .wide import is_wide, slice_length
 
 
@@ -57,20 +57,16 @@ def is_divided(sizes, batch_size, samples, threads):
         and samples >= RUN * batch_size
         and is_halved(Vector(sizes, len(sizes)), batch_size)
         and is_wide(*sizes[:2], batch_size)
-        and fits(_size(sizes, batch_size, 4), sizes, batch_size)
+        and divided_size(sizes, batch_size, 4) <= promised(sizes, batch_size) + 3 * APART // 4
     )
 
 
-def divided_size(sizes, batch_size, itemsize, threads):
-    """Elements of workspace; 0 if threads do not train so."""
-    return _size(sizes, batch_size, itemsize) if is_divided(sizes, batch_size, math.inf, threads) else 0
-
-
-def _size(sizes, batch_size, itemsize):
+def divided_size(sizes, batch_size, itemsize):
+    """Elements of workspace."""
     sizes = [int(size) for size in sizes]
     (n_in, n_out), above, count = sizes[:2], [1, *sizes[1:]], above_size(Vector(sizes, len(sizes)))
     columns, of_half = rows_of_part(0, 2, n_in)[1], rows_of_part(0, 2, batch_size)[1]
-    activations, _, y = extents(Vector(sizes, len(sizes)), of_half, itemsize)
+    activations, _ = extents(Vector(sizes, len(sizes)), of_half, itemsize)
     panels = max(
         one_way_size(columns, n_out, batch_size, itemsize, 1),
         one_way_size(batch_size, n_out, columns, itemsize, 1),
@@ -78,7 +74,7 @@ def _size(sizes, batch_size, itemsize):
     )
     vectors = row_stride(columns, itemsize), row_stride(n_out, itemsize), row_stride(n_out, itemsize)
     half = BYTES_OF_LINES // itemsize + padded(count) + sum(padded(batch_size * stride) for stride in vectors)
-    half += padded(2 * activations + y + panels)
+    half += padded(2 * activations + panels)
     return pair_size(half, letter_size(of_half, n_out, count), count, itemsize)
 
 
@@ -96,7 +92,7 @@ def letter_size(samples, n_out, above):
 
 @internal
 def train_divided(arguments, end, memory):
-    train_by_two(_train_half, arguments, end, memory)
+    train_by_two(_train_half, train_in_turn, address(arguments[0][8].data), arguments, end, memory)
 
 
 @internal
@@ -151,7 +147,7 @@ def _train_half(arguments, half, _):
         own = past - start
         space = divide_above(space_start, sizes, own)
         added = row_major(other_letter(pair, meeting - 1), own, n_out)
-        y_finite = gather(spaced(space.y, own, Y.columns), Y, advance(order.data, first + start))
+        y_finite = gather(target_of(space, own, Y.columns), Y, advance(order.data, first + start))
         errors = above_gradient(gradient, above, rows(sums, start, own), added, batch, sizes, space, alone)
         errors = errors if finite and y_finite else np.nan
         of_half = delta_of(spaced(space.activations, own, n_out), space)
@@ -185,7 +181,7 @@ def above_gradient(gradient, above, sums, added, batch, sizes, space, team):
     g = spaced(space.activations, sums.rows, sums.columns)
     activate_sum(g, sums, added, row_major(above, 1, sums.columns))
     output = forward_layers(parameters, g, sizes, space, team, 2)
-    errors = half_errors(output, spaced(space.y, sums.rows, output.columns), batch, space)
+    errors = half_errors(output, target_of(space, sums.rows, output.columns), batch, space)
     backward(STORE, target, 0.0, g, False, parameters, g, sizes, space, team, 2, sums.rows)
     return errors
 

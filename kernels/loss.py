@@ -14,7 +14,7 @@ from .blocking import COPY, ROWS_AHEAD, SHARE
 from .compiling import helper, internal, jit
 from .matrix import advance, as_float64, block, get, matrix, padded, put, scalar
 from .parallel import columns_of, share, tasks_for
-from .simd import INDEX, Simd, minimum, split
+from .simd import INDEX, Simd, split
 from .tasks import address, outlined, reference, task_address
 
 
@@ -76,8 +76,8 @@ def mse_output_delta(delta, g, y, batch, sums, team):
     """δ = ∇g ⊙ g (1 - g) of the last layer, in one pass with the part in 𝓛, which is returned, of these samples.
 
     They are some of a minibatch of `batch` samples; for all of them it is 𝓛, in the same bits as by `mse`. All are
-    Matrices whose columns are adjacent; delta overlaps neither g nor y. `sums` points to memory for two float64 for
-    each column, rounded up to whole cache lines of either dtype.
+    Matrices whose columns are adjacent; delta does not overlap g, and may be y. `sums` points to memory for two
+    float64 for each column, rounded up to whole cache lines of either dtype.
     """
     sums, parts = as_float64(sums), row_parts(g.rows, g.columns)
     tasks = tasks_for(COPY * g.rows * g.columns, team)
@@ -148,11 +148,11 @@ def _mse_output_delta(typingctx, sums, delta, rsd, g, rsg, y, rsy, scale, m, n):
         sums, delta, rsd, g, rsg, y, rsy, scale, m, n = args
         dtype = signature.args[1].dtype
 
-        def emit(simd, wide, masked=False):
-            """By vectors of these lanes, the sums of one in several of `wide`; the last two may share columns."""
+        def emit(simd, wide, first, end, masked=False):
+            """Of columns first ... end-1, by vectors of these lanes, the sums of one in several of `wide`."""
             part, factor = Simd(builder, simd.dtype, wide.lanes), simd.splat(scale)
             outputs = [wide.variable() for _ in range(0, simd.lanes, wide.lanes)]
-            lanes, mask = INDEX(simd.lanes), simd.first(n) if masked else None
+            lanes, mask = INDEX(simd.lanes), simd.first(builder.sub(n, first)) if masked else None
 
             def add_row(i, j):
                 def at(pointer, stride, i=i):
@@ -169,8 +169,7 @@ def _mse_output_delta(typingctx, sums, delta, rsd, g, rsg, y, rsy, scale, m, n):
                 grad_g = squared_error_gradient(g_row, y_row, factor)
                 simd.store(grad_g * sigmoid_derivative(g_row), at(delta, rsd), mask)
 
-            with cgutils.for_range_slice(builder, INDEX(0), n, lanes) as (start, _):
-                j = start if masked else minimum(builder, start, builder.sub(n, lanes))
+            with cgutils.for_range_slice(builder, first, end, lanes) as (j, _):
                 for output in outputs:
                     output.set(wide.constant(0))
                 with cgutils.for_range(builder, m) as loop:
@@ -179,14 +178,13 @@ def _mse_output_delta(typingctx, sums, delta, rsd, g, rsg, y, rsy, scale, m, n):
                     wide.store(output.get(), builder.gep(sums, [builder.add(j, INDEX(p * wide.lanes))]))
 
         simd, wide = Simd.of_host(builder, dtype), Simd.of_host(builder, types.float64)
-        with builder.if_else(builder.icmp_signed("<", n, INDEX(simd.lanes))) as (narrow, several):
-            with narrow, builder.if_else(builder.icmp_signed("==", n, INDEX(1))) as (one, few):
-                with one:  # without a mask
-                    emit(Simd(builder, dtype, 1), Simd(builder, types.float64, 1))
-                with few:
-                    emit(simd, wide, masked=True)
+        with builder.if_else(builder.icmp_signed("==", n, INDEX(1))) as (one, several):
+            with one:  # without a mask
+                emit(Simd(builder, dtype, 1), Simd(builder, types.float64, 1), INDEX(0), n)
             with several:
-                emit(simd, wide)
+                whole = builder.and_(n, INDEX(-simd.lanes))
+                emit(simd, wide, INDEX(0), whole)
+                emit(simd, wide, whole, n, masked=True)
         return context.get_dummy_value()
 
     return signature, codegen

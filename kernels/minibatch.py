@@ -26,6 +26,7 @@ from .network import (
     output_loss,
     parameters_size,
     shards_of,
+    target_of,
     work,
 )
 from .panel import all_finite, gather
@@ -91,7 +92,7 @@ def _shard(arguments, shard, worker):
         space = divide(workspace, sizes, count)
         x, y = rows(X, first + i, count), rows(Y, first + i, count)
         if order.size > 0:
-            x, y = spaced(space.x, count, X.columns), spaced(space.y, count, Y.columns)
+            x, y = spaced(space.x, count, X.columns), target_of(space, count, Y.columns)
             gather_rows(finite, x, y, X, Y, advance(order.data, first + i), team)
             if team.ahead != 0:
                 expect_rows(team.ahead, X, Y, order, first + batch, first + 2 * batch)

@@ -36,22 +36,18 @@ from .parallel import Crew, crew_of, lead, product_work, share, worth_sharing
 from .tasks import ONE, ZERO, address, outlined, reference, references, task_address
 from .wide import is_wide
 
-Workspace = namedtuple("Workspace", "batch activations size x y panels")
+Workspace = namedtuple("Workspace", "batch activations size x panels")
 """The memory of a batch: pointers to g of every layer, of what size in all, behind which lies δ of every layer, to a
 gathered minibatch, and to the panels of products."""
 
 
 @helper
 def extents(sizes, batch, itemsize):
-    """Elements for the activations of all layers, and for x and y."""
+    """Elements for the activations of all layers, and for x."""
     activations = 0
     for layer in range(1, sizes.size):
         activations += padded(batch * row_stride(sizes.data[layer], itemsize))
-    return (
-        activations,
-        padded(batch * row_stride(sizes.data[0], itemsize)),
-        padded(batch * row_stride(sizes.data[sizes.size - 1], itemsize)),
-    )
+    return activations, padded(batch * row_stride(sizes.data[0], itemsize))
 
 
 def workspace_size(sizes, batch_size, itemsize, threads=1):
@@ -74,8 +70,8 @@ def training_size(sizes, batch_size, itemsize, threads=1):
 def whole_size(sizes, batch_size, itemsize, threads):
     """For batches that go through the layers as a whole."""
     sizes = [int(size) for size in sizes]
-    activations, x, y = extents(Vector(sizes, len(sizes)), batch_size, itemsize)
-    return padded(2 * activations + x + y + products_size(sizes, batch_size, itemsize, threads))
+    activations, x = extents(Vector(sizes, len(sizes)), batch_size, itemsize)
+    return padded(2 * activations + x + products_size(sizes, batch_size, itemsize, threads))
 
 
 def products_size(sizes, batch_size, itemsize, threads):
@@ -91,18 +87,24 @@ def products_size(sizes, batch_size, itemsize, threads):
 @outlined
 def divide(workspace, sizes, batch):
     """The Workspace of a batch, from the pointer `workspace` on."""
-    size, x_size, y_size = extents(sizes, batch, itemsize(workspace))
+    size, x_size = extents(sizes, batch, itemsize(workspace))
     x = advance(workspace, 2 * size)
-    y = advance(x, x_size)
-    return Workspace(batch, workspace, size, x, y, advance(y, y_size))
+    return Workspace(batch, workspace, size, x, advance(x, x_size))
 
 
 @helper
 def divide_above(workspace, sizes, batch):
     """The Workspace of the layers above the first, without an x."""
-    size, _, y_size = extents(sizes, batch, itemsize(workspace))
-    y = advance(workspace, 2 * size)
-    return Workspace(batch, workspace, size, y, y, advance(y, y_size))
+    size, _ = extents(sizes, batch, itemsize(workspace))
+    x = advance(workspace, 2 * size)
+    return Workspace(batch, workspace, size, x, x)
+
+
+@helper
+def target_of(space, rows, columns):
+    """Where gathered targets of so many outputs are: δ⁽ᴸ⁾ will take their place."""
+    size = padded(space.batch * row_stride(columns, itemsize(space.activations)))
+    return spaced(advance(space.activations, 2 * space.size - size), rows, columns)
 
 
 @helper
@@ -135,6 +137,15 @@ def parameters_size(sizes):
     for layer in range(1, sizes.size):
         total += layer_size(sizes.data[layer - 1], sizes.data[layer])
     return total
+
+
+def promised(sizes, batch_size, copies=1):
+    """Elements of workspace in the memory of four times the parameters and two minibatches' activations.
+
+    The parameters are in that memory too, and so many `copies` of them to go back to.
+    """
+    parameters = parameters_size(Vector(sizes, len(sizes)))
+    return (3 - copies) * parameters + 2 * batch_size * sum(sizes)
 
 
 @helper
@@ -272,7 +283,7 @@ def output_loss(g, y, batch, sizes, space, team):
     δ⁽ᴸ⁾ is left in the workspace.
     """
     if y.column_stride != 1:
-        given, y = y, spaced(space.y, g.rows, g.columns)
+        given, y = y, target_of(space, g.rows, g.columns)
         copy_any(y, given)
     return mse_output_delta(delta_of(g, space), g, y, batch, space.panels, team)
 

@@ -7,20 +7,29 @@ from .blocking import KC, MOST_ACROSS, ONLINE, ONLINE_SINGLE, PADDING, ROWS_AHEA
 from .compiling import helper, internal
 from .loss import mse
 from .matrix import Vector, advance, get, rows, scalar
-from .network import gradient_length, input_finite, parameters_size
+from .network import gradient_length, input_finite, parameters_size, promised
 from .panel import gather
 from .rowwise import copy_row
 from .simd import prefetch
-from .small import exchange, forward_apart, forward_rows, lay_out, layer_of, row_of, small_size, step_rows
+from .small import (
+    delta_of_outputs,
+    forward_apart,
+    forward_rows,
+    lay_out,
+    layer_of,
+    places,
+    row_of,
+    small_size,
+    step_rows,
+)
 from .tasks import address, reference
 
 
 def is_online(sizes, batch_size):
     """Whether that is worth its copies, which take no more memory than twice the parameters, or very little."""
-    vector = Vector(sizes, len(sizes))
-    promised = 2 * parameters_size(vector) + 2 * batch_size * sum(sizes)
+    vector, most = Vector(sizes, len(sizes)), promised(sizes, batch_size, copies=0) + PADDING
     sizes_of_both = (small_size(vector, batch_size, itemsize) for itemsize in (4, 8))
-    return pays_online(vector, batch_size) and all(size <= promised + PADDING for size in sizes_of_both)
+    return pays_online(vector, batch_size) and all(size <= most for size in sizes_of_both)
 
 
 @helper
@@ -34,11 +43,11 @@ def pays_online(sizes, batch_size):
 
 @internal
 def train_online(arguments, end, _):
-    """A program as `train.train_in_turn` is one, for samples of an `order` only."""
-    result, parameters, X, Y, order, batch_size, rate, sizes, workspace, _ = arguments[0]
+    """A program for samples of an `order`, with the weights that are laid out in the workspace, as `laid_out` says."""
+    result, _, X, Y, order, batch_size, rate, sizes, workspace, _ = arguments[0]
     loss, first = result[0]
     ahead = address(reference(NOTHING)) if worth_fetching(X, Y, batch_size) else 0
-    net = lay_out(workspace.data, parameters, sizes, batch_size, ahead)
+    net = lay_out(*places(workspace, sizes), sizes, batch_size, ahead)
     rate = scalar(rate, X)
     kc = gradient_length(sizes, batch_size)
     while first < end:
@@ -62,14 +71,15 @@ def train_online(arguments, end, _):
             finite &= gather(y, Y, numbers)
             if ahead != 0:
                 expect_rows(ahead, X, Y, order, first + batch, first + 2 * batch)
-            forward_rows(net, batch, scale)
+            forward_rows(net, batch, 0, 0)
         of_batch = mse(rows(layer_of(net, net.layers).g, 0, batch), y)
         if not (finite and np.isfinite(of_batch)):
             break
+        if not net.apart:
+            delta_of_outputs(net, batch, scale)
         step_rows(net, batch, kc, rate, delta)
         loss += of_batch * (batch / X.rows)
         first += batch
-    exchange(net, parameters, True)
     result[0] = (loss, first)
 
 

@@ -10,9 +10,8 @@ from collections import namedtuple
 from .blocking import APART, CACHE_LINE, PATIENCE
 from .compiling import helper
 from .matrix import advance, as_float64, itemsize, padded
-from .parallel import atomic_add, atomic_load, atomic_store, share, wait, write
+from .parallel import atomic_add, atomic_load, atomic_store, share, wait, wait_until, write
 from .tasks import address, call_task, reference, task_address
-from .train import train_alone
 
 Pair = namedtuple("Pair", "told half letters stride")
 """A thread's half, 0 or 1; pointers to what both tell each other and to two letters, and how far these are apart."""
@@ -46,19 +45,20 @@ def memory_of(workspace, half, letter, weights):
 
 
 @helper
-def train_by_two(train_half, arguments, end, memory):
+def train_by_two(train_half, alone, told, arguments, end, memory):
     """A program, as `train.train_in_turn` is one, of two tasks train_half((arguments, end), half, worker).
 
-    They train what both take a half of; one trains what is left, and everything if nobody comes for a half.
+    They train what both take a half of, and tell each other at `told`; the program `alone` trains what is left, and
+    everything if nobody comes for a half.
     """
-    result, _, _, _, _, _, _, _, workspace, _ = arguments[0]
+    result = arguments[0][0]
     halves = reference((arguments, end))
-    write(address(workspace.data), COME, 0, 0)
+    write(told, COME, 0, 0)
     for half in range(2):
-        write(address(workspace.data), HALF + half, MEETING, 0)
+        write(told, HALF + half, MEETING, 0)
     share(task_address(train_half, halves), address(halves), 2, memory)
     if result[0][1] < end:
-        call_task(task_address(train_alone, arguments), address(arguments), end, 0)
+        call_task(task_address(alone, arguments), address(arguments), end, 0)
 
 
 @helper
@@ -89,16 +89,35 @@ def other_letter(pair, meeting):
 @helper
 def meet(pair, meeting, errors):
     """Hand over one's letter and the squared errors of one's half, and wait for the other's; the sum of both errors."""
-    told = address(pair.told)
-    as_float64(pair.told)[_errors(pair.half, meeting)] = errors
-    atomic_store(told, HALF + pair.half, MEETING, meeting)
-    turns = 0
-    while atomic_load(told, HALF + 1 - pair.half, MEETING) < meeting:
-        turns += 1
-        wait(turns)
-    return as_float64(pair.told)[_errors(0, meeting)] + as_float64(pair.told)[_errors(1, meeting)]
+    tell_errors(pair, meeting, errors)
+    come_to(pair, meeting)
+    wait_until(other_line(pair), meeting)
+    return both_errors(pair, meeting)
 
 
 @helper
-def _errors(half, meeting):
-    return (HALF + half) * (CACHE_LINE // 8) + ERRORS + meeting % 2
+def come_to(pair, meeting):
+    """Tell the other thread that what was to be done before a meeting is done."""
+    atomic_store(address(pair.told), HALF + pair.half, MEETING, meeting)
+
+
+@helper
+def other_line(pair):
+    """Address of the line that begins with the other thread's meeting."""
+    return address(pair.told) + (HALF + 1 - pair.half) * CACHE_LINE
+
+
+@helper
+def tell_errors(pair, number, errors):
+    """Write down squared errors, to be told with what is come to next: those of two numbers in turn are kept."""
+    as_float64(pair.told)[_errors(pair.half, number)] = errors
+
+
+@helper
+def both_errors(pair, number):
+    return as_float64(pair.told)[_errors(0, number)] + as_float64(pair.told)[_errors(1, number)]
+
+
+@helper
+def _errors(half, number):
+    return (HALF + half) * (CACHE_LINE // 8) + ERRORS + number % 2

@@ -166,6 +166,15 @@ def wait(turns):
         pause()
 
 
+@helper
+def wait_until(line, least):
+    """Wait until the number that a cache line begins with, which another thread adds to, is `least` or more."""
+    turns = 0
+    while atomic_load(line, 0, 0) < least:
+        turns += 1
+        wait(turns)
+
+
 def run_tasks(function, arguments, tasks):
     for task in prange(tasks):
         call_task(function, arguments, task, 0)

@@ -28,11 +28,11 @@ def may_share(sizes, batch_size, samples=math.inf):
     return work(Vector(sizes, len(sizes)), batch_size, batch_size, SHARE) > 0
 
 
-def fit_size(sizes, batch_size, itemsize, threads=1):
-    """Elements of workspace for any program that may train such batches, by up to so many threads."""
-    return max(
-        training_size(sizes, batch_size, itemsize, threads),
-        divided_size(sizes, batch_size, itemsize, threads),
-        together_size(sizes, batch_size, itemsize, threads),
-        small_size(Vector(sizes, len(sizes)), batch_size, itemsize) if is_online(sizes, batch_size) else 0,
-    )
+def fit_size(sizes, batch_size, itemsize, threads, samples):
+    """Elements of workspace for the program that trains so."""
+    program, vector = program_for(sizes, batch_size, samples, threads), Vector(sizes, len(sizes))
+    if program in ("train_online", "train_together"):
+        size = small_size(vector, batch_size, itemsize)
+        return max(size, together_size(sizes, batch_size, itemsize)) if program == "train_together" else size
+    size = training_size(sizes, batch_size, itemsize, threads)
+    return max(size, divided_size(sizes, batch_size, itemsize)) if program == "train_divided" else size

@@ -16,10 +16,12 @@ from .blocking import ACROSS, APART_PARAMETERS, APART_SAMPLES, CACHE_LINE, HOST,
 from .compiling import helper, jit
 from .matrix import Matrix, advance, itemsize, padded, pointer_at, scalar
 from .network import layer_parameters, layer_size, parameters_size
-from .optimizer import step_against_sum
-from .panel import copy, copy_transposed
-from .parallel import read, write
+from .panel import all_finite, copy, copy_transposed
+from .parallel import read, wait_until, write
 from .rowwise import (
+    STEP,
+    STEP_WITH,
+    STORE,
     activate,
     delta_by,
     delta_rows,
@@ -53,15 +55,30 @@ N_OUT, SLICES, SLICE_LENGTH, ARRAYS = range(4)  # of a Layer, in its line of the
 
 @helper
 def small_size(sizes, samples, itemsize):
-    """Elements of memory for a network, `sizes` a Vector, laid out for so many samples."""
-    lanes, apart = VECTOR_BYTES // itemsize, is_apart(sizes, samples)
-    n_in, n_out = sizes.data[0], sizes.data[sizes.size - 1]
-    size = (sizes.size + 1) * CACHE_LINE // itemsize
-    size += rows_size(apart, samples, n_in, lanes) + rows_size(apart, samples, n_out, lanes)
+    """Elements of memory for a network, `sizes` a Vector, laid out for so many samples, all by one thread."""
+    return fixed_size(sizes, itemsize) + samples_size(sizes, samples, itemsize)
+
+
+@helper
+def fixed_size(sizes, itemsize):
+    """For the weights, and for two tables."""
+    size = (2 * sizes.size + 1) * CACHE_LINE // itemsize
     for layer in range(1, sizes.size):
-        n_in, n_out = sizes.data[layer - 1], sizes.data[layer]
-        WT, b, W, g, delta = extents(apart, layer, n_in, n_out, samples, lanes)
-        size += WT + b + W + g + delta
+        WT, b, W = weight_extents(layer, sizes.data[layer - 1], sizes.data[layer], VECTOR_BYTES // itemsize)
+        size += WT + b + W
+    return padded(size)
+
+
+@helper
+def samples_size(sizes, samples, itemsize):
+    """For so many samples."""
+    lanes, apart = VECTOR_BYTES // itemsize, is_apart(sizes, samples)
+    size = rows_size(apart, samples, sizes.data[0], lanes)
+    if apart:
+        size += rows_size(apart, samples, sizes.data[sizes.size - 1], lanes)
+    for layer in range(1, sizes.size):
+        g, delta = sample_extents(apart, layer, sizes.data[layer - 1], sizes.data[layer], samples, lanes)
+        size += g + delta
     return padded(size)
 
 
@@ -96,20 +113,25 @@ def rows_size(apart, rows, columns, lanes):
 
 
 @helper
-def extents(apart, layer, n_in, n_out, samples, lanes):
-    """Elements of Wᵀ, b, W, g and δ of a layer; behind δ of a single output is the transpose of x, if it is needed.
-
-    The transpose of the layer below's g takes the place of its δ.
-    """
-    stride, rows = whole(n_out, lanes), rows_size(apart, samples, n_out, lanes)
-    across = layer == 1 and n_out == 1 and n_in >= ACROSS and not apart
+def weight_extents(layer, n_in, n_out, lanes):
+    """Elements of Wᵀ, b and W of a layer."""
+    stride = whole(n_out, lanes)
     return (
         n_in * stride if n_out > 1 else 0,
         stride,
         n_out * whole(n_in, lanes) if layer > 1 or n_out == 1 else 0,
-        rows,
-        rows + (rows_size(False, n_in, samples, lanes) if across else 0),
     )
+
+
+@helper
+def sample_extents(apart, layer, n_in, n_out, samples, lanes):
+    """Elements of g and δ of a layer; behind δ of a single output is the transpose of x, if it is needed.
+
+    The transpose of the layer below's g takes the place of its δ.
+    """
+    rows = rows_size(apart, samples, n_out, lanes)
+    across = layer == 1 and n_out == 1 and n_in >= ACROSS and not apart
+    return rows, rows + (rows_size(False, n_in, samples, lanes) if across else 0)
 
 
 @helper
@@ -123,24 +145,28 @@ def gradient_size(sizes, itemsize):
 
 @helper
 def layer_gradient_size(n_in, n_out, lanes):
-    WT, b, W, _, _ = extents(True, 1, n_in, n_out, 1, lanes)
+    WT, b, W = weight_extents(1, n_in, n_out, lanes)
     return WT + b + W
 
 
-@outlined
-def lay_out(memory, parameters, sizes, samples, ahead):
-    """A Small for so many samples, from the pointer `memory` on, with these parameters.
+@helper
+def places(workspace, sizes):
+    """Pointers to memory of `fixed_size`, where two tables and the weights are, and to what is behind it."""
+    start, item = address(workspace.data), itemsize(workspace.data)
+    tables = pointer_at((start + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE, workspace.data)
+    weights = advance(tables, 2 * sizes.size * CACHE_LINE // item)
+    return tables, weights, advance(tables, fixed_size(sizes, item) - CACHE_LINE // item)
 
-    What lies behind the rows' ends is 0 at first; later it is any number of which nothing comes.
-    """
-    lanes, apart = lanes_of(memory), is_apart(sizes, samples)
-    table = (address(memory) + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
-    start = pointer_at(table + sizes.size * CACHE_LINE, memory)
-    n_in, n_out = sizes.data[0], sizes.data[sizes.size - 1]
-    x = Matrix(start, samples, n_in, row_length(apart, n_in, lanes), 1)
-    start = advance(start, rows_size(apart, samples, n_in, lanes))
-    y = Matrix(start, samples, n_out, row_length(apart, n_out, lanes), 1)
-    start = advance(start, rows_size(apart, samples, n_out, lanes))
+
+@outlined
+def lay_out(table, weights, memory, sizes, samples, ahead):
+    """A Small for so many samples, written down in `table`, whose weights are at one pointer, all else at another."""
+    table, lanes, apart = address(table), lanes_of(memory), is_apart(sizes, samples)
+    n_in, outputs = sizes.data[0], sizes.data[sizes.size - 1]
+    x = Matrix(memory, samples, n_in, row_length(apart, n_in, lanes), 1)
+    memory, y = advance(memory, rows_size(apart, samples, n_in, lanes)), memory
+    if apart:
+        memory, y = advance(memory, rows_size(apart, samples, outputs, lanes)), memory
     for layer in range(1, sizes.size):
         n_in, n_out = sizes.data[layer - 1], sizes.data[layer]
         write(table, layer, N_OUT, n_out)
@@ -148,15 +174,18 @@ def lay_out(memory, parameters, sizes, samples, ahead):
         write(table, layer, SLICES, (n_in + kc - 1) // kc)
         write(table, layer, SLICE_LENGTH, kc)
         number = ARRAYS
-        for elements in extents(apart, layer, n_in, n_out, samples, lanes):
-            write(table, layer, number, address(start))
-            start = advance(start, elements)
+        for elements in weight_extents(layer, n_in, n_out, lanes):
+            write(table, layer, number, address(weights))
+            weights = advance(weights, elements)
             number += 1
-    for i in range((address(start) - address(x.data)) // itemsize(memory)):
-        x.data[i] = 0
-    net = Small(table, sizes.size - 1, apart, x, y, ahead)
-    exchange(net, parameters, False)
-    return net
+        for elements in sample_extents(apart, layer, n_in, n_out, samples, lanes):
+            write(table, layer, number, address(memory))
+            if not apart:
+                y = memory  # in the end that of the last δ, which will take its place
+            memory = advance(memory, elements)
+            number += 1
+    y = Matrix(y, samples, outputs, row_length(apart, outputs, lanes), 1)
+    return Small(table, sizes.size - 1, apart, x, y, ahead)
 
 
 @helper
@@ -208,6 +237,19 @@ def exchange(net, parameters, back):
 
 
 @outlined
+def weights_finite(net):
+    """Whether all parameters are."""
+    finite, n_in = True, net.x.columns
+    for layer in range(1, net.layers + 1):
+        at = layer_of(net, layer)
+        n_out = at.g.columns
+        W = Matrix(at.WT, n_in, n_out, at.stride, 1) if n_out > 1 else Matrix(at.W, n_out, n_in, at.width, 1)
+        finite &= all_finite(W) and all_finite(Matrix(at.b, 1, n_out, at.stride, 1))
+        n_in = n_out
+    return finite
+
+
+@outlined
 def fetch_more(ahead):
     """`fetch_some`, out of the way where nothing is fetched."""
     fetch_some(ahead)
@@ -238,11 +280,17 @@ def forward_apart(net, batch, scale):
 
 
 @outlined
-def forward_rows(net, batch, scale):
-    """g of all layers and δ of the last, of many samples."""
+def forward_rows(net, batch, line, number):
+    """g of all layers, of many samples.
+
+    Another thread writes the weights of layer ℓ until the number in the cache line `line`, if that is not 0, is
+    `number` - ℓ or more.
+    """
     below = net.x
     for layer in range(1, net.layers + 1):
         at = layer_of(net, layer)
+        if line != 0:
+            wait_until(line, number - layer)
         if net.ahead != 0:
             fetch_more(net.ahead)
         n_in, n_out = below.columns, at.g.columns
@@ -259,6 +307,11 @@ def forward_rows(net, batch, scale):
             sums_across(g, at.b, at.W, transpose, batch, n_in, batch, at.slices, at.kc)
         activate(g, batch * n_out)
         below = at.g
+
+
+@helper
+def delta_of_outputs(net, batch, scale):
+    """δ of the last layer, of many samples, in place of y."""
     at = layer_of(net, net.layers)
     output_delta(at.delta.data, at.g.data, net.y.data, scale, batch * net.y.columns)
 
@@ -308,14 +361,15 @@ def step_rows(net, batch, kc, rate, last_delta):
             continue
         of_slice = KC if layer == 1 and is_wide(n_in, n_out, batch) else kc
         if n_out > 1:
-            update(at.WT, at.stride, rows_of(below), rows_of(at.delta), n_in, n_out, batch, of_slice, rate, 0)
-            update(at.b, 0, (one, 0), rows_of(at.delta), 1, n_out, batch, kc, rate, 0)
+            update(at.WT, at.stride, rows_of(below), rows_of(at.delta), n_in, n_out, batch, of_slice, rate)
+            update(at.b, 0, (one, 0), rows_of(at.delta), 1, n_out, batch, kc, rate)
         else:
-            update_single(at.b, (one, 0), rows_of(at.delta), batch, kc, rate, 0)
+            update_single(at.b, at.b, (one, 0), rows_of(at.delta), batch, kc, rate, STEP)
         if n_out > 1 and batch >= RECOPIED:
-            copy_weights(net, layer)
+            if layer > 1:
+                copy_transposed(at.W, at.width, at.WT, at.stride, n_out, n_in)
         elif layer > 1 or n_out == 1:
-            update(at.W, at.width, rows_of(at.delta), rows_of(below), n_out, n_in, batch, of_slice, rate, 0)
+            update(at.W, at.width, rows_of(at.delta), rows_of(below), n_out, n_in, batch, of_slice, rate)
 
 
 @helper
@@ -324,59 +378,66 @@ def rows_of(m):
     return m.data, m.row_stride
 
 
-@outlined
-def update(c, rsc, a, b, m, n, samples, kc, rate, stored):
-    """C -= η Aᵀ B, the sum over so many samples in slices of kc; or, if it is `stored`, C = Aᵀ B."""
-    update_rows(c, rsc, a[0], a[1], b[0], b[1], m, n, samples, kc, rate, stored)
+@helper
+def update(c, rsc, a, b, m, n, samples, kc, rate):
+    """C -= η Aᵀ B, the sum over so many samples in slices of kc."""
+    update_with(c, rsc, c, a, b, m, n, samples, kc, rate, STEP)
 
 
 @outlined
-def update_single(c, a, b, samples, kc, rate, stored):
-    """`update` of a single element."""
-    update_one(c, 0, a[0], a[1], b[0], b[1], 1, 1, samples, kc, rate, stored)
+def update_with(c, rsc, gradient, a, b, m, n, samples, kc, rate, how):
+    """`update_rows`, once for all."""
+    update_rows(c, rsc, gradient, a[0], a[1], b[0], b[1], m, n, samples, kc, rate, how)
+
+
+@outlined
+def update_single(c, gradient, a, b, samples, kc, rate, how):
+    """`update_with` of a single element."""
+    update_one(c, 0, gradient, a[0], a[1], b[0], b[1], 1, 1, samples, kc, rate, how)
+
+
+@outlined
+def step_share(net, layer, gradient, batch, share, rate, stored):
+    """Of one of two shares of a layer's weights, the gradient from these samples alone, if it is `stored`.
+
+    Else a step of gradient descent, against the sum of that and of what is stored: each in one slice.
+    """
+    one, below, lanes = reference(scalar(1, net.x)), net.x, lanes_of(net.x.data)
+    if layer > 1:
+        below = layer_of(net, layer - 1).g
+    at = layer_of(net, layer)
+    n_in, n_out = below.columns, at.g.columns
+    begin, end, with_biases = inputs_of(share, layer, n_in, lanes if layer > 1 or n_out == 1 else 1)
+    x, delta = (advance(below.data, begin), below.row_stride), rows_of(at.delta)
+    if n_out > 1:
+        WT, of_WT = advance(at.WT, begin * at.stride), advance(gradient, begin * at.stride)
+        if begin < end:
+            update_part(WT, at.stride, of_WT, x, delta, end - begin, n_out, batch, rate, stored)
+        if with_biases:
+            of_biases = advance(gradient, n_in * at.stride)
+            update_part(at.b, 0, of_biases, (one, 0), delta, 1, n_out, batch, rate, stored)
+        if layer > 1 and stored == 0:
+            copy_transposed(advance(at.W, begin), at.width, WT, at.stride, n_out, end - begin)
+    else:
+        of_W = advance(gradient, at.stride + begin)
+        update_part(advance(at.W, begin), 0, of_W, delta, x, 1, end - begin, batch, rate, stored)
+        if with_biases:
+            c, how = (gradient, STORE) if stored != 0 else (at.b, STEP_WITH)
+            update_single(c, gradient, (one, 0), delta, batch, batch, rate, how)
 
 
 @helper
-def copy_weights(net, layer):
-    """W = (Wᵀ)ᵀ, if δ of the layer below is to be computed from it."""
-    at = layer_of(net, layer)
-    if layer > 1:
-        copy_transposed(at.W, at.width, at.WT, at.stride, at.g.columns, layer_of(net, layer - 1).g.columns)
+def inputs_of(share, layer, n_in, unit):
+    """Where a layer's inputs begin and end whose weights are in a share, and whether its biases are.
+
+    Rows of W are cut between whole vectors, a `unit`: of a narrow layer one share has all, of the next the other.
+    """
+    half = min(n_in, whole(n_in // 2, unit))
+    return (0, half, False) if (share + layer) % 2 == 0 else (half, n_in, True)
 
 
-@jit(inline=True)
-def gradient_of_rows(gradient, net, batch):
-    """The gradient in place of a step, the sums over the batch in one slice."""
-    one, zero = reference(scalar(1, net.x)), scalar(0, net.x)
-    for layer in range(net.layers, 1, -1):
-        delta_below(net, layer, batch)
-    below = net.x
-    for layer in range(1, net.layers + 1):
-        at = layer_of(net, layer)
-        n_in, n_out = below.columns, at.delta.columns
-        x, delta = rows_of(below), rows_of(at.delta)
-        if n_out > 1:
-            update(gradient, at.stride, x, delta, n_in, n_out, batch, batch, zero, 1)
-            update(advance(gradient, n_in * at.stride), 0, (one, 0), delta, 1, n_out, batch, batch, zero, 1)
-        else:
-            update_single(gradient, (one, 0), delta, batch, batch, zero, 1)
-            update(advance(gradient, at.stride), 0, delta, x, 1, n_in, batch, batch, zero, 1)
-        gradient = advance(gradient, layer_gradient_size(n_in, n_out, lanes_of(net.x.data)))
-        below = at.g
-
-
-@jit(inline=True)
-def step_against(net, first, second, rate):
-    """A step of gradient descent against the sum of two gradients."""
-    below = net.x
-    for layer in range(1, net.layers + 1):
-        at = layer_of(net, layer)
-        n_in, n_out = below.columns, at.g.columns
-        size = layer_gradient_size(n_in, n_out, lanes_of(net.x.data))
-        if n_out > 1:
-            step_against_sum(at.WT, first, second, rate, size)
-            copy_weights(net, layer)
-        else:
-            step_against_sum(at.b, first, second, rate, size)
-        first, second = advance(first, size), advance(second, size)
-        below = at.g
+@helper
+def update_part(c, rsc, gradient, a, b, m, n, samples, rate, stored):
+    """`update` of C by the sum of what these samples add and a gradient that is there; or that is `stored` there."""
+    c, how = (gradient, STORE) if stored != 0 else (c, STEP_WITH)
+    update_with(c, rsc, gradient, a, b, m, n, samples, samples, rate, how)

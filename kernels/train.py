@@ -9,14 +9,12 @@ from .ahead import NOTHING, worth_fetching
 from .blocking import COPY, PACED
 from .compiling import internal, jit
 from .epilogue import SGD
-from .matrix import advance, itemsize, matrix, pointer, row_major, vector
+from .matrix import advance, matrix, pointer, row_major, vector
 from .minibatch import minibatch
 from .network import parameters_size, work
-from .online import pays_online, train_online
 from .pace import PACE, may_gain, run_by_the_quicker
 from .panel import all_finite, copy_rows
 from .parallel import Crew, crew_of, lead, share, tasks_for
-from .small import small_size
 from .tasks import ONE, ZERO, address, call_task, outlined, reference, references, task_address
 
 
@@ -71,7 +69,7 @@ def train_safely(program, together, paced, guard, pace, run, sizes, workspace, t
         shared = of_sample * (last - first)
     if paced and shared > 0 and of_sample * batch_size <= PACED:
         shared = shared if may_gain(pace) else 0
-        turns = reference((task_address(train_alone, arguments), function, run, pace, result, batch_size))
+        turns = reference((task_address(train_in_turn, arguments), function, run, pace, result, batch_size))
         run, function = address(turns), task_address(run_by_the_quicker, turns)
     safely = (before, np.intp(keep), np.intp(check)), (result, parameters, sizes, team)
     guarded = reference((*safely, function, run, last))
@@ -110,17 +108,6 @@ def train_in_turn(arguments, end, memory):
         loss += of_batch * (batch / X.rows)
         first += batch
     result[0] = (loss, first)
-
-
-@internal
-def train_alone(arguments, end, _):
-    """By one thread, in the quicker of two ways; `train_online` is for samples of an order, and needs its workspace."""
-    _, _, _, _, order, batch_size, _, sizes, workspace, _ = arguments[0]
-    program = task_address(train_in_turn, arguments)
-    fits = small_size(sizes, batch_size, itemsize(workspace.data)) <= workspace.size
-    if order.size > 0 and fits and pays_online(sizes, batch_size):
-        program = task_address(train_online, arguments)
-    call_task(program, address(arguments), end, 0)
 
 
 @outlined

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from test_programs import case, counted, in_turn, pace
+from test_programs import case, counted, in_turn
 
 from fastmlp import Network
+from fastmlp._training import shuffled
 from fastmlp.kernels import entry
 from fastmlp.kernels.blocking import KC, ONLINE, PADDING
 from fastmlp.kernels.matrix import Vector
@@ -36,12 +37,12 @@ CASES = (
 )
 
 
-def train(net, X, Y, order, batch, workspace, before=None):
-    """Loss, the sample at which training stopped, and the parameters."""
-    parameters = net.parameters.copy()
-    before = np.empty_like(parameters) if before is None else before
-    run = True, True, np.array(PACE), parameters, X, Y, order, 0, len(order), 0.0, batch, 0.5
-    result = entry.train_online(before, *run, np.array(net.sizes), workspace, 1, 1)
+def train(net, X, Y, order, batch, workspace, live=None, part=slice(None), commit=True, loss=0.0):
+    """Loss, the sample at which training stopped, and the parameters, which begin as the network's."""
+    parameters, live = net.parameters.copy(), np.zeros(1, np.intp) if live is None else live
+    first, last, _ = part.indices(len(order))
+    run = np.array(PACE), parameters, X, Y, order, first, last, loss, batch, 0.5
+    result = entry.train_online(live, True, commit, *run, np.array(net.sizes), workspace, 1, 1)
     return *result, parameters
 
 
@@ -98,11 +99,42 @@ def test_a_sample_that_is_not_finite_stops_before_its_minibatch(which, value, dt
     array, column = {"first input": (X, 0), "last input": (X, -1), "output": (Y, 1)}[which]
     array[2 * batch + 1, column] = value
     workspace = np.empty(small_size(Vector(sizes, len(sizes)), batch, dtype.itemsize), dtype)
-    before = np.empty_like(expected)
-    _, stopped, parameters = train(net, X, Y, order, batch, workspace, before)
+    live = np.zeros(1, np.intp)
+    loss, stopped, parameters = train(net, X, Y, order, batch, workspace, live)
     assert stopped == 2 * batch
+    assert np.isnan(loss)
+    assert live[0] == 0
+    np.testing.assert_array_equal(parameters, net.parameters)
+    parameters = train(net, X, Y, order, batch, workspace, live, slice(stopped))[2]
     np.testing.assert_array_equal(parameters, expected)
-    np.testing.assert_array_equal(before, net.parameters)
+
+
+def test_weights_live_on_from_call_to_call_until_they_are_committed(dtype, rng):
+    sizes, batch = CASES[4]
+    net, X, Y = case(sizes, 5 * batch, dtype, rng)
+    order = rng.permutation(5 * batch)
+    expected = train(net, X, Y, order, batch, np.empty(4096, dtype))
+    workspace, live = np.empty(4096, dtype), np.zeros(1, np.intp)
+    loss, cut = 0.0, 2 * batch
+    loss, stopped, parameters = train(net, X, Y, order, batch, workspace, live, slice(cut), commit=False)
+    assert stopped == cut
+    assert live[0] == 1
+    np.testing.assert_array_equal(parameters, net.parameters)
+    loss, _, parameters = train(net, X, Y, order, batch, workspace, live, slice(cut, None), commit=False, loss=loss)
+    assert loss == expected[0]
+    np.testing.assert_array_equal(parameters, net.parameters)
+    parameters = train(net, X, Y, order, batch, workspace, live, slice(0))[2]  # no step, only the commit
+    np.testing.assert_array_equal(parameters, expected[2])
+
+
+def test_weights_that_are_not_finite_are_not_committed(dtype, rng):
+    net, X, Y = case([2, 3, 1], 4, dtype, rng)
+    workspace, live = np.empty(4096, dtype), np.zeros(1, np.intp)
+    net.biases[0][1] = np.inf  # no loss shows it: σ(∞) = 1
+    loss, stopped, _ = train(net, X, Y, np.arange(4), 2, workspace, live)
+    assert stopped == 4
+    assert np.isnan(loss)
+    assert live[0] == 0
 
 
 def test_an_infinite_input_that_changes_no_output_is_noticed(dtype, rng):
@@ -113,30 +145,42 @@ def test_an_infinite_input_that_changes_no_output_is_noticed(dtype, rng):
     assert train(net, X, Y, np.arange(4), 1, workspace)[1] == 2
 
 
-def test_samples_in_no_order_are_not_trained_so(dtype, rng):
-    sizes, batch = [30, 60, 10], 200
-    assert is_online(sizes, batch)
-    net, X, Y = case(sizes, 2 * batch, dtype, rng)
-    expected = in_turn(net, X, Y, np.arange(2 * batch), batch)
-    parameters, before, none = net.parameters.copy(), np.empty_like(net.parameters), np.empty(0, np.intp)
-    known = pace(0, np.inf)  # one thread is the quicker
-    run = True, True, known, parameters, X, Y, none, 0, 2 * batch, 0.0, batch, 0.5
-    workspace = np.empty(fit_size(sizes, batch, dtype.itemsize, 2), dtype)
-    assert entry.train_in_turn(before, *run, np.array(sizes), workspace, 2, 1) == expected[:2]
-    np.testing.assert_array_equal(parameters, expected[2])
+@pytest.mark.parametrize("given", [{"shuffle": False, "batch_size": 3}, {"batch_size": 60}])
+def test_samples_as_they_come_are_trained_so_too(given, monkeypatch, dtype, rng):
+    calls = counted(monkeypatch, "train_online")
+    net, X, Y = case([7, 5, 2], 60, dtype, rng)
+    expected = in_turn(net, X, Y, np.arange(60), given["batch_size"])
+    history = net.fit(X, Y, epochs=1, learning_rate=0.5, **given)
+    assert calls
+    assert history.loss == [expected[0]]
+    np.testing.assert_array_equal(net.parameters, expected[2])
+
+
+def test_what_a_callback_does_to_the_parameters_is_trained_further(rng):
+    net, X, Y = case([7, 5, 2], 60, np.dtype(np.float32), rng)
+    other = net.copy()
+
+    def decay(network, history):
+        network.parameters[:] *= 0.5
+
+    net.fit(X, Y, epochs=2, batch_size=3, callbacks=decay)
+    for _ in range(2):
+        other.fit(X, Y, epochs=1, batch_size=3)
+        decay(other, None)
+    np.testing.assert_array_equal(net.parameters, other.parameters)
 
 
 @pytest.mark.parametrize(("sizes", "batch"), CASES[:5])
 def test_fit_trains_online(sizes, batch, monkeypatch, dtype, rng):
     calls = counted(monkeypatch, "train_online")
     net, X, Y = case(sizes, 10 * batch, dtype, rng)
-    other = net.copy()
-    history = net.fit(X, Y, epochs=2, batch_size=batch, learning_rate=0.5)
+    other, losses = net.copy(), []
+    for _ in range(2):
+        loss, _, parameters = in_turn(other, X, Y, shuffled(len(X), other._rng), batch)
+        losses.append(loss)
+        other.parameters[:] = parameters
+    assert net.fit(X, Y, epochs=2, batch_size=batch, learning_rate=0.5).loss == losses
     assert calls
-    monkeypatch.setattr("fastmlp._training.program_and_pace", lambda *_: ("train_in_turn", np.array(PACE)))
-    calls.clear()
-    assert other.fit(X, Y, epochs=2, batch_size=batch, learning_rate=0.5).loss == history.loss
-    assert not calls
     np.testing.assert_array_equal(net.parameters, other.parameters)
 
 
@@ -152,5 +196,5 @@ def test_parameters_that_overflow_are_not_kept(rng):
 def test_rows_of_whole_vectors_take_little_memory():
     for sizes, batch in CASES:
         size = small_size(Vector(sizes, len(sizes)), batch, 4)
-        assert fit_size(sizes, batch, 4) >= size
-        assert size <= 2 * Network(sizes, seed=0).n_parameters + 2 * batch * sum(sizes) + PADDING
+        assert fit_size(sizes, batch, 4, 1, 100 * batch) == size
+        assert size <= 3 * Network(sizes, seed=0).n_parameters + 2 * batch * sum(sizes) + PADDING

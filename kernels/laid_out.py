@@ -1,0 +1,61 @@
+"""Training with the weights laid out in the workspace, from one call to the next, until an epoch is over.
+
+The parameters themselves stay as they are until all is known to be well: they are the copy to go back to.
+"""
+
+import numpy as np
+
+from .compiling import internal, jit
+from .matrix import matrix, pointer, vector
+from .network import parameters_size
+from .online import train_online
+from .pace import may_gain, run_by_the_quicker
+from .parallel import crew_of, lead
+from .small import exchange, lay_out, places, weights_finite
+from .tasks import address, call_task, reference, task_address
+from .together import train_together
+
+
+@jit(inline=True)
+def train_laid_out(together, guard, pace, run, sizes, workspace, team):
+    """`train.train_safely`, by one thread, or `together` if that is quicker.
+
+    `guard` is (live, check, commit). live[0] is not 0 if the workspace has the weights of an earlier call, to be
+    trained further; else they are the parameters. It is 0 again where training stopped before `last`, or, if `check`,
+    where a weight is not finite: then the loss is NaN. Else, if `commit`, the weights are copied to the parameters.
+    """
+    live, check, commit = guard
+    parameters, X, Y, order, first, last, loss, batch_size, learning_rate = run
+    X, Y, order, sizes = matrix(X), matrix(Y), vector(order), vector(sizes)
+    parameters, workspace = pointer(parameters), vector(workspace)
+    result, rate = reference((loss, first)), np.float64(learning_rate)
+    arguments = reference((result, parameters, X, Y, order, batch_size, rate, sizes, workspace, team))
+    run, function, shared = address(arguments), task_address(train_online, arguments), 0
+    if together:
+        if may_gain(pace):
+            shared = 3 * parameters_size(sizes) * (last - first)
+        turns = reference((function, task_address(train_together, arguments), run, pace, result, batch_size))
+        run, function = address(turns), task_address(run_by_the_quicker, turns)
+    what = result, parameters, sizes, workspace, batch_size
+    guarded = reference(((pointer(live), np.intp(check), np.intp(commit)), what, function, run, last))
+    lead(task_address(_train_laid_out, guarded), address(guarded), crew_of(team), shared)
+    return result[0]
+
+
+@internal
+def _train_laid_out(arguments, memory, _):
+    (live, check, commit), (result, parameters, sizes, workspace, batch_size), program, run, last = arguments[0]
+    if live[0] == 0:
+        for i in range(workspace.size):  # what lies behind the rows' ends is later any number, of which nothing comes
+            workspace.data[i] = 0
+    net = lay_out(*places(workspace, sizes), sizes, batch_size, 0)
+    if live[0] == 0:
+        exchange(net, parameters, False)
+        live[0] = 1
+    call_task(program, run, last, memory)
+    _, reached = result[0]
+    if reached < last or (check != 0 and not weights_finite(net)):
+        live[0] = 0
+        result[0] = (np.nan, reached)
+    elif commit != 0:
+        exchange(net, parameters, True)
