@@ -6,12 +6,12 @@ The parameters themselves stay as they are until all is known to be well: they a
 import numpy as np
 
 from .compiling import internal, jit
+from .layout import exchange, lay_out, places, weights_finite
 from .matrix import matrix, pointer, vector
 from .network import parameters_size
 from .online import train_online
 from .pace import may_gain, run_by_the_quicker
 from .parallel import crew_of, lead
-from .small import exchange, lay_out, places, weights_finite
 from .tasks import address, call_task, reference, task_address
 from .together import train_together
 

@@ -5,23 +5,14 @@ import numpy as np
 from .ahead import NOTHING, expect_rows, worth_fetching
 from .blocking import KC, MOST_ACROSS, ONLINE, ONLINE_SINGLE, PADDING, ROWS_AHEAD
 from .compiling import helper, internal
+from .layout import lay_out, layer_of, places, row_of, small_size
 from .loss import mse
 from .matrix import Vector, advance, get, rows, scalar
 from .network import gradient_length, input_finite, parameters_size, promised
 from .panel import gather
 from .rowwise import copy_row
 from .simd import prefetch
-from .small import (
-    delta_of_outputs,
-    forward_apart,
-    forward_rows,
-    lay_out,
-    layer_of,
-    places,
-    row_of,
-    small_size,
-    step_rows,
-)
+from .small import delta_of_outputs, forward_apart, forward_rows, step_rows
 from .tasks import address, reference
 
 

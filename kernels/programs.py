@@ -4,10 +4,10 @@ import math
 
 from .blocking import SHARE
 from .divided import divided_size, is_divided
+from .layout import small_size
 from .matrix import Vector
 from .network import training_size, work
 from .online import is_online
-from .small import small_size
 from .together import is_together, together_size
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from .ahead import BYTES_OF_LINES, expect_rows, worth_fetching
 from .blocking import CACHE_LINE, PADDING, RUN
 from .compiling import helper, internal
+from .layout import fixed_size, gradient_size, lanes_of, lay_out, layer_gradient_size, layer_of, places, samples_size
 from .loss import part_errors, rows_of_part
 from .matrix import Vector, advance, itemsize, rows, scalar
 from .network import is_halved, is_wide, promised
@@ -19,20 +20,7 @@ from .online import train_online
 from .pair import BYTES_TOLD, Pair, both_come, both_errors, come_to, other_line, tell_errors, train_by_two
 from .panel import gather
 from .parallel import wait_until
-from .small import (
-    delta_below,
-    delta_of_outputs,
-    fixed_size,
-    forward_rows,
-    gradient_size,
-    lanes_of,
-    lay_out,
-    layer_gradient_size,
-    layer_of,
-    places,
-    samples_size,
-    step_share,
-)
+from .small import delta_below, delta_of_outputs, forward_rows, step_share
 from .tasks import address, outlined
 
 

@@ -8,11 +8,11 @@ from fastmlp import Network
 from fastmlp._training import shuffled
 from fastmlp.kernels import entry
 from fastmlp.kernels.blocking import KC, ONLINE, PADDING
+from fastmlp.kernels.layout import small_size
 from fastmlp.kernels.matrix import Vector
 from fastmlp.kernels.online import is_online
 from fastmlp.kernels.pace import PACE
 from fastmlp.kernels.programs import fit_size
-from fastmlp.kernels.small import small_size
 
 CASES = (
     ([7, 1], 1),
