@@ -1,13 +1,14 @@
 """Copies of blocks of a matrix, by vectors along whichever dimension is adjacent in memory."""
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .blocking import COPIED_AHEAD, GATHERED_AHEAD, HOST
 from .matrix import get, put
-from .simd import INDEX, Simd, fma, minimum, transposed
+from .simd import INDEX, Simd, minimum, transposed
 from .tasks import outlined
 
 
@@ -87,15 +88,15 @@ def _gather(typingctx, target, rst, source, rss, order, m, n):
             of, to = builder.mul(number, rss), builder.mul(i, rst)
             return builder.gep(source, [of]), builder.gep(target, [to])
 
-        def gathered(simd):
-            return Rows(simd, m, n, row, GATHERED_AHEAD).finite(move=True)
+        def gathered(simd, ahead=0):
+            return Rows(simd, m, n, row, ahead).finite(move=True)
 
         dtype, finite = signature.args[0].dtype, cgutils.alloca_once(builder, cgutils.bool_t)
         with builder.if_else(builder.icmp_signed("<=", n, INDEX(2))) as (few, many):
             with few:  # element by element: on AVX2, to store under a mask takes some 15 cycles
                 builder.store(gathered(Simd(builder, dtype, 1)), finite)
             with many:
-                builder.store(gathered(Simd.of_host(builder, dtype)), finite)
+                builder.store(gathered(Simd.of_host(builder, dtype), GATHERED_AHEAD), finite)
         return builder.load(finite)
 
     return signature, codegen
@@ -118,15 +119,18 @@ class Rows:
 
     def finite(self, move=False):
         """Whether all elements of the sources are finite; if `move`, they are copied."""
-        total = self.simd.variable()  # of 0 x: 0 or NaN
-        total.set(self.simd.constant(0))
+        simd, builder = self.simd, self.builder
+        zero = ir.Constant(simd.integers, [0] * simd.lanes)
+        bits = cgutils.alloca_once_value(builder, zero)  # of 0 x, which is 0, -0 or NaN, of all x together
 
         def vector(source, target, j, mask=None):
             value = self.move(source, target, j, mask) if move else self.load(source, j, mask)
-            total.set(fma(value, 0, total.get()))
+            of_value = builder.bitcast((value * 0).llvm, simd.integers)
+            builder.store(builder.or_(builder.load(bits), of_value), bits)
 
         self.emit(vector)
-        return self.simd.all(total.get() < 1)
+        without_sign = builder.shl(builder.load(bits), ir.Constant(simd.integers, [1] * simd.lanes))
+        return simd.all(builder.icmp_unsigned("==", without_sign, zero))
 
     def load(self, source, j, mask):
         return self.simd.load(self.builder.gep(source, [j]), mask)

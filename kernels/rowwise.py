@@ -93,10 +93,10 @@ def sums_across(typingctx, c, e, a, b, rsb, k, n, slices, kc):
     return types.void(c, c, c, c, index, index, index, index, index), codegen
 
 
-def _add_slices(simd, rows, columns, k, kc, element_at, vector_at, begin=lambda totals: None):
+def _add_slices(simd, rows, columns, k, kc, element_at, vector_at, begin=lambda totals: None, of_none=None):
     """Σ over p < k, in slices of kc, of the element of a row i times the vector of a column j: as Vectors at (i, j).
 
-    `begin` may give the totals another value to begin with.
+    `begin` may give the totals another value to begin with; `of_none` is the vector where there is no pointer to one.
     """
     builder = simd.builder
     totals, parts = ({(i, j): simd.variable() for i in rows for j in columns} for _ in range(2))
@@ -109,7 +109,8 @@ def _add_slices(simd, rows, columns, k, kc, element_at, vector_at, begin=lambda 
         end = minimum(builder, builder.add(start, kc), k)
         with cgutils.for_range_slice(builder, start, end, INDEX(1)) as (p, _):
             p = simd.opaque(p)
-            loaded = [(j, simd.load(vector_at(p, j))) for j in columns]
+            pointers = [(j, vector_at(p, j)) for j in columns]
+            loaded = [(j, of_none if pointer is None else simd.load(pointer)) for j, pointer in pointers]
             for i in rows:
                 x = simd.splat(builder.load(element_at(p, i)))
                 for j, vector in loaded:
@@ -289,6 +290,33 @@ def _update(one):
         return types.void(c, index, c, c, index, c, index, *(index,) * 4, c.dtype, index), codegen
 
     return update
+
+
+@intrinsic
+def update_output(typingctx, c, b, delta, rsd, x, rsx, k, kc, scale):
+    """c[j] = SGD(Σ delta[p*rsd] x[p*rsx + j]) for the j of one vector, and b[0] = SGD(Σ delta[p*rsd]).
+
+    The sums over p < k are in slices of kc: both at once, because each term waits for the last.
+    """
+
+    def codegen(context, builder, signature, args):
+        c, b, delta, rsd, x, rsx, k, kc, scale = args
+        simd = _simd(builder, signature, False)
+        scale, ones = simd.splat(scale), simd.constant(1)
+
+        def element_at(p, _):
+            return builder.gep(delta, [builder.mul(p, rsd)])
+
+        def vector_at(p, column):
+            return builder.gep(x, [builder.mul(p, rsx)]) if column == "W" else None
+
+        totals = _add_slices(simd, [0], ["W", "b"], k, kc, element_at, vector_at, of_none=ones)
+        for column, target in (("W", c), ("b", b)):
+            simd.store(sgd(simd.load(target), totals[0, column], scale), target)
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(c, c, c, index, c, index, index, index, c.dtype), codegen
 
 
 @intrinsic

@@ -29,6 +29,7 @@ from .rowwise import (
     sums_one,
     sums_rows,
     update_one,
+    update_output,
     update_rows,
 )
 from .tasks import outlined, reference
@@ -77,13 +78,15 @@ def forward_rows(net, batch, line, number):
         g, x, x_stride = at.g.data, below.data, below.row_stride
         if n_out > 1:
             sums_rows(g, n_out, at.b, 0, x, x_stride, at.WT, at.stride, batch, n_in, n_out, at.kc)
-        elif n_in < ACROSS:
+        elif 1 < n_in < ACROSS:
             sums_one(g, 1, at.b, 0, x, x_stride, at.W, 1, batch, n_in, 1, at.kc)
         else:
-            transpose = advance(at.delta.data, rows_size(False, net.x.rows, 1, lanes_of(net.x.data)))
-            if layer > 1:
-                transpose = layer_of(net, layer - 1).delta.data
-            copy_transposed(transpose, batch, x, x_stride, n_in, batch)
+            transpose = x
+            if n_in > 1:
+                transpose = advance(at.delta.data, rows_size(False, net.x.rows, 1, lanes_of(net.x.data)))
+                if layer > 1:
+                    transpose = layer_of(net, layer - 1).delta.data
+                copy_transposed(transpose, batch, x, x_stride, n_in, batch)
             sums_across(g, at.b, at.W, transpose, batch, n_in, batch, at.slices, at.kc)
         activate(g, batch * n_out)
         below = at.g
@@ -140,6 +143,9 @@ def step_rows(net, batch, kc, rate, last_delta):
                 step_rows_by(at.W, at.width, delta, x, n_out, n_in, rate)
             continue
         of_slice = KC if layer == 1 and is_wide(n_in, n_out, batch) else kc
+        if n_out == 1 and n_in <= lanes_of(x):
+            update_output(at.W, at.b, delta, at.delta.row_stride, x, below.row_stride, batch, kc, rate)
+            continue
         if n_out > 1:
             update(at.WT, at.stride, rows_of(below), rows_of(at.delta), n_in, n_out, batch, of_slice, rate)
             update(at.b, 0, (one, 0), rows_of(at.delta), 1, n_out, batch, kc, rate)
