@@ -139,6 +139,9 @@ APART_SAMPLES, APART_PARAMETERS = 2, 1 << 11
 # Samples from which on W is copied from Wᵀ, not updated as that is: by 32 a step of 2-32-32-1 takes 0.90 of the time,
 # by 4 1.03.
 RECOPIED = 6
+# Outputs up to which their squared errors are added up one by one, not in vectors: with vectors a step of 1-2 by 16
+# takes 1.03 times as long, one of 4-3 by 10 0.97, one of 1-100 by 16 0.55.
+FEW_OUTPUTS = 2
 # Inputs of a single output from which on its sums are taken side by side, those of a vector of samples: one of 64-1 by
 # 64 takes 0.5 of the time, one of 4-1 by 8 1.27; and of all samples, up to which that is quicker than tiles are: one of
 # 64-1 by 64 takes 0.8 of the time, one of 64-1 by 200 1.15, of 500-1 by 100 1.6.

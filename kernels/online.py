@@ -3,17 +3,17 @@
 import numpy as np
 
 from .ahead import NOTHING, expect_rows, worth_fetching
-from .blocking import KC, MOST_ACROSS, ONLINE, ONLINE_SINGLE, PADDING, ROWS_AHEAD
+from .blocking import FEW_OUTPUTS, KC, MOST_ACROSS, ONLINE, ONLINE_SINGLE, PADDING, ROWS_AHEAD
 from .compiling import helper, internal
 from .layout import lay_out, layer_of, places, row_of, small_size
-from .loss import mse
+from .loss import mse, row_parts, rows_of_part
 from .matrix import Vector, advance, get, rows, scalar
 from .network import gradient_length, input_finite, parameters_size, promised
 from .panel import gather
 from .rowwise import copy_row
 from .simd import prefetch
-from .small import delta_of_outputs, forward_apart, forward_rows, step_rows
-from .tasks import address, reference
+from .small import delta_of_outputs, errors_of_outputs, forward_apart, forward_rows, step_rows
+from .tasks import address, outlined, reference
 
 
 def is_online(sizes, batch_size):
@@ -63,7 +63,10 @@ def train_online(arguments, end, _):
             if ahead != 0:
                 expect_rows(ahead, X, Y, order, first + batch, first + 2 * batch)
             forward_rows(net, batch, 0, 0)
-        of_batch = mse(rows(layer_of(net, net.layers).g, 0, batch), y)
+        if net.apart or Y.columns <= FEW_OUTPUTS:
+            of_batch = mse(rows(layer_of(net, net.layers).g, 0, batch), y)
+        else:
+            of_batch = mean_error(net, batch)
         if not (finite and np.isfinite(of_batch)):
             break
         if not net.apart:
@@ -72,6 +75,15 @@ def train_online(arguments, end, _):
         loss += of_batch * (batch / X.rows)
         first += batch
     result[0] = (loss, first)
+
+
+@outlined
+def mean_error(net, batch):
+    """`loss.mse` of many samples."""
+    errors, parts = 0.0, row_parts(batch, net.y.columns)
+    for part in range(parts):
+        errors += errors_of_outputs(net, *rows_of_part(part, parts, batch))
+    return errors / (batch * net.y.columns)
 
 
 @helper

@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 from .activation import sigmoid, sigmoid_derivative
 from .blocking import HOST
 from .epilogue import BIAS_SIGMOID, EPILOGUES
-from .loss import squared_error_gradient
+from .loss import squared_error, squared_error_gradient
 from .microkernel import row_sums
 from .optimizer import sgd
 from .simd import INDEX, Simd, Vector, fma, joined, minimum, split, where
@@ -181,6 +181,31 @@ def output_delta(typingctx, delta, g, y, scale, n):
         return context.get_dummy_value()
 
     return types.void(delta, delta, delta, delta.dtype, types.intp), codegen
+
+
+@intrinsic
+def squared_errors(typingctx, g, y, stride, m, n):
+    """Σ over j < n of Σ over i < m of (g - y)² at i*stride + j, in float64: vectors of outputs, then one by one."""
+
+    def codegen(context, builder, signature, args):
+        g, y, stride, m, n = args
+        wide = Simd.of_host(builder, types.float64)
+        simd = Simd(builder, signature.args[0].dtype, wide.lanes)
+        total = cgutils.alloca_once_value(builder, ir.Constant(ir.DoubleType(), 0.0))
+        outputs = wide.variable()
+        with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(wide.lanes)) as (j, _):
+            outputs.set(wide.constant(0))
+            with cgutils.for_range(builder, m) as rows:
+                at = builder.add(builder.mul(rows.index, stride), j)
+                of_g, of_y = (simd.widened(simd.load(builder.gep(pointer, [at])), wide) for pointer in (g, y))
+                outputs.set(outputs.get() + squared_error(of_g, of_y))
+            sums = outputs.get().llvm
+            with cgutils.for_range(builder, minimum(builder, builder.sub(n, j), INDEX(wide.lanes))) as lanes:
+                output = builder.extract_element(sums, lanes.index)
+                builder.store(builder.fadd(builder.load(total), output), total)
+        return builder.load(total)
+
+    return types.float64(g, g, types.intp, types.intp, types.intp), codegen
 
 
 def _output_delta(g, y, scale):

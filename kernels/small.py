@@ -6,10 +6,11 @@ Every sum has the order that it has elsewhere: so the bits are the same.
 import numpy as np
 
 from .ahead import fetch_some
-from .blocking import ACROSS, KC, RECOPIED
+from .blocking import ACROSS, FEW_OUTPUTS, KC, RECOPIED
 from .compiling import helper, jit
 from .layout import lanes_of, layer_of, row_of, rows_size, whole
-from .matrix import advance, scalar
+from .loss import part_errors
+from .matrix import advance, rows, scalar
 from .panel import copy_transposed
 from .parallel import wait_until
 from .rowwise import (
@@ -22,6 +23,7 @@ from .rowwise import (
     layer_one,
     layer_row,
     output_delta,
+    squared_errors,
     step_one_by,
     step_row_by,
     step_rows_by,
@@ -90,6 +92,15 @@ def forward_rows(net, batch, line, number):
             sums_across(g, at.b, at.W, transpose, batch, n_in, batch, at.slices, at.kc)
         activate(g, batch * n_out)
         below = at.g
+
+
+@helper
+def errors_of_outputs(net, first, end):
+    """Σ (g - y)², in float64, of some of many samples, in the order of `loss.mse`."""
+    g, y = layer_of(net, net.layers).g, net.y
+    if g.columns <= FEW_OUTPUTS:
+        return part_errors(rows(g, first, end - first), rows(y, first, end - first), end - first)
+    return squared_errors(row_of(g, first), row_of(y, first), g.row_stride, end - first, g.columns)
 
 
 @helper

@@ -13,14 +13,14 @@ from .ahead import BYTES_OF_LINES, expect_rows, worth_fetching
 from .blocking import CACHE_LINE, PADDING, RUN
 from .compiling import helper, internal
 from .layout import fixed_size, gradient_size, lanes_of, lay_out, layer_gradient_size, layer_of, places, samples_size
-from .loss import part_errors, rows_of_part
+from .loss import rows_of_part
 from .matrix import Vector, advance, itemsize, rows, scalar
 from .network import is_halved, is_wide, promised
 from .online import train_online
 from .pair import BYTES_TOLD, Pair, both_come, both_errors, come_to, other_line, tell_errors, train_by_two
 from .panel import gather
 from .parallel import wait_until
-from .small import delta_below, delta_of_outputs, forward_rows, step_share
+from .small import delta_below, delta_of_outputs, errors_of_outputs, forward_rows, step_share
 from .tasks import address, outlined
 
 
@@ -133,6 +133,6 @@ def half_errors(net, batch, half, line, number):
     """The sum of the squared errors of one half of a minibatch; for the others, see `forward_rows`."""
     start, end = rows_of_part(half, 2, batch)
     forward_rows(net, end - start, line, number)
-    errors = part_errors(layer_of(net, net.layers).g, net.y, end - start)
+    errors = errors_of_outputs(net, 0, end - start)
     delta_of_outputs(net, end - start, scalar(2.0 / (batch * net.y.columns), net.x))
     return errors
