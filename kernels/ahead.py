@@ -9,11 +9,12 @@ from .compiling import helper
 from .matrix import itemsize
 from .parallel import read, write
 from .simd import prefetch
-from .tasks import address
+from .tasks import address, outlined
 
 X_ROWS, Y_ROWS, ORDER, NEXT_ROW = range(4)  # lines of what is expected
 FIRST_BYTE, STRIDE, BYTES = range(3)  # of X or Y
-ROW, LAST, OFFSET = range(3)  # the number in ORDER that is next, where they end, and the byte of its row of X
+# The number in ORDER that is next, where they end, the byte of its row of X; and how much `fetch_more` fetches.
+ROW, LAST, OFFSET, TIMES = range(4)
 BYTES_OF_LINES = 4 * CACHE_LINE  # of memory for what is expected
 NOTHING = (0,) * (BYTES_OF_LINES // 8)
 
@@ -63,3 +64,17 @@ def fetch_some(ahead):
             row, offset = row + 1, 0
     write(ahead, NEXT_ROW, ROW, row)
     write(ahead, NEXT_ROW, OFFSET, offset)
+
+
+@helper
+def fetch_all_in(ahead, turns, rows, X):
+    """Have `fetch_more` fetch so many rows in so many turns."""
+    lines = rows * (X.columns * itemsize(X.data) // CACHE_LINE + 3)
+    write(ahead, NEXT_ROW, TIMES, (lines + turns * LINES_AHEAD - 1) // (turns * LINES_AHEAD))
+
+
+@outlined
+def fetch_more(ahead):
+    """`fetch_some`, so many times as `fetch_all_in` has made out, and out of the way where nothing is fetched."""
+    for _ in range(read(ahead, NEXT_ROW, TIMES)):
+        fetch_some(ahead)

@@ -76,6 +76,8 @@ A_COLUMNS = 4
 BYTES_NEAR = 1 << 20
 BYTES_AHEAD = 1 << 16
 LINES_AHEAD = 12  # cache lines of the next minibatch that are fetched with every few tiles
+# Where a network is laid out in rows: samples, and inputs of an update, from one turn of fetching to the next.
+SAMPLES_FETCHING, INPUTS_FETCHING = 8, 32
 # Terms of every sum in one turn of the loop over k, in the largest tile: fewer instructions that count. With narrow
 # tiles, on AVX2 beside other programs' threads, a step of 784-512-512-10 by 256 takes 0.95 of the time.
 UNROLLED = 4

@@ -2,17 +2,17 @@
 
 import numpy as np
 
-from .ahead import NOTHING, expect_rows, worth_fetching
-from .blocking import FEW_OUTPUTS, KC, MOST_ACROSS, ONLINE, ONLINE_SINGLE, PADDING, ROWS_AHEAD
+from .ahead import NOTHING, expect_rows, fetch_all_in, worth_fetching
+from .blocking import CACHE_LINE, FEW_OUTPUTS, KC, MOST_ACROSS, ONLINE, ONLINE_SINGLE, PADDING, ROWS_AHEAD
 from .compiling import helper, internal
 from .layout import lay_out, layer_of, places, row_of, small_size
 from .loss import mse, row_parts, rows_of_part
-from .matrix import Vector, advance, get, rows, scalar
+from .matrix import Vector, advance, get, itemsize, rows, scalar
 from .network import gradient_length, input_finite, parameters_size, promised
 from .panel import gather
 from .rowwise import copy_row
 from .simd import prefetch
-from .small import delta_of_outputs, errors_of_outputs, forward_apart, forward_rows, step_rows
+from .small import delta_of_outputs, errors_of_outputs, forward_apart, forward_rows, step_rows, turns_of_fetching
 from .tasks import address, outlined, reference
 
 
@@ -39,6 +39,8 @@ def train_online(arguments, end, _):
     loss, first = result[0]
     ahead = address(reference(NOTHING)) if worth_fetching(X, Y, batch_size) else 0
     net = lay_out(*places(workspace, sizes), sizes, batch_size, ahead)
+    if ahead != 0:
+        fetch_all_in(ahead, turns_of_fetching(sizes, batch_size), batch_size, X)
     rate = scalar(rate, X)
     kc = gradient_length(sizes, batch_size)
     while first < end:
@@ -52,9 +54,13 @@ def train_online(arguments, end, _):
             for s in range(batch):
                 take_row(row_of(x, s), X, numbers[s])
                 take_row(row_of(y, s), Y, numbers[s])
-                later = order.data[min(first + s + ROWS_AHEAD, end - 1)]
-                prefetch(address(advance(X.data, later * X.row_stride)))
-                prefetch(address(advance(Y.data, later * Y.row_stride)))
+                if ahead != 0:
+                    later = order.data[min(first + s + ROWS_AHEAD, end - 1)]
+                    x_row, size = address(advance(X.data, later * X.row_stride)), X.columns * itemsize(X.data)
+                    for byte in range(0, size, CACHE_LINE):
+                        prefetch(x_row + byte)
+                    prefetch(x_row + size - 1)
+                    prefetch(address(advance(Y.data, later * Y.row_stride)))
             delta = forward_apart(net, batch, scale)
             finite = input_finite(x, layer_of(net, 1).g)
         else:

@@ -5,8 +5,8 @@ Every sum has the order that it has elsewhere: so the bits are the same.
 
 import numpy as np
 
-from .ahead import fetch_some
-from .blocking import ACROSS, FEW_OUTPUTS, KC, RECOPIED
+from .ahead import fetch_more
+from .blocking import ACROSS, FEW_OUTPUTS, INPUTS_FETCHING, KC, RECOPIED, SAMPLES_FETCHING
 from .compiling import helper, jit
 from .layout import lanes_of, layer_of, row_of, rows_size, whole
 from .loss import part_errors
@@ -38,10 +38,22 @@ from .tasks import outlined, reference
 from .wide import is_wide
 
 
+@helper
+def rows_at_once(net, rows, fetching):
+    """All rows; or so many, where in between the next minibatch is fetched."""
+    return rows if net.ahead == 0 else fetching
+
+
 @outlined
-def fetch_more(ahead):
-    """`fetch_some`, out of the way where nothing is fetched."""
-    fetch_some(ahead)
+def turns_of_fetching(sizes, samples):
+    """How often that is done in a step of many samples."""
+    turns, of_samples = 0, (samples + SAMPLES_FETCHING - 1) // SAMPLES_FETCHING
+    for layer in range(1, sizes.size):
+        if sizes.data[layer] > 1:
+            turns += of_samples + (sizes.data[layer - 1] + INPUTS_FETCHING - 1) // INPUTS_FETCHING
+        if layer > 1:
+            turns += of_samples
+    return max(turns, 1)
 
 
 @jit(inline=True)
@@ -74,12 +86,15 @@ def forward_rows(net, batch, line, number):
         at = layer_of(net, layer)
         if line != 0:
             wait_until(line, number - layer)
-        if net.ahead != 0:
-            fetch_more(net.ahead)
         n_in, n_out = below.columns, at.g.columns
         g, x, x_stride = at.g.data, below.data, below.row_stride
         if n_out > 1:
-            sums_rows(g, n_out, at.b, 0, x, x_stride, at.WT, at.stride, batch, n_in, n_out, at.kc)
+            some = rows_at_once(net, batch, SAMPLES_FETCHING)
+            for s in range(0, batch, some):
+                if net.ahead != 0:
+                    fetch_more(net.ahead)
+                of_s, x_of_s, count = advance(g, s * n_out), advance(x, s * x_stride), min(some, batch - s)
+                sums_rows(of_s, n_out, at.b, 0, x_of_s, x_stride, at.WT, at.stride, count, n_in, n_out, at.kc)
         elif 1 < n_in < ACROSS:
             sums_one(g, 1, at.b, 0, x, x_stride, at.W, 1, batch, n_in, 1, at.kc)
         else:
@@ -114,12 +129,13 @@ def delta_of_outputs(net, batch, scale):
 def delta_below(net, layer, batch):
     """δ of the layer below."""
     at, lower = layer_of(net, layer), layer_of(net, layer - 1)
-    if net.ahead != 0:
-        fetch_more(net.ahead)
-    delta, target, g = at.delta, lower.delta, lower.g
-    n_in, n_out = g.columns, delta.columns
-    c, rsc, e, rse = target.data, target.row_stride, g.data, g.row_stride
-    delta_rows(c, rsc, e, rse, delta.data, delta.row_stride, at.W, at.width, batch, n_out, n_in, KC)
+    n_in, n_out, some = lower.g.columns, at.g.columns, rows_at_once(net, batch, SAMPLES_FETCHING)
+    for s in range(0, batch, some):
+        if net.ahead != 0:
+            fetch_more(net.ahead)
+        (c, rsc), (e, rse), (a, rsa) = rows_of(lower.delta), rows_of(lower.g), rows_of(at.delta)
+        c, e, a = advance(c, s * rsc), advance(e, s * rse), advance(a, s * rsa)
+        delta_rows(c, rsc, e, rse, a, rsa, at.W, at.width, min(some, batch - s), n_out, n_in, KC)
 
 
 @jit(inline=True)
@@ -158,7 +174,12 @@ def step_rows(net, batch, kc, rate, last_delta):
             update_output(at.W, at.b, delta, at.delta.row_stride, x, below.row_stride, batch, kc, rate)
             continue
         if n_out > 1:
-            update(at.WT, at.stride, rows_of(below), rows_of(at.delta), n_in, n_out, batch, of_slice, rate)
+            some = rows_at_once(net, n_in, INPUTS_FETCHING)
+            for i in range(0, n_in, some):
+                if net.ahead != 0:
+                    fetch_more(net.ahead)
+                WT, of_i, count = advance(at.WT, i * at.stride), advance(x, i), min(some, n_in - i)
+                update(WT, at.stride, (of_i, below.row_stride), rows_of(at.delta), count, n_out, batch, of_slice, rate)
             update(at.b, 0, (one, 0), rows_of(at.delta), 1, n_out, batch, kc, rate)
         else:
             update_single(at.b, at.b, (one, 0), rows_of(at.delta), batch, kc, rate, STEP)
@@ -208,8 +229,13 @@ def step_share(net, layer, gradient, batch, share, rate, stored):
     x, delta = (advance(below.data, begin), below.row_stride), rows_of(at.delta)
     if n_out > 1:
         WT, of_WT = advance(at.WT, begin * at.stride), advance(gradient, begin * at.stride)
-        if begin < end:
-            update_part(WT, at.stride, of_WT, x, delta, end - begin, n_out, batch, rate, stored)
+        some = max(1, rows_at_once(net, end - begin, INPUTS_FETCHING))
+        for i in range(0, end - begin, some):
+            if net.ahead != 0:
+                fetch_more(net.ahead)
+            c, of_c, of_i = advance(WT, i * at.stride), advance(of_WT, i * at.stride), advance(x[0], i)
+            count = min(some, end - begin - i)
+            update_part(c, at.stride, of_c, (of_i, x[1]), delta, count, n_out, batch, rate, stored)
         if with_biases:
             of_biases = advance(gradient, n_in * at.stride)
             update_part(at.b, 0, of_biases, (one, 0), delta, 1, n_out, batch, rate, stored)

@@ -9,7 +9,7 @@ trains it `online` has it; every sum has the order that it has there.
 
 import numpy as np
 
-from .ahead import BYTES_OF_LINES, expect_rows, worth_fetching
+from .ahead import BYTES_OF_LINES, expect_rows, fetch_all_in, worth_fetching
 from .blocking import CACHE_LINE, PADDING, RUN
 from .compiling import helper, internal
 from .layout import fixed_size, gradient_size, lanes_of, lay_out, layer_gradient_size, layer_of, places, samples_size
@@ -20,7 +20,7 @@ from .online import train_online
 from .pair import BYTES_TOLD, Pair, both_come, both_errors, come_to, other_line, tell_errors, train_by_two
 from .panel import gather
 from .parallel import wait_until
-from .small import delta_below, delta_of_outputs, errors_of_outputs, forward_rows, step_share
+from .small import delta_below, delta_of_outputs, errors_of_outputs, forward_rows, step_share, turns_of_fetching
 from .tasks import address, outlined
 
 
@@ -63,6 +63,8 @@ def _train_half(arguments, half, _):
     of_half = BYTES_OF_LINES // item + samples_size(sizes, most, item)
     own = advance(gradient, gradient_size(sizes, item) + half * of_half)
     fetched = address(own) if worth_fetching(X, Y, batch_size) else 0
+    if fetched != 0:
+        fetch_all_in(fetched, turns_of_fetching(sizes, most), most, X)
     table = advance(tables, half * sizes.size * CACHE_LINE // item)
     net = lay_out(table, weights, advance(own, BYTES_OF_LINES // item), sizes, most, fetched)
     pair, samples = Pair(told, half, told, 0), (X, Y, order)
