@@ -171,6 +171,9 @@ class Network:
     ) -> History:
         """Train by minibatch gradient descent, parameters -= learning_rate * ∇𝓛(minibatch); called again, go on.
 
+        Callbacks find the parameters of the epoch that has ended, and may change them; other threads may meanwhile find
+        those of some steps before.
+
         Parameters
         ----------
         X, Y : array-like, (samples, N_0) and (samples, N_L)

@@ -17,7 +17,7 @@ from .tasks import address, outlined, reference
 
 
 def is_online(sizes, batch_size):
-    """Whether that is worth its copies, which take no more memory than twice the parameters, or very little."""
+    """Whether that is worth its copies, in the memory that is promised, or very little more."""
     vector, most = Vector(sizes, len(sizes)), promised(sizes, batch_size, copies=0) + PADDING
     sizes_of_both = (small_size(vector, batch_size, itemsize) for itemsize in (4, 8))
     return pays_online(vector, batch_size) and all(size <= most for size in sizes_of_both)
