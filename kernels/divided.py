@@ -103,7 +103,7 @@ def _train_half(arguments, half, _):
         return
     n_in, n_out, count, item = sizes.data[0], sizes.data[1], above_size(sizes), itemsize(workspace.data)
     divided, samples = n_in * n_out, rows_of_part(0, 2, batch_size)[1]
-    pair, memory, above = memory_of(workspace, half, letter_size(samples, n_out, count), count)
+    pair, letters, memory, above = memory_of(workspace, half, letter_size(samples, n_out, count), count)
     if half == 1:
         copy_rows(above, 0, advance(parameters, divided), 0, 1, count)
     else:
@@ -138,7 +138,7 @@ def _train_half(arguments, half, _):
         fused_product(STORE, sums, sums, x, W, 0.0, slice_length(n_in, n_out), panels, alone)
         other, past = rows_of_part(1 - half, 2, batch)
         others = past - other
-        copy(row_major(own_letter(pair, meeting + 1), others, n_out), rows(sums, other, others))
+        copy(row_major(own_letter(pair, letters, meeting + 1), others, n_out), rows(sums, other, others))
         meeting += 2
         meet(pair, meeting - 1, 0.0)
 
@@ -146,12 +146,12 @@ def _train_half(arguments, half, _):
         start, past = rows_of_part(half, 2, batch)
         own = past - start
         space = divide_above(space_start, sizes, own)
-        added = row_major(other_letter(pair, meeting - 1), own, n_out)
+        added = row_major(other_letter(pair, letters, meeting - 1), own, n_out)
         y_finite = gather(target_of(space, own, Y.columns), Y, advance(order.data, first + start))
         errors = above_gradient(gradient, above, rows(sums, start, own), added, batch, sizes, space, alone)
         errors = errors if finite and y_finite else np.nan
         of_half = delta_of(spaced(space.activations, own, n_out), space)
-        letter = own_letter(pair, meeting)
+        letter = own_letter(pair, letters, meeting)
         copy(rows(delta, start, own), of_half)
         copy(row_major(letter, own, n_out), of_half)
         copy_rows(advance(letter, padded(samples * n_out)), 0, gradient, 0, 1, count)
@@ -160,7 +160,7 @@ def _train_half(arguments, half, _):
             break
 
         # The step above, and what the one of the weights here waits for.
-        letter = other_letter(pair, meeting)
+        letter = other_letter(pair, letters, meeting)
         copy(rows(delta, other, others), row_major(letter, others, n_out))
         step_against_sum(above, gradient, advance(letter, padded(samples * n_out)), scalar(rate, X), count)
         loss += of_batch * (batch / X.rows)

@@ -7,7 +7,7 @@ arguments are as in `network`, a team as its two numbers.
 
 from numba import types
 
-from . import divided, laid_out, minibatch, network, train
+from . import divided, laid_out, minibatch, network, online, together, train
 from .compiling import implements, jit
 from .matrix import Matrix, matrix, pointer, pointer_at
 from .parallel import Team
@@ -59,13 +59,16 @@ def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace,
     return minibatch.gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team)
 
 
-def _training(program, together):
-    """`train.train_safely` with a program, under its name."""
+def _training(train, program, together, paced=True):
+    """`train.train_safely`, or `laid_out.train_laid_out`, with a program, under its name.
+
+    The first three arguments are the guard of the one or the other: (before, keep, check) or (live, check, commit).
+    """
 
     def train_by(
-        before,
-        keep,
-        check,
+        guarded,
+        guard,
+        other_guard,
         pace,
         parameters,
         X,
@@ -82,45 +85,16 @@ def _training(program, together):
         grain,
     ):
         run = parameters, _matrix(X, parameters), _matrix(Y, parameters), order, first, last, loss, batch, rate
-        guard, team = (before, keep, check), Team(threads, grain)
-        return train.train_safely(program, together, True, guard, pointer(pace), run, sizes, workspace, team)
+        of_guard, team = (guarded, guard, other_guard), Team(threads, grain)
+        return train(program, together, paced, of_guard, pointer(pace), run, sizes, workspace, team)
 
     return jit(train_by, name=program.py_func.__name__)
 
 
-def _laid_out(together, name):
-    """`laid_out.train_laid_out`, under this name."""
-
-    def train_by(
-        live,
-        check,
-        commit,
-        pace,
-        parameters,
-        X,
-        Y,
-        order,
-        first,
-        last,
-        loss,
-        batch,
-        rate,
-        sizes,
-        workspace,
-        threads,
-        grain,
-    ):
-        run = parameters, _matrix(X, parameters), _matrix(Y, parameters), order, first, last, loss, batch, rate
-        guard, team = (live, check, commit), Team(threads, grain)
-        return laid_out.train_laid_out(together, guard, pointer(pace), run, sizes, workspace, team)
-
-    return jit(train_by, name=name)
-
-
-train_in_turn = _training(train.train_in_turn, False)
-train_divided = _training(divided.train_divided, True)
-train_online = _laid_out(False, "train_online")
-train_together = _laid_out(True, "train_together")
+train_in_turn = _training(train.train_safely, train.train_in_turn, False)
+train_divided = _training(train.train_safely, divided.train_divided, True)
+train_online = _training(laid_out.train_laid_out, online.train_online, False, paced=False)
+train_together = _training(laid_out.train_laid_out, together.train_together, True)
 
 LAID_OUT = "train_online", "train_together"
 """Programs whose first arguments are those of `laid_out.train_laid_out`, and which take samples in an order only."""

@@ -13,12 +13,11 @@ from .online import train_online
 from .pace import may_gain, run_by_the_quicker
 from .parallel import crew_of, lead
 from .tasks import address, call_task, reference, task_address
-from .together import train_together
 
 
 @jit(inline=True)
-def train_laid_out(together, guard, pace, run, sizes, workspace, team):
-    """`train.train_safely`, by one thread, or `together` if that is quicker.
+def train_laid_out(program, together, paced, guard, pace, run, sizes, workspace, team):
+    """`train.train_safely` for programs that train with such weights: `train_online`, or `train_together`.
 
     `guard` is (live, check, commit). live[0] is not 0 if the workspace has the weights of an earlier call, to be
     trained further; else they are the parameters. It is 0 again where training stopped before `last`, or, if `check`,
@@ -30,11 +29,12 @@ def train_laid_out(together, guard, pace, run, sizes, workspace, team):
     parameters, workspace = pointer(parameters), vector(workspace)
     result, rate = reference((loss, first)), np.float64(learning_rate)
     arguments = reference((result, parameters, X, Y, order, batch_size, rate, sizes, workspace, team))
-    run, function, shared = address(arguments), task_address(train_online, arguments), 0
+    run, function, shared = address(arguments), task_address(program, arguments), 0
     if together:
-        if may_gain(pace):
-            shared = 3 * parameters_size(sizes) * (last - first)
-        turns = reference((function, task_address(train_together, arguments), run, pace, result, batch_size))
+        shared = 3 * parameters_size(sizes) * (last - first)
+    if paced:
+        shared = shared if may_gain(pace) else 0
+        turns = reference((task_address(train_online, arguments), function, run, pace, result, batch_size))
         run, function = address(turns), task_address(run_by_the_quicker, turns)
     what = result, parameters, sizes, workspace, batch_size
     guarded = reference(((pointer(live), np.intp(check), np.intp(commit)), what, function, run, last))

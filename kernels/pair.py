@@ -13,8 +13,8 @@ from .matrix import advance, as_float64, itemsize, padded
 from .parallel import atomic_add, atomic_load, atomic_store, share, wait, wait_until, write
 from .tasks import address, call_task, reference, task_address
 
-Pair = namedtuple("Pair", "told half letters stride")
-"""A thread's half, 0 or 1; pointers to what both tell each other and to two letters, and how far these are apart."""
+Pair = namedtuple("Pair", "told half")
+"""A pointer to what both tell each other, and a thread's half, 0 or 1."""
 
 # What is told: how many have come, and of each half, in a line of its own, at which meeting it is, and the squared
 # errors that it brought to an even and an odd one.
@@ -32,7 +32,8 @@ def pair_size(half, letter, weights, itemsize):
 
 @helper
 def memory_of(workspace, half, letter, weights):
-    """The Pair of a half; pointers to its memory, and to weights for the second."""
+    """The Pair of a half; a pointer to two letters and how far they are apart; pointers to its memory, and to weights
+    for the second."""
     told, item = workspace.data, itemsize(workspace.data)
     apart, stride = APART // item, padded(letter) + APART // item
     size = (workspace.size - BYTES_TOLD // item - apart - 2 * stride - padded(weights)) // 2 // 16 * 16
@@ -41,7 +42,7 @@ def memory_of(workspace, half, letter, weights):
     own_weights = advance(letters, 2 * stride)
     if half == 1:
         memory = advance(own_weights, padded(weights))
-    return Pair(told, half, letters, stride), memory, own_weights
+    return Pair(told, half), (letters, stride), memory, own_weights
 
 
 @helper
@@ -76,14 +77,15 @@ def both_come(told):
 
 
 @helper
-def own_letter(pair, meeting):
+def own_letter(pair, letters, meeting):
     """Pointer to what is handed to the other thread at a meeting."""
-    return advance(pair.letters, (pair.half + meeting) % 2 * pair.stride)
+    start, stride = letters
+    return advance(start, (pair.half + meeting) % 2 * stride)
 
 
 @helper
-def other_letter(pair, meeting):
-    return advance(pair.letters, (pair.half + meeting + 1) % 2 * pair.stride)
+def other_letter(pair, letters, meeting):
+    return own_letter(pair, letters, meeting + 1)
 
 
 @helper

@@ -4,6 +4,7 @@ import math
 
 from .blocking import SHARE
 from .divided import divided_size, is_divided
+from .entry import LAID_OUT
 from .layout import small_size
 from .matrix import Vector
 from .network import training_size, work
@@ -31,7 +32,7 @@ def may_share(sizes, batch_size, samples=math.inf):
 def fit_size(sizes, batch_size, itemsize, threads, samples):
     """Elements of workspace for the program that trains so."""
     program, vector = program_for(sizes, batch_size, samples, threads), Vector(sizes, len(sizes))
-    if program in ("train_online", "train_together"):
+    if program in LAID_OUT:
         size = small_size(vector, batch_size, itemsize)
         return max(size, together_size(sizes, batch_size, itemsize)) if program == "train_together" else size
     size = training_size(sizes, batch_size, itemsize, threads)

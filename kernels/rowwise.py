@@ -54,7 +54,7 @@ def _sums(finish, one=False):
 
             def add_up(rows, columns):
                 totals = _add_slices(
-                    simd, rows, columns, k, kc, lambda p, i: at(a, rsa, i, p), lambda p, j: at(b, rsb, p, j)
+                    simd, rows, columns, k, kc, lambda p, i: at(a, rsa, i, p), lambda p, j: simd.load(at(b, rsb, p, j))
                 )
                 # A row's last vector may reach into the next row, whose first is stored later.
                 for j in reversed(columns):
@@ -93,10 +93,10 @@ def sums_across(typingctx, c, e, a, b, rsb, k, n, slices, kc):
     return types.void(c, c, c, c, index, index, index, index, index), codegen
 
 
-def _add_slices(simd, rows, columns, k, kc, element_at, vector_at, begin=lambda totals: None, of_none=None):
+def _add_slices(simd, rows, columns, k, kc, element_at, vector_at, begin=lambda totals: None):
     """Σ over p < k, in slices of kc, of the element of a row i times the vector of a column j: as Vectors at (i, j).
 
-    `begin` may give the totals another value to begin with; `of_none` is the vector where there is no pointer to one.
+    `element_at` gives a pointer, `vector_at` a Vector; `begin` may give the totals another value to begin with.
     """
     builder = simd.builder
     totals, parts = ({(i, j): simd.variable() for i in rows for j in columns} for _ in range(2))
@@ -109,11 +109,10 @@ def _add_slices(simd, rows, columns, k, kc, element_at, vector_at, begin=lambda 
         end = minimum(builder, builder.add(start, kc), k)
         with cgutils.for_range_slice(builder, start, end, INDEX(1)) as (p, _):
             p = simd.opaque(p)
-            pointers = [(j, vector_at(p, j)) for j in columns]
-            loaded = [(j, of_none if pointer is None else simd.load(pointer)) for j, pointer in pointers]
+            vectors = [(j, vector_at(p, j)) for j in columns]
             for i in rows:
                 x = simd.splat(builder.load(element_at(p, i)))
-                for j, vector in loaded:
+                for j, vector in vectors:
                     parts[i, j].set(fma(x, vector, parts[i, j].get()))
         for at, total in totals.items():
             total.set(total.get() + parts[at].get())
@@ -184,7 +183,7 @@ def output_delta(typingctx, delta, g, y, scale, n):
 
 
 @intrinsic
-def squared_errors(typingctx, g, y, stride, m, n):
+def errors_of_rows(typingctx, g, y, stride, m, n):
     """Σ over j < n of Σ over i < m of (g - y)² at i*stride + j, in float64: vectors of outputs, then one by one."""
 
     def codegen(context, builder, signature, args):
@@ -283,7 +282,7 @@ def _update(one):
                 return builder.gep(a, [builder.add(builder.mul(p, rsa), i)])
 
             def vector_at(p, j):
-                return builder.gep(b, [builder.add(builder.mul(p, rsb), j)])
+                return simd.load(builder.gep(b, [builder.add(builder.mul(p, rsb), j)]))
 
             def add_up(rows, columns):
                 def at(pointer, i, j):
@@ -327,15 +326,15 @@ def update_output(typingctx, c, b, delta, rsd, x, rsx, k, kc, scale):
     def codegen(context, builder, signature, args):
         c, b, delta, rsd, x, rsx, k, kc, scale = args
         simd = _simd(builder, signature, False)
-        scale, ones = simd.splat(scale), simd.constant(1)
+        scale = simd.splat(scale)
 
         def element_at(p, _):
             return builder.gep(delta, [builder.mul(p, rsd)])
 
         def vector_at(p, column):
-            return builder.gep(x, [builder.mul(p, rsx)]) if column == "W" else None
+            return simd.load(builder.gep(x, [builder.mul(p, rsx)])) if column == "W" else simd.constant(1)
 
-        totals = _add_slices(simd, [0], ["W", "b"], k, kc, element_at, vector_at, of_none=ones)
+        totals = _add_slices(simd, [0], ["W", "b"], k, kc, element_at, vector_at)
         for column, target in (("W", c), ("b", b)):
             simd.store(sgd(simd.load(target), totals[0, column], scale), target)
         return context.get_dummy_value()

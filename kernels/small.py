@@ -20,10 +20,10 @@ from .rowwise import (
     activate,
     delta_by,
     delta_rows,
+    errors_of_rows,
     layer_one,
     layer_row,
     output_delta,
-    squared_errors,
     step_one_by,
     step_row_by,
     step_rows_by,
@@ -115,7 +115,7 @@ def errors_of_outputs(net, first, end):
     g, y = layer_of(net, net.layers).g, net.y
     if g.columns <= FEW_OUTPUTS:
         return part_errors(rows(g, first, end - first), rows(y, first, end - first), end - first)
-    return squared_errors(row_of(g, first), row_of(y, first), g.row_stride, end - first, g.columns)
+    return errors_of_rows(row_of(g, first), row_of(y, first), g.row_stride, end - first, g.columns)
 
 
 @helper
@@ -245,7 +245,7 @@ def step_share(net, layer, gradient, batch, share, rate, stored):
         of_W = advance(gradient, at.stride + begin)
         update_part(advance(at.W, begin), 0, of_W, delta, x, 1, end - begin, batch, rate, stored)
         if with_biases:
-            c, how = (gradient, STORE) if stored != 0 else (at.b, STEP_WITH)
+            c, how = destination(at.b, gradient, stored)
             update_single(c, gradient, (one, 0), delta, batch, batch, rate, how)
 
 
@@ -260,7 +260,13 @@ def inputs_of(share, layer, n_in, unit):
 
 
 @helper
+def destination(c, gradient, stored):
+    """Where sums go, and how, as `step_share` says."""
+    return (gradient, STORE) if stored != 0 else (c, STEP_WITH)
+
+
+@helper
 def update_part(c, rsc, gradient, a, b, m, n, samples, rate, stored):
     """`update` of C by the sum of what these samples add and a gradient that is there; or that is `stored` there."""
-    c, how = (gradient, STORE) if stored != 0 else (c, STEP_WITH)
+    c, how = destination(c, gradient, stored)
     update_with(c, rsc, gradient, a, b, m, n, samples, samples, rate, how)

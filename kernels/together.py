@@ -57,33 +57,33 @@ def _train_half(arguments, half, _):
     tables, weights, told = places(workspace, sizes)
     if not both_come(address(told)):
         return
-    item = itemsize(told)
+    item, count = itemsize(told), gradient_size(sizes, itemsize(told))
     gradient = advance(told, BYTES_TOLD // item)
     most = rows_of_part(0, 2, batch_size)[1]
     of_half = BYTES_OF_LINES // item + samples_size(sizes, most, item)
-    own = advance(gradient, gradient_size(sizes, item) + half * of_half)
-    fetched = address(own) if worth_fetching(X, Y, batch_size) else 0
+    memory = advance(gradient, count + half * of_half)
+    fetched = address(memory) if worth_fetching(X, Y, batch_size) else 0
     if fetched != 0:
         fetch_all_in(fetched, turns_of_fetching(sizes, most), most, X)
     table = advance(tables, half * sizes.size * CACHE_LINE // item)
-    net = lay_out(table, weights, advance(own, BYTES_OF_LINES // item), sizes, most, fetched)
-    pair, samples = Pair(told, half, told, 0), (X, Y, order)
+    net = lay_out(table, weights, advance(memory, BYTES_OF_LINES // item), sizes, most, fetched)
+    pair, samples = Pair(told, half), (X, Y, order)
     (loss, first), number, done, layers, rate = result[0], 0, 0, net.layers, scalar(rate, X)
-    count = gradient_size(sizes, item)
     while first < end:
         batch = min(batch_size, end - first)
         if batch < batch_size and not is_halved(sizes, batch):
             break
-        finite = take_half(net, samples, first, batch, half)
-        errors = half_errors(net, batch, half, other_line(pair), done + 1)
+        start, past = rows_of_part(half, 2, batch)
+        own, share = past - start, (half + number) % 2
+        finite = take_half(net, samples, first + start, own, batch)
+        errors = half_errors(net, own, batch, other_line(pair), done + 1)
         tell_errors(pair, number, errors if finite else np.nan)
-        share, own_rows = (half + number) % 2, rows_of_half(half, batch)
         letter = advance(gradient, count)
         for layer in range(layers, 0, -1):
             letter = letter_of(net, layer, letter)
             if layer > 1:
-                delta_below(net, layer, own_rows)
-            step_share(net, layer, letter, own_rows, 1 - share, rate, 1)
+                delta_below(net, layer, own)
+            step_share(net, layer, letter, own, 1 - share, rate, 1)
             come_to(pair, done + layers + 1 - layer)
         wait_until(other_line(pair), done + 1)
         of_batch = both_errors(pair, number) / (batch * Y.columns)
@@ -93,7 +93,7 @@ def _train_half(arguments, half, _):
         for layer in range(layers, 0, -1):
             letter = letter_of(net, layer, letter)
             wait_until(other_line(pair), done + layers + 1 - layer)
-            step_share(net, layer, letter, own_rows, share, rate, 0)
+            step_share(net, layer, letter, own, share, rate, 0)
             come_to(pair, done + 2 * layers + 1 - layer)
         done += 2 * layers
         number += 1
@@ -113,28 +113,20 @@ def letter_of(net, layer, above):
 
 
 @outlined
-def rows_of_half(half, batch):
-    start, end = rows_of_part(half, 2, batch)
-    return end - start
-
-
-@outlined
-def take_half(net, samples, first, batch, half):
-    """Gather the samples of one half of a minibatch; whether all are finite."""
+def take_half(net, samples, first, own, batch):
+    """Gather so many samples from `first` on, one's own of a minibatch; whether all are finite."""
     X, Y, order = samples
-    start, end = rows_of_part(half, 2, batch)
-    x, y, numbers = rows(net.x, 0, end - start), rows(net.y, 0, end - start), advance(order.data, first + start)
-    x_finite, y_finite = gather(x, X, numbers), gather(y, Y, numbers)
+    numbers = advance(order.data, first)
+    x_finite, y_finite = gather(rows(net.x, 0, own), X, numbers), gather(rows(net.y, 0, own), Y, numbers)
     if net.ahead != 0:
-        expect_rows(net.ahead, X, Y, order, first + batch + start, first + batch + end)
+        expect_rows(net.ahead, X, Y, order, first + batch, first + batch + own)
     return x_finite and y_finite
 
 
 @outlined
-def half_errors(net, batch, half, line, number):
-    """The sum of the squared errors of one half of a minibatch; for the others, see `forward_rows`."""
-    start, end = rows_of_part(half, 2, batch)
-    forward_rows(net, end - start, line, number)
-    errors = errors_of_outputs(net, 0, end - start)
-    delta_of_outputs(net, end - start, scalar(2.0 / (batch * net.y.columns), net.x))
+def half_errors(net, own, batch, line, number):
+    """The sum of the squared errors of one's own samples of a minibatch; for `line`, see `forward_rows`."""
+    forward_rows(net, own, line, number)
+    errors = errors_of_outputs(net, 0, own)
+    delta_of_outputs(net, own, scalar(2.0 / (batch * net.y.columns), net.x))
     return errors
