@@ -253,9 +253,10 @@ def step_share(net, layer, gradient, batch, share, rate, stored):
 def inputs_of(share, layer, n_in, unit):
     """Where a layer's inputs begin and end whose weights are in a share, and whether its biases are.
 
-    Rows of W are cut between whole vectors, a `unit`: of a narrow layer one share has all, of the next the other.
+    Biases count as one more input. Rows of W are cut between whole vectors, a `unit`: of a narrow layer one share has
+    all, of the next the other.
     """
-    half = min(n_in, whole(n_in // 2, unit))
+    half = min(n_in, whole((n_in + 1) // 2, unit))
     return (0, half, False) if (share + layer) % 2 == 0 else (half, n_in, True)
 
 
