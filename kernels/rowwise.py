@@ -18,7 +18,6 @@ from .microkernel import row_sums
 from .optimizer import sgd
 from .simd import INDEX, Simd, Vector, fma, joined, minimum, split, where
 
-ROWS_AT_ONCE = 4  # else each term would wait for the last
 STEP, STEP_WITH, STORE = range(3)  # what an update does with its sums
 
 
@@ -62,7 +61,7 @@ def _sums(finish, one=False):
                         simd.store(finish(totals[i, j], simd.load(at(e, rse, i, j))), at(c, rsc, i, j))
 
             def rows_at_once(columns):
-                _for_rows(builder, m, lambda rows: add_up(rows, columns))
+                _for_rows(builder, m, min(8, HOST.registers // 2 // len(columns)), lambda rows: add_up(rows, columns))
 
             if one:
                 rows_at_once([INDEX(0)])
@@ -119,9 +118,9 @@ def _add_slices(simd, rows, columns, k, kc, element_at, vector_at, begin=lambda 
     return {at: total.get() for at, total in totals.items()}
 
 
-def _for_rows(builder, m, emit):
-    """emit(rows) for m rows, some at once, then half as many, and 1."""
-    done, at_once = INDEX(0), ROWS_AT_ONCE
+def _for_rows(builder, m, at_once, emit):
+    """emit(rows) for m rows, so many at once, then half as many, ... and 1."""
+    done = INDEX(0)
     while at_once > 0:
         end = builder.and_(m, INDEX(-at_once))
         with cgutils.for_range_slice(builder, done, end, INDEX(at_once)) as (i, _):
@@ -298,7 +297,7 @@ def _update(one):
                     simd.store(where(stored, total, step), at(c, i, j))
 
             def rows_at_once(columns):
-                _for_rows(builder, m, lambda rows: add_up(rows, columns))
+                _for_rows(builder, m, max(1, 8 // len(columns)) if len(columns) < 4 else 4, lambda rows: add_up(rows, columns))
 
             if one:
                 add_up([INDEX(0)], [INDEX(0)])

@@ -174,20 +174,34 @@ def step_rows(net, batch, kc, rate, last_delta):
             update_output(at.W, at.b, delta, at.delta.row_stride, x, below.row_stride, batch, kc, rate)
             continue
         if n_out > 1:
+            by_outputs = is_by_outputs(layer, n_in, n_out, batch, lanes_of(x))
             some = rows_at_once(net, n_in, INPUTS_FETCHING)
             for i in range(0, n_in, some):
                 if net.ahead != 0:
                     fetch_more(net.ahead)
-                WT, of_i, count = advance(at.WT, i * at.stride), advance(x, i), min(some, n_in - i)
-                update(WT, at.stride, (of_i, below.row_stride), rows_of(at.delta), count, n_out, batch, of_slice, rate)
+                of_i, count = (advance(x, i), below.row_stride), min(some, n_in - i)
+                if by_outputs:
+                    W = advance(at.W, i)
+                    update(W, at.width, rows_of(at.delta), of_i, n_out, count, batch, of_slice, rate)
+                else:
+                    WT = advance(at.WT, i * at.stride)
+                    update(WT, at.stride, of_i, rows_of(at.delta), count, n_out, batch, of_slice, rate)
             update(at.b, 0, (one, 0), rows_of(at.delta), 1, n_out, batch, kc, rate)
         else:
             update_single(at.b, at.b, (one, 0), rows_of(at.delta), batch, kc, rate, STEP)
         if n_out > 1 and batch >= RECOPIED:
-            if layer > 1:
+            if by_outputs:
+                copy_transposed(at.WT, at.stride, at.W, at.width, n_in, n_out)
+            elif layer > 1:
                 copy_transposed(at.W, at.width, at.WT, at.stride, n_out, n_in)
         elif layer > 1 or n_out == 1:
             update(at.W, at.width, rows_of(at.delta), rows_of(below), n_out, n_in, batch, of_slice, rate)
+
+
+@helper
+def is_by_outputs(layer, n_in, n_out, batch, lanes):
+    """Whether W is updated, and Wᵀ copied from it: it is the one of fewer vectors."""
+    return layer > 1 and batch >= RECOPIED and n_out * whole(n_in, lanes) < n_in * whole(n_out, lanes)
 
 
 @helper
@@ -226,23 +240,32 @@ def step_share(net, layer, gradient, batch, share, rate, stored):
     at = layer_of(net, layer)
     n_in, n_out = below.columns, at.g.columns
     begin, end, with_biases = inputs_of(share, layer, n_in, lanes if layer > 1 or n_out == 1 else 1)
-    x, delta = (advance(below.data, begin), below.row_stride), rows_of(at.delta)
+    delta = rows_of(at.delta)
     if n_out > 1:
-        WT, of_WT = advance(at.WT, begin * at.stride), advance(gradient, begin * at.stride)
+        by_outputs = is_by_outputs(layer, n_in, n_out, batch, lanes)
         some = max(1, rows_at_once(net, end - begin, INPUTS_FETCHING))
-        for i in range(0, end - begin, some):
+        for i in range(begin, end, some):
             if net.ahead != 0:
                 fetch_more(net.ahead)
-            c, of_c, of_i = advance(WT, i * at.stride), advance(of_WT, i * at.stride), advance(x[0], i)
-            count = min(some, end - begin - i)
-            update_part(c, at.stride, of_c, (of_i, x[1]), delta, count, n_out, batch, rate, stored)
+            of_i, count = (advance(below.data, i), below.row_stride), min(some, end - i)
+            if by_outputs:
+                W, of_W = advance(at.W, i), advance(gradient, i)
+                update_part(W, at.width, of_W, delta, of_i, n_out, count, batch, rate, stored)
+            else:
+                WT, of_WT = advance(at.WT, i * at.stride), advance(gradient, i * at.stride)
+                update_part(WT, at.stride, of_WT, of_i, delta, count, n_out, batch, rate, stored)
         if with_biases:
             of_biases = advance(gradient, n_in * at.stride)
             update_part(at.b, 0, of_biases, (one, 0), delta, 1, n_out, batch, rate, stored)
         if layer > 1 and stored == 0:
-            copy_transposed(advance(at.W, begin), at.width, WT, at.stride, n_out, end - begin)
+            W, WT, count = advance(at.W, begin), advance(at.WT, begin * at.stride), end - begin
+            if by_outputs:
+                copy_transposed(WT, at.stride, W, at.width, count, n_out)
+            else:
+                copy_transposed(W, at.width, WT, at.stride, n_out, count)
     else:
         of_W = advance(gradient, at.stride + begin)
+        x = advance(below.data, begin), below.row_stride
         update_part(advance(at.W, begin), 0, of_W, delta, x, 1, end - begin, batch, rate, stored)
         if with_biases:
             c, how = destination(at.b, gradient, stored)
