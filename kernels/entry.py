@@ -7,7 +7,7 @@ arguments are as in `network`, a team as its two numbers.
 
 from numba import types
 
-from . import divided, laid_out, minibatch, network, online, together, train
+from . import apart, divided, laid_out, minibatch, network, online, together, train
 from .compiling import implements, jit
 from .matrix import Matrix, matrix, pointer, pointer_at
 from .parallel import Team
@@ -93,8 +93,9 @@ def _training(train, program, together, paced=True):
 
 train_in_turn = _training(train.train_safely, train.train_in_turn, False)
 train_divided = _training(train.train_safely, divided.train_divided, True)
+train_apart = _training(laid_out.train_laid_out, apart.train_apart, False, paced=False)
 train_online = _training(laid_out.train_laid_out, online.train_online, False, paced=False)
 train_together = _training(laid_out.train_laid_out, together.train_together, True)
 
-LAID_OUT = "train_online", "train_together"
-"""Programs whose first arguments are those of `laid_out.train_laid_out`, and which take samples in an order only."""
+LAID_OUT = "train_apart", "train_online", "train_together"
+"""Programs with the guard of `laid_out.train_laid_out`, a plan for `sizes`, and samples in an order only."""

@@ -6,9 +6,8 @@ The parameters themselves stay as they are until all is known to be well: they a
 import numpy as np
 
 from .compiling import internal, jit
-from .layout import exchange, lay_out, places, weights_finite
+from .layout import exchange, small_network, weights_finite
 from .matrix import matrix, pointer, vector
-from .network import parameters_size
 from .online import train_online
 from .pace import may_gain, run_by_the_quicker
 from .parallel import crew_of, lead
@@ -16,8 +15,8 @@ from .tasks import address, call_task, reference, task_address
 
 
 @jit(inline=True)
-def train_laid_out(program, together, paced, guard, pace, run, sizes, workspace, team):
-    """`train.train_safely` for programs that train with such weights: `train_online`, or `train_together`.
+def train_laid_out(program, together, paced, guard, pace, run, plan, workspace, team):
+    """`train.train_safely` for programs that train with such weights, by a `plan` instead of the sizes.
 
     `guard` is (live, check, commit). live[0] is not 0 if the workspace has the weights of an earlier call, to be
     trained further; else they are the parameters. It is 0 again where training stopped before `last`, or, if `check`,
@@ -25,18 +24,17 @@ def train_laid_out(program, together, paced, guard, pace, run, sizes, workspace,
     """
     live, check, commit = guard
     parameters, X, Y, order, first, last, loss, batch_size, learning_rate = run
-    X, Y, order, sizes = matrix(X), matrix(Y), vector(order), vector(sizes)
+    shared = 3 * parameters.size * (last - first) if together else 0
+    X, Y, order, plan = matrix(X), matrix(Y), vector(order), address(pointer(plan))
     parameters, workspace = pointer(parameters), vector(workspace)
     result, rate = reference((loss, first)), np.float64(learning_rate)
-    arguments = reference((result, parameters, X, Y, order, batch_size, rate, sizes, workspace, team))
-    run, function, shared = address(arguments), task_address(program, arguments), 0
-    if together:
-        shared = 3 * parameters_size(sizes) * (last - first)
+    arguments = reference((result, parameters, X, Y, order, batch_size, rate, plan, workspace, team))
+    run, function = address(arguments), task_address(program, arguments)
     if paced:
         shared = shared if may_gain(pace) else 0
         turns = reference((task_address(train_online, arguments), function, run, pace, result, batch_size))
         run, function = address(turns), task_address(run_by_the_quicker, turns)
-    what = result, parameters, sizes, workspace, batch_size
+    what = result, parameters, plan, workspace, batch_size
     guarded = reference(((pointer(live), np.intp(check), np.intp(commit)), what, function, run, last))
     lead(task_address(_train_laid_out, guarded), address(guarded), crew_of(team), shared)
     return result[0]
@@ -44,11 +42,11 @@ def train_laid_out(program, together, paced, guard, pace, run, sizes, workspace,
 
 @internal
 def _train_laid_out(arguments, memory, _):
-    (live, check, commit), (result, parameters, sizes, workspace, batch_size), program, run, last = arguments[0]
+    (live, check, commit), (result, parameters, plan, workspace, batch_size), program, run, last = arguments[0]
     if live[0] == 0:
         for i in range(workspace.size):  # what lies behind the rows' ends is later any number, of which nothing comes
             workspace.data[i] = 0
-    net = lay_out(*places(workspace, sizes), sizes, batch_size, 0)
+    net = small_network(plan, workspace.data, batch_size, False, 0)
     if live[0] == 0:
         exchange(net, parameters, False)
         live[0] = 1

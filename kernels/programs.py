@@ -5,11 +5,11 @@ import math
 from .blocking import SHARE
 from .divided import divided_size, is_divided
 from .entry import LAID_OUT
-from .layout import small_size
 from .matrix import Vector
 from .network import training_size, work
 from .online import is_online
-from .together import is_together, together_size
+from .plan import is_apart, small_size, together_size
+from .together import is_together
 
 
 def program_for(sizes, batch_size, samples, threads):
@@ -19,7 +19,9 @@ def program_for(sizes, batch_size, samples, threads):
     if is_together(sizes, batch_size, samples, threads):
         return "train_together"
     shared = threads > 1 and work(Vector(sizes, len(sizes)), batch_size, batch_size, SHARE) > 0
-    return "train_online" if is_online(sizes, batch_size) and not shared else "train_in_turn"
+    if shared or not is_online(sizes, batch_size):
+        return "train_in_turn"
+    return "train_apart" if is_apart(sizes, batch_size) else "train_online"
 
 
 def may_share(sizes, batch_size, samples=math.inf):
@@ -31,9 +33,9 @@ def may_share(sizes, batch_size, samples=math.inf):
 
 def fit_size(sizes, batch_size, itemsize, threads, samples):
     """Elements of workspace for the program that trains so."""
-    program, vector = program_for(sizes, batch_size, samples, threads), Vector(sizes, len(sizes))
+    program = program_for(sizes, batch_size, samples, threads)
     if program in LAID_OUT:
-        size = small_size(vector, batch_size, itemsize)
+        size = small_size(sizes, batch_size, itemsize)
         return max(size, together_size(sizes, batch_size, itemsize)) if program == "train_together" else size
     size = training_size(sizes, batch_size, itemsize, threads)
     return max(size, divided_size(sizes, batch_size, itemsize)) if program == "train_divided" else size

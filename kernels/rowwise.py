@@ -16,24 +16,9 @@ from .epilogue import BIAS_SIGMOID, EPILOGUES
 from .loss import squared_error, squared_error_gradient
 from .microkernel import row_sums
 from .optimizer import sgd
-from .simd import INDEX, Simd, Vector, fma, joined, minimum, split, where
+from .simd import INDEX, Simd, fma, joined, minimum, split, where
 
 STEP, STEP_WITH, STORE = range(3)  # what an update does with its sums
-
-
-@intrinsic
-def copy_row(typingctx, target, source, n):
-    """target[j] = source[j] for j < n, and 0 behind that up to a whole vector."""
-
-    def codegen(context, builder, signature, args):
-        target, source, n = args
-        simd = _simd(builder, signature, False)
-        with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
-            row = simd.load(builder.gep(source, [j]), simd.first(builder.sub(n, j)))
-            simd.store(row, builder.gep(target, [j]))
-        return context.get_dummy_value()
-
-    return types.void(target, target, types.intp), codegen
 
 
 def _sums(finish, one=False):
@@ -46,7 +31,7 @@ def _sums(finish, one=False):
     def sums(typingctx, c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc):
         def codegen(context, builder, signature, args):
             c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc = args
-            simd = _simd(builder, signature, one)
+            simd = simd_of(builder, signature, one)
 
             def at(pointer, stride, i, j):
                 return builder.gep(pointer, [builder.add(builder.mul(i, stride), j)])
@@ -82,7 +67,7 @@ def sums_across(typingctx, c, e, a, b, rsb, k, n, slices, kc):
 
     def codegen(context, builder, signature, args):
         c, e, a, b, rsb, k, n, slices, kc = args
-        simd = _simd(builder, signature, False)
+        simd = simd_of(builder, signature, False)
         with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
             [total] = row_sums(simd, a, INDEX(1), [(builder.gep(b, [j]), None)], rsb, k, slices, kc, (4, 1))
             simd.store(total + simd.splat(builder.load(e)), builder.gep(c, [j]))
@@ -175,7 +160,7 @@ def output_delta(typingctx, delta, g, y, scale, n):
         simd = Simd.of_host(builder, signature.args[0].dtype)
         with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (i, _):
             g_row, y_row = simd.load(builder.gep(g, [i])), simd.load(builder.gep(y, [i]))
-            simd.store(_output_delta(g_row, y_row, simd.splat(scale)), builder.gep(delta, [i]))
+            simd.store(delta_of_output(g_row, y_row, simd.splat(scale)), builder.gep(delta, [i]))
         return context.get_dummy_value()
 
     return types.void(delta, delta, delta, delta.dtype, types.intp), codegen
@@ -206,60 +191,8 @@ def errors_of_rows(typingctx, g, y, stride, m, n):
     return types.float64(g, g, types.intp, types.intp, types.intp), codegen
 
 
-def _output_delta(g, y, scale):
+def delta_of_output(g, y, scale):
     return squared_error_gradient(g, y, scale) * sigmoid_derivative(g)
-
-
-def _layer(one):
-    """An intrinsic: all of the above for one row, g = σ(Σ + b), and δ if it `is_last`, none by way of memory.
-
-    With `one`, δ is returned instead.
-    """
-
-    @intrinsic
-    def layer(typingctx, g, b, x, w, rsw, k, n, slices, kc, is_last, delta, y, scale):
-        def codegen(context, builder, signature, args):
-            g, b, x, w, rsw, k, n, slices, kc, is_last, delta, y, scale = args
-            simd, dtype = _simd(builder, signature, one), signature.args[0].dtype
-            # In place of a single number, which LLVM would move to other registers and back, 16 bytes with it in front.
-            wide = Simd(builder, dtype, 128 // dtype.bitwidth) if one else simd
-            of_last = wide.variable()
-            of_last.set(wide.constant(0))
-            with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
-
-                def load(pointer):
-                    return _widened(simd.load(builder.gep(pointer, [j])), wide)
-
-                columns, at_once = [(builder.gep(w, [j]), None)], (4, 1) if one else (2, 1)
-                [total] = row_sums(simd, x, INDEX(1), columns, rsw, k, slices, kc, at_once)
-                value = sigmoid(_widened(total, wide) + load(b))
-                simd.store(_narrowed(value, simd), builder.gep(g, [j]))
-                with builder.if_then(builder.icmp_signed("!=", is_last, INDEX(0))):
-                    of_last.set(_output_delta(value, load(y), wide.splat(scale)))
-                    if not one:
-                        simd.store(of_last.get(), builder.gep(delta, [j]))
-            first = ir.Constant(ir.IntType(32), 0)
-            return builder.extract_element(of_last.get().llvm, first) if one else context.get_dummy_value()
-
-        index, result = types.intp, g.dtype if one else types.void
-        return result(g, g, g, g, index, index, index, index, index, index, g, g, g.dtype), codegen
-
-    return layer
-
-
-def _widened(vector, wide):
-    """A vector as the first lanes of one of the Simd `wide`."""
-    if vector.simd.lanes == wide.lanes:
-        return vector
-    undefined, first = ir.Constant(wide.vector, ir.Undefined), ir.Constant(ir.IntType(32), 0)
-    builder = wide.builder
-    number = builder.extract_element(vector.llvm, first)
-    return Vector(wide, builder.insert_element(undefined, number, first))
-
-
-def _narrowed(vector, simd):
-    """The first lanes of a vector, as many as `simd` has."""
-    return split(vector, simd)[0]
 
 
 def _update(one):
@@ -273,7 +206,7 @@ def _update(one):
     def update(typingctx, c, rsc, e, a, rsa, b, rsb, m, n, k, kc, scale, how):
         def codegen(context, builder, signature, args):
             c, rsc, e, a, rsa, b, rsb, m, n, k, kc, scale, how = args
-            simd = _simd(builder, signature, one)
+            simd = simd_of(builder, signature, one)
             scale, stored = simd.splat(scale), builder.icmp_signed("==", how, INDEX(STORE))
             added = builder.icmp_signed("==", how, INDEX(STEP_WITH))
 
@@ -297,7 +230,7 @@ def _update(one):
                     simd.store(where(stored, total, step), at(c, i, j))
 
             def rows_at_once(columns):
-                _for_rows(builder, m, max(1, 8 // len(columns)) if len(columns) < 4 else 4, lambda rows: add_up(rows, columns))
+                _for_rows(builder, m, max(4, 8 // len(columns)), lambda rows: add_up(rows, columns))
 
             if one:
                 add_up([INDEX(0)], [INDEX(0)])
@@ -324,7 +257,7 @@ def update_output(typingctx, c, b, delta, rsd, x, rsx, k, kc, scale):
 
     def codegen(context, builder, signature, args):
         c, b, delta, rsd, x, rsx, k, kc, scale = args
-        simd = _simd(builder, signature, False)
+        simd = simd_of(builder, signature, False)
         scale = simd.splat(scale)
 
         def element_at(p, _):
@@ -342,67 +275,12 @@ def update_output(typingctx, c, b, delta, rsd, x, rsx, k, kc, scale):
     return types.void(c, c, c, index, c, index, index, index, c.dtype), codegen
 
 
-@intrinsic
-def step_rows_by(typingctx, c, rsc, a, b, m, n, scale):
-    """c[i*rsc + j] = SGD(a[i] b[j]) for i < m, j < n: `_update` for k = 1."""
-
-    def codegen(context, builder, signature, args):
-        c, rsc, a, b, m, n, scale = args
-        simd = _simd(builder, signature, False)
-        scale = simd.splat(scale)
-        with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
-            row = simd.load(builder.gep(b, [j]))
-            with cgutils.for_range(builder, m) as rows:
-                x = simd.splat(builder.load(builder.gep(a, [rows.index])))
-                at = builder.gep(c, [builder.add(builder.mul(rows.index, rsc), j)])
-                simd.store(sgd(simd.load(at), fma(x, row, 0), scale), at)
-        return context.get_dummy_value()
-
-    index = types.intp
-    return types.void(c, index, c, c, index, index, c.dtype), codegen
-
-
-@intrinsic
-def delta_by(typingctx, target, g, x, row, n):
-    """target[j] = x row[j] g[j] (1 - g[j]) for j < n: `delta_rows` for k = 1, from a number."""
-
-    def codegen(context, builder, signature, args):
-        target, g, x, row, n = args
-        simd = Simd.of_host(builder, signature.args[0].dtype)
-        with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
-            total = fma(simd.splat(x), simd.load(builder.gep(row, [j])), 0)
-            simd.store(total * sigmoid_derivative(simd.load(builder.gep(g, [j]))), builder.gep(target, [j]))
-        return context.get_dummy_value()
-
-    return types.void(target, target, target.dtype, target, types.intp), codegen
-
-
-def _step_by(one):
-    """An intrinsic: c[j] = SGD(x row[j]) for j < n: `_update` for k = 1, from a number."""
-
-    @intrinsic
-    def step_by(typingctx, c, x, row, n, scale):
-        def codegen(context, builder, signature, args):
-            c, x, row, n, scale = args
-            simd = _simd(builder, signature, one)
-            with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
-                total, at = fma(simd.splat(x), simd.load(builder.gep(row, [j])), 0), builder.gep(c, [j])
-                simd.store(sgd(simd.load(at), total, simd.splat(scale)), at)
-            return context.get_dummy_value()
-
-        return types.void(c, c.dtype, c, types.intp, c.dtype), codegen
-
-    return step_by
-
-
-def _simd(builder, signature, one):
+def simd_of(builder, signature, one):
     """Vectors of the host's width, or of `one` element."""
     dtype = signature.args[0].dtype
     return Simd(builder, dtype, 1) if one else Simd.of_host(builder, dtype)
 
 
-layer_row, layer_one = _layer(False), _layer(True)
 sums_rows, sums_one = (_sums(lambda total, b: total + b, one) for one in (False, True))
 delta_rows = _sums(lambda total, g: total * sigmoid_derivative(g))
 update_rows, update_one = _update(False), _update(True)
-step_row_by, step_one_by = _step_by(False), _step_by(True)

@@ -3,12 +3,10 @@
 Every sum has the order that it has elsewhere: so the bits are the same.
 """
 
-import numpy as np
-
 from .ahead import fetch_more
 from .blocking import ACROSS, FEW_OUTPUTS, INPUTS_FETCHING, KC, RECOPIED, SAMPLES_FETCHING
 from .compiling import helper, jit
-from .layout import lanes_of, layer_of, row_of, rows_size, whole
+from .layout import has_fewer_by_outputs, lanes_of, layer_of, letter_of, row_of, transpose_of
 from .loss import part_errors
 from .matrix import advance, rows, scalar
 from .panel import copy_transposed
@@ -18,15 +16,9 @@ from .rowwise import (
     STEP_WITH,
     STORE,
     activate,
-    delta_by,
     delta_rows,
     errors_of_rows,
-    layer_one,
-    layer_row,
     output_delta,
-    step_one_by,
-    step_row_by,
-    step_rows_by,
     sums_across,
     sums_one,
     sums_rows,
@@ -35,43 +27,12 @@ from .rowwise import (
     update_rows,
 )
 from .tasks import outlined, reference
-from .wide import is_wide
 
 
 @helper
 def rows_at_once(net, rows, fetching):
     """All rows; or so many, where in between the next minibatch is fetched."""
     return rows if net.ahead == 0 else fetching
-
-
-@outlined
-def turns_of_fetching(sizes, samples):
-    """How often that is done in a step of many samples."""
-    turns, of_samples = 0, (samples + SAMPLES_FETCHING - 1) // SAMPLES_FETCHING
-    for layer in range(1, sizes.size):
-        if sizes.data[layer] > 1:
-            turns += of_samples + (sizes.data[layer - 1] + INPUTS_FETCHING - 1) // INPUTS_FETCHING
-        if layer > 1:
-            turns += of_samples
-    return max(turns, 1)
-
-
-@jit(inline=True)
-def forward_apart(net, batch, scale):
-    """g of all layers and δ of the last, of a few samples; δ of the last one is returned if it is a number."""
-    below, delta = net.x, scalar(0, net.x)
-    for layer in range(1, net.layers + 1):
-        at, is_last = layer_of(net, layer), np.intp(layer == net.layers)
-        n_in, n_out = below.columns, at.g.columns
-        for s in range(batch):
-            g, x, y, of_last = row_of(at.g, s), row_of(below, s), row_of(net.y, s), row_of(at.delta, s)
-            if n_out > 1:
-                layer_row(g, at.b, x, at.WT, at.stride, n_in, n_out, at.slices, at.kc, is_last, of_last, y, scale)
-            else:
-                delta = layer_one(g, at.b, x, at.W, 1, n_in, 1, at.slices, at.kc, is_last, of_last, y, scale)
-                of_last[0] = delta
-        below = at.g
-    return delta
 
 
 @outlined
@@ -100,9 +61,7 @@ def forward_rows(net, batch, line, number):
         else:
             transpose = x
             if n_in > 1:
-                transpose = advance(at.delta.data, rows_size(False, net.x.rows, 1, lanes_of(net.x.data)))
-                if layer > 1:
-                    transpose = layer_of(net, layer - 1).delta.data
+                transpose = transpose_of(net, layer)
                 copy_transposed(transpose, batch, x, x_stride, n_in, batch)
             sums_across(g, at.b, at.W, transpose, batch, n_in, batch, at.slices, at.kc)
         activate(g, batch * n_out)
@@ -139,69 +98,48 @@ def delta_below(net, layer, batch):
 
 
 @jit(inline=True)
-def step_rows(net, batch, kc, rate, last_delta):
-    """A step of gradient descent, the sums over the batch in slices of `kc`.
-
-    `last_delta` is what `forward_apart` returned: δ of the last layer for a single sample and output, in a register.
-    """
-    one, top = reference(scalar(1, net.x)), net.layers
-    if net.apart and batch == 1 and net.y.columns == 1:
-        at, x = layer_of(net, top), net.x
-        if top > 1:
-            lower = layer_of(net, top - 1)
-            x = lower.g
-            delta_by(lower.delta.data, x.data, last_delta, at.W, x.columns)
-        step_row_by(at.W, last_delta, x.data, x.columns, rate)
-        step_one_by(at.b, last_delta, one, 1, rate)
-        top -= 1
-    for layer in range(top, 0, -1):
+def step_rows(net, batch, kc, first_kc, rate):
+    """A step of gradient descent, the sums over the batch in slices of `kc`, those of the first layer's weights of
+    `first_kc`."""
+    one = reference(scalar(1, net.x))
+    for layer in range(net.layers, 0, -1):
         at, below = layer_of(net, layer), net.x
         if layer > 1:
             delta_below(net, layer, batch)
             below = layer_of(net, layer - 1).g
-        n_in, x, n_out, delta = below.columns, below.data, at.delta.columns, at.delta.data
-        if batch == 1:
-            if n_out > 1:
-                step_rows_by(at.WT, at.stride, x, delta, n_in, n_out, rate)
-                step_rows_by(at.b, 0, one, delta, 1, n_out, rate)
-            else:
-                step_one_by(at.b, delta[0], one, 1, rate)
-            if layer > 1 or n_out == 1:
-                step_rows_by(at.W, at.width, delta, x, n_out, n_in, rate)
+        n_in, n_out, delta = below.columns, at.delta.columns, rows_of(at.delta)
+        of_slice = first_kc if layer == 1 else kc
+        if n_out == 1 and n_in <= lanes_of(below.data):
+            update_output(at.W, at.b, *delta, *rows_of(below), batch, kc, rate)
             continue
-        of_slice = KC if layer == 1 and is_wide(n_in, n_out, batch) else kc
-        if n_out == 1 and n_in <= lanes_of(x):
-            update_output(at.W, at.b, delta, at.delta.row_stride, x, below.row_stride, batch, kc, rate)
-            continue
+        by_outputs = is_by_outputs(net, layer, batch)
         if n_out > 1:
-            by_outputs = is_by_outputs(layer, n_in, n_out, batch, lanes_of(x))
             some = rows_at_once(net, n_in, INPUTS_FETCHING)
             for i in range(0, n_in, some):
                 if net.ahead != 0:
                     fetch_more(net.ahead)
-                of_i, count = (advance(x, i), below.row_stride), min(some, n_in - i)
+                of_i, count = (advance(below.data, i), below.row_stride), min(some, n_in - i)
                 if by_outputs:
-                    W = advance(at.W, i)
-                    update(W, at.width, rows_of(at.delta), of_i, n_out, count, batch, of_slice, rate)
+                    update(advance(at.W, i), at.width, delta, of_i, n_out, count, batch, of_slice, rate)
                 else:
                     WT = advance(at.WT, i * at.stride)
-                    update(WT, at.stride, of_i, rows_of(at.delta), count, n_out, batch, of_slice, rate)
-            update(at.b, 0, (one, 0), rows_of(at.delta), 1, n_out, batch, kc, rate)
+                    update(WT, at.stride, of_i, delta, count, n_out, batch, of_slice, rate)
+            update(at.b, 0, (one, 0), delta, 1, n_out, batch, kc, rate)
         else:
-            update_single(at.b, at.b, (one, 0), rows_of(at.delta), batch, kc, rate, STEP)
-        if n_out > 1 and batch >= RECOPIED:
-            if by_outputs:
-                copy_transposed(at.WT, at.stride, at.W, at.width, n_in, n_out)
-            elif layer > 1:
+            update_single(at.b, at.b, (one, 0), delta, batch, kc, rate, STEP)
+        if by_outputs:
+            copy_transposed(at.WT, at.stride, at.W, at.width, n_in, n_out)
+        elif n_out > 1 and batch >= RECOPIED:
+            if layer > 1:
                 copy_transposed(at.W, at.width, at.WT, at.stride, n_out, n_in)
         elif layer > 1 or n_out == 1:
-            update(at.W, at.width, rows_of(at.delta), rows_of(below), n_out, n_in, batch, of_slice, rate)
+            update(at.W, at.width, delta, rows_of(below), n_out, n_in, batch, of_slice, rate)
 
 
 @helper
-def is_by_outputs(layer, n_in, n_out, batch, lanes):
-    """Whether W is updated, and Wᵀ copied from it: it is the one of fewer vectors."""
-    return layer > 1 and batch >= RECOPIED and n_out * whole(n_in, lanes) < n_in * whole(n_out, lanes)
+def is_by_outputs(net, layer, batch):
+    """Whether W is updated, and Wᵀ copied from it."""
+    return batch >= RECOPIED and has_fewer_by_outputs(net, layer)
 
 
 @helper
@@ -229,7 +167,7 @@ def update_single(c, gradient, a, b, samples, kc, rate, how):
 
 
 @outlined
-def step_share(net, layer, gradient, batch, share, rate, stored):
+def step_share(net, layer, batch, share, rate, stored):
     """Of one of two shares of a layer's weights, the gradient from these samples alone, if it is `stored`.
 
     Else a step of gradient descent, against the sum of that and of what is stored: each in one slice.
@@ -237,12 +175,12 @@ def step_share(net, layer, gradient, batch, share, rate, stored):
     one, below, lanes = reference(scalar(1, net.x)), net.x, lanes_of(net.x.data)
     if layer > 1:
         below = layer_of(net, layer - 1).g
-    at = layer_of(net, layer)
+    at, gradient = layer_of(net, layer), letter_of(net, layer)
     n_in, n_out = below.columns, at.g.columns
     begin, end, with_biases = inputs_of(share, layer, n_in, lanes if layer > 1 or n_out == 1 else 1)
     delta = rows_of(at.delta)
     if n_out > 1:
-        by_outputs = is_by_outputs(layer, n_in, n_out, batch, lanes)
+        by_outputs = is_by_outputs(net, layer, batch)
         some = max(1, rows_at_once(net, end - begin, INPUTS_FETCHING))
         for i in range(begin, end, some):
             if net.ahead != 0:
@@ -279,7 +217,7 @@ def inputs_of(share, layer, n_in, unit):
     Biases count as one more input. Rows of W are cut between whole vectors, a `unit`: of a narrow layer one share has
     all, of the next the other.
     """
-    half = min(n_in, whole((n_in + 1) // 2, unit))
+    half = min(n_in, (n_in + 2 * unit - 1) // (2 * unit) * unit)
     return (0, half, False) if (share + layer) % 2 == 0 else (half, n_in, True)
 
 

@@ -9,19 +9,21 @@ trains it `online` has it; every sum has the order that it has there.
 
 import numpy as np
 
-from .ahead import BYTES_OF_LINES, expect_rows, fetch_all_in, worth_fetching
-from .blocking import CACHE_LINE, PADDING, RUN
-from .compiling import helper, internal
-from .layout import fixed_size, gradient_size, lanes_of, lay_out, layer_gradient_size, layer_of, places, samples_size
+from .ahead import expect_rows, fetch_all_in, worth_fetching
+from .blocking import PADDING, RUN
+from .compiling import internal
+from .layout import small_network, table_of
 from .loss import rows_of_part
-from .matrix import Vector, advance, itemsize, rows, scalar
-from .network import is_halved, is_wide, promised
+from .matrix import Vector, advance, pointer_at, rows, scalar
+from .network import is_halved, promised
 from .online import train_online
-from .pair import BYTES_TOLD, Pair, both_come, both_errors, come_to, other_line, tell_errors, train_by_two
+from .pair import Pair, both_come, both_errors, come_to, other_line, tell_errors, train_by_two
 from .panel import gather
-from .parallel import wait_until
-from .small import delta_below, delta_of_outputs, errors_of_outputs, forward_rows, step_share, turns_of_fetching
-from .tasks import address, outlined
+from .parallel import read, wait_until
+from .plan import AHEAD, LAST_HALVED, TOLD, TURNS, together_size
+from .small import delta_below, delta_of_outputs, errors_of_outputs, forward_rows, step_share
+from .tasks import outlined
+from .wide import is_wide
 
 
 def is_together(sizes, batch_size, samples, threads):
@@ -35,65 +37,49 @@ def is_together(sizes, batch_size, samples, threads):
     )
 
 
-def together_size(sizes, batch_size, itemsize):
-    """Elements of workspace."""
-    vector, rows = Vector(sizes, len(sizes)), rows_of_part(0, 2, batch_size)[1]
-    half = BYTES_OF_LINES // itemsize + samples_size(vector, rows, itemsize)
-    told = BYTES_TOLD // itemsize + gradient_size(vector, itemsize)
-    return fixed_size(vector, itemsize) + told + 2 * half
-
-
 @internal
 def train_together(arguments, end, memory):
-    _, _, _, _, _, _, _, sizes, workspace, _ = arguments[0]
-    told = address(places(workspace, sizes)[2])
+    _, _, _, _, _, _, _, plan, _, _ = arguments[0]
+    told = read(table_of(plan, 1), 1, TOLD)
     train_by_two(_train_half, train_online, told, arguments, end, memory)
 
 
 @internal
 def _train_half(arguments, half, _):
     given, end = arguments[0]
-    result, _, X, Y, order, batch_size, rate, sizes, workspace, _ = given[0]
-    tables, weights, told = places(workspace, sizes)
-    if not both_come(address(told)):
+    result, _, X, Y, order, batch_size, rate, plan, workspace, _ = given[0]
+    plan = table_of(plan, 1 + half)
+    told = read(plan, 1, TOLD)
+    if not both_come(told):
         return
-    item, count = itemsize(told), gradient_size(sizes, itemsize(told))
-    gradient = advance(told, BYTES_TOLD // item)
     most = rows_of_part(0, 2, batch_size)[1]
-    of_half = BYTES_OF_LINES // item + samples_size(sizes, most, item)
-    memory = advance(gradient, count + half * of_half)
-    fetched = address(memory) if worth_fetching(X, Y, batch_size) else 0
+    fetched = read(plan, 1, AHEAD) if worth_fetching(X, Y, batch_size) else 0
     if fetched != 0:
-        fetch_all_in(fetched, turns_of_fetching(sizes, most), most, X)
-    table = advance(tables, half * sizes.size * CACHE_LINE // item)
-    net = lay_out(table, weights, advance(memory, BYTES_OF_LINES // item), sizes, most, fetched)
-    pair, samples = Pair(told, half), (X, Y, order)
+        fetch_all_in(fetched, read(plan, 0, TURNS), most, X)
+    net = small_network(plan, workspace.data, most, False, fetched)
+    pair, samples = Pair(pointer_at(told, workspace.data), half), (X, Y, order)
     (loss, first), number, done, layers, rate = result[0], 0, 0, net.layers, scalar(rate, X)
     while first < end:
         batch = min(batch_size, end - first)
-        if batch < batch_size and not is_halved(sizes, batch):
+        if batch < batch_size and read(plan, 1, LAST_HALVED) == 0:
             break
         start, past = rows_of_part(half, 2, batch)
         own, share = past - start, (half + number) % 2
         finite = take_half(net, samples, first + start, own, batch)
         errors = half_errors(net, own, batch, other_line(pair), done + 1)
         tell_errors(pair, number, errors if finite else np.nan)
-        letter = advance(gradient, count)
         for layer in range(layers, 0, -1):
-            letter = letter_of(net, layer, letter)
             if layer > 1:
                 delta_below(net, layer, own)
-            step_share(net, layer, letter, own, 1 - share, rate, 1)
+            step_share(net, layer, own, 1 - share, rate, 1)
             come_to(pair, done + layers + 1 - layer)
         wait_until(other_line(pair), done + 1)
         of_batch = both_errors(pair, number) / (batch * Y.columns)
         if not np.isfinite(of_batch):
             break
-        letter = advance(gradient, count)
         for layer in range(layers, 0, -1):
-            letter = letter_of(net, layer, letter)
             wait_until(other_line(pair), done + layers + 1 - layer)
-            step_share(net, layer, letter, own, share, rate, 0)
+            step_share(net, layer, own, share, rate, 0)
             come_to(pair, done + 2 * layers + 1 - layer)
         done += 2 * layers
         number += 1
@@ -101,15 +87,6 @@ def _train_half(arguments, half, _):
         first += batch
     if half == 0:
         result[0] = (loss, first)
-
-
-@helper
-def letter_of(net, layer, above):
-    """Where the gradient of a layer is handed over: before that of the layer above."""
-    n_in = net.x.columns
-    if layer > 1:
-        n_in = layer_of(net, layer - 1).g.columns
-    return advance(above, -layer_gradient_size(n_in, layer_of(net, layer).g.columns, lanes_of(net.x.data)))
 
 
 @outlined

@@ -1,4 +1,4 @@
-"""Small networks trained by minibatches of a few samples: in rows of whole vectors, with the bits of the other way."""
+"""Small networks trained in rows of whole vectors, by a sample or two or by many, with the bits of the other way."""
 
 import numpy as np
 import pytest
@@ -8,11 +8,10 @@ from fastmlp import Network
 from fastmlp._training import shuffled
 from fastmlp.kernels import entry
 from fastmlp.kernels.blocking import KC, ONLINE, PADDING
-from fastmlp.kernels.layout import small_size
-from fastmlp.kernels.matrix import Vector
 from fastmlp.kernels.online import is_online
 from fastmlp.kernels.pace import PACE
-from fastmlp.kernels.programs import fit_size
+from fastmlp.kernels.plan import plan_for, small_size
+from fastmlp.kernels.programs import fit_size, program_for
 
 CASES = (
     ([7, 1], 1),
@@ -42,13 +41,15 @@ def train(net, X, Y, order, batch, workspace, live=None, part=slice(None), commi
     parameters, live = net.parameters.copy(), np.zeros(1, np.intp) if live is None else live
     first, last, _ = part.indices(len(order))
     run = np.array(PACE), parameters, X, Y, order, first, last, loss, batch, 0.5
-    result = entry.train_online(live, True, commit, *run, np.array(net.sizes), workspace, 1, 1)
+    program = program_for(net.sizes, batch, len(order), 1)
+    plan = plan_for(program, net.sizes, batch, len(order), workspace)
+    result = getattr(entry, program)(live, True, commit, *run, plan, workspace, 1, 1)
     return *result, parameters
 
 
 @pytest.mark.parametrize(("sizes", "batch"), CASES)
 def test_the_cases_are_online(sizes, batch):
-    assert is_online(sizes, batch)
+    assert program_for(sizes, batch, 2 * batch, 1) == ("train_online" if batch > 2 else "train_apart")
 
 
 def test_what_gains_nothing_is_not():
@@ -65,7 +66,7 @@ def test_the_bits_are_those_of_the_other_way_within_the_workspace(sizes, batch, 
     net, X, Y = case(sizes, samples, dtype, rng)
     order = rng.permutation(samples)
     expected = in_turn(net, X, Y, order, batch)
-    size = small_size(Vector(sizes, len(sizes)), batch, dtype.itemsize)
+    size = small_size(sizes, batch, dtype.itemsize)
     for start in (0, 1):  # a workspace that begins anywhere
         workspace = np.full(start + size + 4096, 7, dtype)
         loss, stopped, parameters = train(net, X, Y, order, batch, workspace[start : start + size])
@@ -79,7 +80,7 @@ def test_any_layout_of_the_samples_gives_the_same_bits(dtype, rng):
     sizes, batch = CASES[4]
     net, X, Y = case(sizes, 23, dtype, rng)
     order = rng.permutation(23)
-    workspace = np.empty(small_size(Vector(sizes, len(sizes)), batch, dtype.itemsize), dtype)
+    workspace = np.empty(small_size(sizes, batch, dtype.itemsize), dtype)
     expected = train(net, X, Y, order, batch, workspace)
     apart = np.full((46, 2 * sizes[0]), np.nan, dtype)
     apart[::2, ::-2] = X
@@ -98,7 +99,7 @@ def test_a_sample_that_is_not_finite_stops_before_its_minibatch(which, value, dt
     expected = in_turn(net, X, Y, order[: 2 * batch], batch)[2]
     array, column = {"first input": (X, 0), "last input": (X, -1), "output": (Y, 1)}[which]
     array[2 * batch + 1, column] = value
-    workspace = np.empty(small_size(Vector(sizes, len(sizes)), batch, dtype.itemsize), dtype)
+    workspace = np.empty(small_size(sizes, batch, dtype.itemsize), dtype)
     live = np.zeros(1, np.intp)
     loss, stopped, parameters = train(net, X, Y, order, batch, workspace, live)
     assert stopped == 2 * batch
@@ -141,7 +142,7 @@ def test_an_infinite_input_that_changes_no_output_is_noticed(dtype, rng):
     net, X, Y = case([3, 2, 1], 4, dtype, rng)
     net.weights[0][:] = 1
     X[2, 1] = np.inf  # σ(∞) = 1, and nothing further up is NaN
-    workspace = np.empty(small_size(Vector([3, 2, 1], 3), 1, dtype.itemsize), dtype)
+    workspace = np.empty(small_size([3, 2, 1], 1, dtype.itemsize), dtype)
     assert train(net, X, Y, np.arange(4), 1, workspace)[1] == 2
 
 
@@ -171,8 +172,8 @@ def test_what_a_callback_does_to_the_parameters_is_trained_further(rng):
 
 
 @pytest.mark.parametrize(("sizes", "batch"), CASES[:5])
-def test_fit_trains_online(sizes, batch, monkeypatch, dtype, rng):
-    calls = counted(monkeypatch, "train_online")
+def test_fit_trains_so(sizes, batch, monkeypatch, dtype, rng):
+    calls = counted(monkeypatch, "train_online" if batch > 2 else "train_apart")
     net, X, Y = case(sizes, 10 * batch, dtype, rng)
     other, losses = net.copy(), []
     for _ in range(2):
@@ -195,6 +196,6 @@ def test_parameters_that_overflow_are_not_kept(rng):
 
 def test_rows_of_whole_vectors_take_little_memory():
     for sizes, batch in CASES:
-        size = small_size(Vector(sizes, len(sizes)), batch, 4)
+        size = small_size(sizes, batch, 4)
         assert fit_size(sizes, batch, 4, 1, 100 * batch) == size
         assert size <= 3 * Network(sizes, seed=0).n_parameters + 2 * batch * sum(sizes) + PADDING

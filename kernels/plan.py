@@ -1,0 +1,192 @@
+"""Where all that is laid out in rows lies in the workspace: worked out once, in Python, and read by the kernels.
+
+A plan holds what follows from sizes alone, in lines of eight numbers: two for the network, then two for each layer.
+Where two threads train together it is three such tables: that of one thread, which trains what is left, and those of
+both halves of a minibatch. Kernels that worked it out themselves would take 1.2 times as long to compile.
+"""
+
+import functools
+import itertools
+
+import numpy as np
+
+from .ahead import BYTES_OF_LINES
+from .blocking import ACROSS, APART_PARAMETERS, APART_SAMPLES, CACHE_LINE, HOST, INPUTS_FETCHING, KC, SAMPLES_FETCHING
+from .loss import rows_of_part
+from .matrix import Vector, padded
+from .network import gradient_length, is_halved, is_narrow, parameters_size
+from .pair import BYTES_TOLD
+from .wide import is_wide, slice_length
+
+NUMBERS = CACHE_LINE // 8  # of a line
+
+# Of the network: how many layers; a minibatch's inputs and targets, and from row to row of them; the turns in which the
+# next minibatch is fetched. Then into slices of how many samples the sums over a minibatch are cut, and those of the
+# first layer's weights, the same of the last and smaller minibatch, and whether that `is_halved`; where is what two
+# threads tell each other, and what is fetched ahead.
+LAYERS, INPUTS, X, X_STRIDE, Y, Y_STRIDE, TURNS = range(7)
+LENGTH, FIRST_LENGTH, LAST_LENGTH, LAST_FIRST_LENGTH, LAST_HALVED, TOLD, AHEAD = range(7)
+
+# Of a layer: how many outputs; into how many slices of how many inputs its sums are cut; Wᵀ, b, W, g and δ. Then where
+# its inputs are transposed for a single output; whether W is of fewer vectors than Wᵀ; where a gradient is handed over;
+# and whether the parameters have W, not Wᵀ.
+OUTPUTS, SLICES, SLICE_LENGTH, WT, B, W, G, DELTA = range(8)
+TRANSPOSE, BY_OUTPUTS, LETTER, NARROW = range(4)
+
+
+def whole(n, lanes):
+    """n rounded up to whole vectors."""
+    return -(-n // lanes) * lanes
+
+
+def is_apart(sizes, samples):
+    """Whether rows of activations lie apart, and each sample goes through a layer by itself."""
+    few = parameters_size(Vector(sizes, len(sizes))) <= APART_PARAMETERS
+    return samples == 1 or (samples <= APART_SAMPLES and few)
+
+
+def row_length(apart, columns, lanes):
+    """From one row to the next."""
+    return whole(columns, lanes) if apart else columns
+
+
+def rows_size(apart, rows, columns, lanes):
+    """Elements of so many rows, of which the last ends with a whole vector."""
+    return whole((rows - 1) * row_length(apart, columns, lanes) + whole(columns, lanes), lanes)
+
+
+def weight_extents(layer, n_in, n_out, lanes):
+    """Elements of Wᵀ, b and W of a layer."""
+    stride = whole(n_out, lanes)
+    of_W = n_out * whole(n_in, lanes) if layer > 1 or n_out == 1 else 0
+    return n_in * stride if n_out > 1 else 0, stride, of_W
+
+
+def weights_size(sizes, itemsize):
+    """Elements of memory for the weights, from the beginning of a cache line on."""
+    lanes, layers = HOST.lanes(itemsize), enumerate(itertools.pairwise(sizes), 1)
+    return padded(sum(sum(weight_extents(layer, *extents, lanes)) for layer, extents in layers))
+
+
+def gradient_size(sizes, itemsize):
+    """Elements of memory for a gradient: of layer after layer Wᵀ and b, or b and W of a single output."""
+    lanes = HOST.lanes(itemsize)
+    return padded(sum(sum(weight_extents(1, *extents, lanes)) for extents in itertools.pairwise(sizes)))
+
+
+def samples_size(sizes, samples, itemsize):
+    """Elements of memory for so many samples."""
+    return padded(_Samples(sizes, samples, HOST.lanes(itemsize), 0).end)
+
+
+def small_size(sizes, samples, itemsize):
+    """Elements of memory for a network laid out for so many samples, all by one thread."""
+    return CACHE_LINE // itemsize + weights_size(sizes, itemsize) + samples_size(sizes, samples, itemsize)
+
+
+def together_size(sizes, batch_size, itemsize):
+    """Elements of memory for a network that two threads train together."""
+    half = BYTES_OF_LINES // itemsize + samples_size(sizes, rows_of_part(0, 2, batch_size)[1], itemsize)
+    told = BYTES_TOLD // itemsize + gradient_size(sizes, itemsize)
+    return CACHE_LINE // itemsize + weights_size(sizes, itemsize) + told + 2 * half
+
+
+class _Samples:
+    """Where minibatch and activations lie, in elements, and where they end.
+
+    Rows of inputs and activations follow each other at once, unless they lie apart. Targets lie where the last δ will
+    take their place. A single output's inputs are transposed, if there are several and many samples, to where the δ of
+    the layer below will be, or, those of the network, behind its own δ.
+    """
+
+    def __init__(self, sizes, samples, lanes, start):
+        apart = is_apart(sizes, samples)
+        self.x, self.end = start, start + rows_size(apart, samples, sizes[0], lanes)
+        if apart:
+            self.y, self.end = self.end, self.end + rows_size(apart, samples, sizes[-1], lanes)
+        self.layers = []
+        for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes), 1):
+            rows = rows_size(apart, samples, n_out, lanes)
+            g, delta, transpose = self.end, self.end + rows, self.x
+            self.end += 2 * rows
+            if layer > 1:
+                _, transpose, _ = self.layers[-1]
+            elif n_out == 1 and n_in >= ACROSS and not apart:
+                transpose, self.end = self.end, self.end + rows_size(False, n_in, samples, lanes)
+            self.layers.append((g, delta, transpose))
+        if not apart:
+            self.y = self.layers[-1][1]
+
+
+def plan_for(program, sizes, batch_size, samples, workspace):
+    """The plan of a program that trains minibatches of so many samples, its memory in the vector `workspace`."""
+    together = program == "train_together"
+    tables, addresses = _plan(tuple(map(int, sizes)), batch_size, samples % batch_size, workspace.itemsize, together)
+    return tables + addresses * (-(-workspace.ctypes.data // CACHE_LINE) * CACHE_LINE)
+
+
+@functools.lru_cache
+def _plan(sizes, batch_size, last, itemsize, together):
+    """A plan whose addresses are of memory that begins at 0; and 1 wherever it has an address, elsewhere 0."""
+    told = weights_size(sizes, itemsize)
+    plans = [_table(sizes, batch_size, batch_size, last, itemsize, told)]
+    if together:
+        rows, size = rows_of_part(0, 2, batch_size)[1], gradient_size(sizes, itemsize)
+        lines = BYTES_OF_LINES // itemsize
+        letters = told + BYTES_TOLD // itemsize
+        for half in range(2):
+            ahead = letters + size + half * (lines + samples_size(sizes, rows, itemsize))
+            plans.append(_table(sizes, batch_size, rows, last, itemsize, ahead + lines, (told, ahead, letters)))
+    return tuple(np.stack(tables) for tables in zip(*plans, strict=True))
+
+
+def _table(sizes, batch_size, rows, last, itemsize, start, shared=(0, 0, 0)):
+    """One table of a plan, for minibatches, or halves of them, of up to so many `rows`, whose memory begins at `start`.
+
+    `shared` says where is what two threads tell each other, what is fetched ahead, and a gradient that is handed over.
+    """
+    lanes, apart = HOST.lanes(itemsize), is_apart(sizes, rows)
+    table = np.zeros((2 * len(sizes), NUMBERS), np.int64)
+    addresses = np.zeros_like(table)
+
+    def put(line, first, *values):
+        table[line, first : first + len(values)] = values
+
+    def put_places(line, first, *elements):
+        put(line, first, *(itemsize * place for place in elements))
+        addresses[line, first : first + len(elements)] = 1
+
+    memory, (told, ahead, letter) = _Samples(sizes, rows, lanes, start), shared
+    put(0, LAYERS, len(sizes) - 1, sizes[0])
+    put_places(0, X, memory.x)
+    put(0, X_STRIDE, row_length(apart, sizes[0], lanes))
+    put_places(0, Y, memory.y)
+    put(0, Y_STRIDE, row_length(apart, sizes[-1], lanes), turns_of_fetching(sizes, rows))
+    vector = Vector(sizes, len(sizes))
+    for first, batch in ((LENGTH, batch_size), (LAST_LENGTH, max(last, 1))):
+        length = gradient_length(vector, batch)
+        put(1, first, length, KC if is_wide(*sizes[:2], batch) else length)
+    put(1, LAST_HALVED, last > 0 and is_halved(vector, last))
+    put_places(1, TOLD, told, ahead)
+    weights = 0
+    for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes), 1):
+        of_WT, of_b, of_W = weight_extents(layer, n_in, n_out, lanes)
+        length = slice_length(n_in, n_out)
+        put(2 * layer, OUTPUTS, n_out, -(-n_in // length), length)
+        g, delta, transpose = memory.layers[layer - 1]
+        put_places(2 * layer, WT, weights, weights + of_WT, weights + of_WT + of_b, g, delta)
+        put_places(2 * layer + 1, TRANSPOSE, transpose)
+        put(2 * layer + 1, BY_OUTPUTS, layer > 1 and of_W < of_WT)
+        put_places(2 * layer + 1, LETTER, letter)
+        put(2 * layer + 1, NARROW, is_narrow(n_in, n_out))
+        weights += of_WT + of_b + of_W
+        letter += sum(weight_extents(1, n_in, n_out, lanes))
+    return table, addresses
+
+
+def turns_of_fetching(sizes, samples):
+    """How often the next minibatch is fetched a little in a step of many samples."""
+    of_samples, turns = -(-samples // SAMPLES_FETCHING), 0
+    for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes), 1):
+        turns += (n_out > 1) * (of_samples - (-n_in // INPUTS_FETCHING)) + (layer > 1) * of_samples
+    return max(turns, 1)
