@@ -3,6 +3,9 @@
 Threads that meet several times in some microseconds gain from each other only while all of them are really running.
 With another program on one of the cores, or on a machine that lends half of one, a step by two threads takes longer
 than by one; and which it is changes from one millisecond to the next. The parameters have the same bits either way.
+
+Threads that sleep take longer to come than a trial takes. Until one has come, this one trains alone, minibatch by
+minibatch, and nothing is known by that.
 """
 
 import os
@@ -15,6 +18,7 @@ from numba.extending import intrinsic
 
 from .blocking import RUN, RUNS, TRIED_FIRST, TRIED_LAST
 from .compiling import helper, internal
+from .parallel import ARRIVED, atomic_load
 from .tasks import call_task
 
 # Ticks of a sample in the latest two runs by one thread, and by all; runs left until the slower is tried again, and how
@@ -67,20 +71,24 @@ def run_by_the_quicker(arguments, last, memory):
     _, first = result[0]
     while first < last:
         preferred, tried, end = together_is_quicker(pace), False, last
-        if memory != 0:
+        others = memory != 0 and atomic_load(memory, ARRIVED, 0) > 1
+        if others:
             runs = min(int(pace[LEFT]), RUNS)
             tried = runs <= 0
             end = min(last, first + max(runs, 1) * RUN * batch_size)
-        by_all = memory != 0 and preferred != tried
+        elif memory != 0:
+            end = min(last, first + batch_size)
+        by_all = others and preferred != tried
         start = ticks()
         call_task(together if by_all else alone, given, end, memory if by_all else 0)
         _, reached = result[0]
         if reached < end:
             return
-        which = TOGETHER if by_all else ALONE
-        pace[which + 1] = pace[which]
-        pace[which] = (ticks() - start) / (end - first)
-        pace[LEFT] -= (end - first) / (RUN * batch_size)
+        if others or memory == 0:
+            which = TOGETHER if by_all else ALONE
+            pace[which + 1] = pace[which]
+            pace[which] = (ticks() - start) / (end - first)
+            pace[LEFT] -= (end - first) / (RUN * batch_size)
         if together_is_quicker(pace) != preferred:
             pace[LEFT] = pace[WAIT] = TRIED_FIRST
         elif tried:

@@ -180,6 +180,7 @@ def test_a_loss_that_overflows_stops_before_its_step(program, sizes, batch, rng)
     np.testing.assert_array_equal(parameters, expected)
 
 
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="the quicker is one thread, if there is only one")
 @pytest.mark.parametrize(
     ("known", "measured", "wait"),
     [
@@ -198,10 +199,15 @@ def test_the_quicker_trains_and_the_slower_is_tried_again(program, sizes, batch,
     net, X, Y = case(sizes, samples, np.dtype(np.float64), rng)
     order = rng.permutation(samples)
     expected = in_turn(net, X, Y, order, batch)[2]
-    workspace, known, first = np.empty(fit_size(sizes, batch, 8, 2, RUN * batch)), known.copy(), known
-    parameters = train(program, net, X, Y, order, batch, workspace, 2, known)[2]
-    np.testing.assert_array_equal(parameters, expected)
-    assert {which for which in (ALONE, TOGETHER) if known[which] != first[which]} == measured
+    workspace, first = np.empty(fit_size(sizes, batch, 8, 2, RUN * batch)), known
+    for _ in range(1000):  # until the second thread has not slept too long to take part
+        known = first.copy()
+        parameters = train(program, net, X, Y, order, batch, workspace, 2, known)[2]
+        np.testing.assert_array_equal(parameters, expected)
+        found = {which for which in (ALONE, TOGETHER) if known[which] != first[which]}
+        if found == measured:
+            break
+    assert found == measured
     assert known[WAIT] == wait
     assert known[LEFT] < first[LEFT] or first[LEFT] == 0
 
