@@ -66,7 +66,8 @@ PACK_ROWS = 48
 PAGE = 4096  # bytes
 L1 = 8192  # elements that stay in the first cache
 A_BLOCK = 1 << 18  # A is used in blocks of rows that stay in the second cache
-A_PACKED = 1 << 20  # or in blocks of this size, where it is copied or fetched ahead: then it may come from the third
+# Or in blocks of this size, or the weights', where it is copied or fetched ahead: then it may come from the third.
+A_PACKED = 1 << 20
 # Panels of C from which on an A of more than L1 is copied, unless its columns are adjacent: else every step of k reads
 # from another page. Without copies steps of 784-512-512-10 by 256 and 1024x4 by 1024 take 1.06 and 1.15 times as long;
 # with copies of a smaller A one of 64-64-10 takes 1.07 times as long on AVX2.

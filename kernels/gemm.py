@@ -49,7 +49,7 @@ def one_way_size(m, n, k, itemsize, threads):
         m, n = n, m
     lanes = HOST.lanes(itemsize)
     nr, two = HOST.vectors * lanes, 2 * lanes
-    packed = (min(m, A_PACKED // max(k, 1)) + 2 * MR) * k if is_packed(m, n, k, nr) else 0
+    packed = (min(m, packed_block(m, n, k) // max(k, 1)) + 2 * MR) * k if is_packed(m, n, k, nr) else 0
     worker = max(thin_size(n, k, nr, two), worker_size(m, k, MR, two if n <= two else nr))
     return -(-packed // nr) * nr + threads * worker
 
@@ -58,6 +58,12 @@ def one_way_size(m, n, k, itemsize, threads):
 def is_packed(m, n, k, nr):
     """Whether A is copied, if its columns are not adjacent: many panels read it, and it is more than a first cache."""
     return n >= A_COLUMNS * nr and m * k > L1
+
+
+@helper
+def packed_block(m, n, k):
+    """Elements of A that are copied at once: no more than B or C has, one of which is a layer's weights, unless few."""
+    return max(A_BLOCK, min(A_PACKED, n * k, m * n))
 
 
 @helper
@@ -174,7 +180,9 @@ def compute(arguments, memory, _):
     mr, nr, _ = tile_shape(c)
     k = a.columns
     packed = is_packed(c.rows, c.columns, k, nr) and a.column_stride != 1 and k > 1
-    block_rows, largest = c.rows, A_PACKED if packed or has_long_rows(a) else A_BLOCK
+    block_rows, largest = c.rows, A_PACKED if has_long_rows(a) else A_BLOCK
+    if packed:
+        largest = packed_block(c.rows, c.columns, k)
     if c.rows * k > largest:
         block_rows = max(1, largest // (mr * k)) * mr
     scratch = panels
