@@ -40,13 +40,13 @@ def forward_rows(net, batch, line, number):
     """g of all layers, of many samples.
 
     Another thread writes the weights of layer ℓ until the number in the cache line `line`, if that is not 0, is
-    `number` - ℓ or more.
+    `number` + ℓ or more.
     """
     below = net.x
     for layer in range(1, net.layers + 1):
         at = layer_of(net, layer)
         if line != 0:
-            wait_until(line, number - layer)
+            wait_until(line, number + layer)
         n_in, n_out = below.columns, at.g.columns
         g, x, x_stride = at.g.data, below.data, below.row_stride
         if n_out > 1:

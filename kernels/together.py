@@ -2,9 +2,10 @@
 
 For products that are too small to be shared one by one. Each thread takes its samples through the layers, and tells the
 other what they add to the gradient of one share of the weights; then it takes the step of the other share, against the
-sum of both threads' gradients. The shares change hands from minibatch to minibatch: a cache line that another core has
-only read takes four times as long to be written as one that it has written. The network is laid out as one thread that
-trains it `online` has it; every sum has the order that it has there.
+sum of both threads' gradients. What one tells is asked for much later, since both go from the first layer to the last:
+with gradients, steps, and then forward again. The shares change hands from minibatch to minibatch: a cache line that
+another core has only read takes four times as long to be written as one that it has written. The network is laid out as
+one thread that trains it `online` has it; every sum has the order that it has there.
 """
 
 import numpy as np
@@ -66,21 +67,21 @@ def _train_half(arguments, half, _):
         start, past = rows_of_part(half, 2, batch)
         own, share = past - start, (half + number) % 2
         finite = take_half(net, samples, first + start, own, batch)
-        errors = half_errors(net, own, batch, other_line(pair), done + 1)
+        errors = half_errors(net, own, batch, other_line(pair), done - layers)
         tell_errors(pair, number, errors if finite else np.nan)
-        for layer in range(layers, 0, -1):
-            if layer > 1:
-                delta_below(net, layer, own)
+        for layer in range(layers, 1, -1):
+            delta_below(net, layer, own)
+        for layer in range(1, layers + 1):
             step_share(net, layer, own, 1 - share, rate, 1)
-            come_to(pair, done + layers + 1 - layer)
+            come_to(pair, done + layer)
         wait_until(other_line(pair), done + 1)
         of_batch = both_errors(pair, number) / (batch * Y.columns)
         if not np.isfinite(of_batch):
             break
-        for layer in range(layers, 0, -1):
-            wait_until(other_line(pair), done + layers + 1 - layer)
+        for layer in range(1, layers + 1):
+            wait_until(other_line(pair), done + layer)
             step_share(net, layer, own, share, rate, 0)
-            come_to(pair, done + 2 * layers + 1 - layer)
+            come_to(pair, done + layers + layer)
         done += 2 * layers
         number += 1
         loss += of_batch * (batch / X.rows)

@@ -1,0 +1,77 @@
+"""Where a plan puts the arrays of a network: each in memory of its own, all within the workspace."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from fastmlp.kernels.blocking import CACHE_LINE, HOST, RUN
+from fastmlp.kernels.plan import (
+    AHEAD,
+    BYTES_OF_LINES,
+    BYTES_TOLD,
+    DELTA,
+    LETTER,
+    TOLD,
+    WT,
+    B,
+    G,
+    W,
+    X,
+    gradient_size,
+    is_apart,
+    plan_for,
+    rows_size,
+    small_size,
+    weight_extents,
+)
+from fastmlp.kernels.programs import fit_size, program_for
+
+CASES = [([7, 1], 1), ([5, 4, 3], 2), ([3, 17, 40, 2], 21), ([600, 1], 13), ([1, 5], 120)]
+TOGETHER = [([17, 64, 64, 6], 64), ([40, 300, 7], 51), ([16] * 20, 35)]
+
+
+def places(table, sizes, rows, itemsize):
+    """(first byte, how many) of the weights, and of a minibatch's arrays."""
+    lanes, apart = HOST.lanes(itemsize), is_apart(sizes, rows)
+    weights, samples = [], [(table[0, X], rows_size(apart, rows, sizes[0], lanes) * itemsize)]
+    for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes), 1):
+        extents = weight_extents(layer, n_in, n_out, lanes)
+        weights += [(table[2 * layer, which], n * itemsize) for which, n in zip((WT, B, W), extents, strict=True)]
+        size = rows_size(apart, rows, n_out, lanes) * itemsize
+        samples += [(table[2 * layer, which], size) for which in (G, DELTA)]
+    return weights, samples
+
+
+def check(places, workspace):
+    places = sorted(place for place in places if place[1] > 0)
+    assert places[0][0] >= workspace.ctypes.data
+    assert sum(places[-1]) <= workspace.ctypes.data + workspace.nbytes
+    for (start, size), (following, _) in itertools.pairwise(places):
+        assert start + size <= following
+
+
+@pytest.mark.parametrize("offset", [0, 1])  # of the workspace, which begins anywhere
+@pytest.mark.parametrize(("sizes", "batch"), CASES + TOGETHER)
+def test_no_two_arrays_of_one_thread_overlap(sizes, batch, offset, dtype):
+    workspace = np.empty(offset + small_size(sizes, batch, dtype.itemsize), dtype)[offset:]
+    [table] = plan_for("train_online", sizes, batch, RUN * batch, workspace)
+    weights, samples = places(table, sizes, batch, dtype.itemsize)
+    check(weights + samples, workspace)
+    assert weights[0][0] % CACHE_LINE == 0
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+@pytest.mark.parametrize(("sizes", "batch"), TOGETHER)
+def test_two_threads_share_weights_and_a_gradient_and_nothing_else(sizes, batch, offset, dtype):
+    assert program_for(sizes, batch, RUN * batch, 2) == "train_together"
+    workspace = np.empty(offset + fit_size(sizes, batch, dtype.itemsize, 2, RUN * batch), dtype)[offset:]
+    _, *halves = plan_for("train_together", sizes, batch, RUN * batch, workspace)
+    (weights, of_first), (same, of_second) = (places(half, sizes, (batch + 1) // 2, dtype.itemsize) for half in halves)
+    assert weights == same
+    told, letter = ({half[line, which] for half in halves} for line, which in ((1, TOLD), (3, LETTER)))
+    shared = [(told.pop(), BYTES_TOLD), (letter.pop(), gradient_size(sizes, dtype.itemsize) * dtype.itemsize)]
+    assert not told
+    assert not letter
+    own = [(half[1, AHEAD], BYTES_OF_LINES) for half in halves]
+    check(weights + of_first + of_second + shared + own, workspace)
