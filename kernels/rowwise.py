@@ -11,7 +11,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .activation import sigmoid, sigmoid_derivative
-from .blocking import HOST
+from .blocking import HOST, ROWS_AT_ONCE, ROWS_UPDATED
 from .epilogue import BIAS_SIGMOID, EPILOGUES
 from .loss import squared_error, squared_error_gradient
 from .microkernel import row_sums
@@ -46,7 +46,8 @@ def _sums(finish, one=False):
                         simd.store(finish(totals[i, j], simd.load(at(e, rse, i, j))), at(c, rsc, i, j))
 
             def rows_at_once(columns):
-                _for_rows(builder, m, min(8, HOST.registers // 2 // len(columns)), lambda rows: add_up(rows, columns))
+                at_once = min(ROWS_AT_ONCE, HOST.registers // 2 // len(columns))
+                _for_rows(builder, m, at_once, lambda rows: add_up(rows, columns))
 
             if one:
                 rows_at_once([INDEX(0)])
@@ -230,7 +231,8 @@ def _update(one):
                     simd.store(where(stored, total, step), at(c, i, j))
 
             def rows_at_once(columns):
-                _for_rows(builder, m, max(4, 8 // len(columns)), lambda rows: add_up(rows, columns))
+                at_once = max(ROWS_UPDATED, ROWS_AT_ONCE // len(columns))
+                _for_rows(builder, m, at_once, lambda rows: add_up(rows, columns))
 
             if one:
                 add_up([INDEX(0)], [INDEX(0)])
