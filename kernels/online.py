@@ -11,7 +11,7 @@ from .matrix import Vector, advance, rows, scalar
 from .network import parameters_size, promised
 from .panel import gather
 from .parallel import read
-from .plan import FIRST_LENGTH, LAST_FIRST_LENGTH, LAST_LENGTH, LENGTH, TURNS, small_size
+from .plan import FIRST_LENGTH, LAST_FIRST_LENGTH, LAST_LENGTH, LENGTH, TURNS, plan_size, small_size
 from .small import delta_of_outputs, errors_of_outputs, forward_rows, step_rows
 from .tasks import address, outlined, reference
 
@@ -19,7 +19,8 @@ from .tasks import address, outlined, reference
 def is_online(sizes, batch_size):
     """Whether that is worth its copies, in the memory that is promised, or very little more."""
     most = promised(sizes, batch_size, copies=0) + PADDING
-    return pays_online(sizes, batch_size) and all(small_size(sizes, batch_size, item) <= most for item in (4, 8))
+    taken = (small_size(sizes, batch_size, itemsize) + plan_size(sizes, itemsize) for itemsize in (4, 8))
+    return pays_online(sizes, batch_size) and all(size <= most for size in taken)
 
 
 def pays_online(sizes, batch_size):

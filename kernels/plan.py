@@ -19,8 +19,6 @@ from .network import gradient_length, is_halved, is_narrow, parameters_size
 from .pair import BYTES_TOLD
 from .wide import is_wide, slice_length
 
-NUMBERS = CACHE_LINE // 8  # of a line
-
 # Of the network: how many layers; a minibatch's inputs and targets, and from row to row of them; the turns in which the
 # next minibatch is fetched. Then into slices of how many samples the sums over a minibatch are cut, and those of the
 # first layer's weights, the same of the last and smaller minibatch, and whether that `is_halved`; where is what two
@@ -92,6 +90,12 @@ def together_size(sizes, batch_size, itemsize):
     return CACHE_LINE // itemsize + weights_size(sizes, itemsize) + told + 2 * half
 
 
+def plan_size(sizes, itemsize, threads=1):
+    """Elements that the memory of a plan would hold, for training by one thread or by two."""
+    tables = 3 if threads > 1 else 1
+    return tables * 2 * len(sizes) * CACHE_LINE // itemsize
+
+
 class _Samples:
     """Where minibatch and activations lie, in elements, and where they end.
 
@@ -150,7 +154,7 @@ def _table(sizes, batch_size, rows, last, itemsize, start, shared=(0, 0, 0)):
     `shared` says where is what two threads tell each other, what is fetched ahead, and a gradient that is handed over.
     """
     lanes, apart = HOST.lanes(itemsize), is_apart(sizes, rows)
-    table = np.zeros((2 * len(sizes), NUMBERS), np.int64)
+    table = np.zeros((2 * len(sizes), CACHE_LINE // 8), np.int64)
     addresses = np.zeros_like(table)
 
     def put(line, first, *values):

@@ -21,7 +21,7 @@ from .online import train_online
 from .pair import Pair, both_come, both_errors, come_to, other_line, tell_errors, train_by_two
 from .panel import gather
 from .parallel import read, wait_until
-from .plan import AHEAD, LAST_HALVED, TOLD, TURNS, together_size
+from .plan import AHEAD, LAST_HALVED, TOLD, TURNS, plan_size, together_size
 from .small import delta_below, delta_of_outputs, errors_of_outputs, forward_rows, step_share
 from .tasks import outlined
 from .wide import is_wide
@@ -29,12 +29,13 @@ from .wide import is_wide
 
 def is_together(sizes, batch_size, samples, threads):
     """Whether threads train so, in a run of minibatches, with about the memory that is promised."""
+    taken = together_size(sizes, batch_size, 4) + plan_size(sizes, 4, threads)
     return (
         threads > 1
         and samples >= RUN * batch_size
         and is_halved(Vector(sizes, len(sizes)), batch_size)
         and not is_wide(*sizes[:2], batch_size)
-        and together_size(sizes, batch_size, 4) <= promised(sizes, batch_size, copies=0) + PADDING
+        and taken <= promised(sizes, batch_size, copies=0) + PADDING
     )
 
 

@@ -10,7 +10,7 @@ from fastmlp.kernels import entry
 from fastmlp.kernels.blocking import KC, ONLINE, PADDING
 from fastmlp.kernels.online import is_online
 from fastmlp.kernels.pace import PACE
-from fastmlp.kernels.plan import plan_for, small_size
+from fastmlp.kernels.plan import plan_for, plan_size, small_size
 from fastmlp.kernels.programs import fit_size, program_for
 
 CASES = (
@@ -198,4 +198,5 @@ def test_rows_of_whole_vectors_take_little_memory():
     for sizes, batch in CASES:
         size = small_size(sizes, batch, 4)
         assert fit_size(sizes, batch, 4, 1, 100 * batch) == size
+        size += plan_size(sizes, 4)
         assert size <= 3 * Network(sizes, seed=0).n_parameters + 2 * batch * sum(sizes) + PADDING
