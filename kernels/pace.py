@@ -4,8 +4,7 @@ Threads that meet several times in some microseconds gain from each other only w
 With another program on one of the cores, or on a machine that lends half of one, a step by two threads takes longer
 than by one; and which it is changes from one millisecond to the next. The parameters have the same bits either way.
 
-Threads that sleep take longer to come than a trial takes. Until one has come, this one trains alone, minibatch by
-minibatch, and nothing is known by that.
+Threads that sleep take longer to come than a trial takes: until one has come, nothing is tried and nothing measured.
 """
 
 import os
@@ -78,7 +77,7 @@ def run_by_the_quicker(arguments, last, memory):
             end = min(last, first + max(runs, 1) * RUN * batch_size)
         elif memory != 0:
             end = min(last, first + batch_size)
-        by_all = others and preferred != tried
+        by_all = memory != 0 and preferred != tried
         start = ticks()
         call_task(together if by_all else alone, given, end, memory if by_all else 0)
         _, reached = result[0]

@@ -99,8 +99,7 @@ def delta_below(net, layer, batch):
 
 @jit(inline=True)
 def step_rows(net, batch, kc, first_kc, rate):
-    """A step of gradient descent, the sums over the batch in slices of `kc`, those of the first layer's weights of
-    `first_kc`."""
+    """A step of gradient descent, sums over the batch in slices of `kc`, for the first layer's weights `first_kc`."""
     one = reference(scalar(1, net.x))
     for layer in range(net.layers, 0, -1):
         at, below = layer_of(net, layer), net.x
