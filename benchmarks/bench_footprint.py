@@ -61,18 +61,17 @@ def track_bytes_of_training(shape):
     """Memory that training needs beside the data: the workspace, parameters, and a copy of them or a plan."""
     from fastmlp._memory import count_parameters
     from fastmlp.kernels import entry
-    from fastmlp.kernels.plan import plan_for
+    from fastmlp.kernels.plan import plan_size
     from fastmlp.kernels.programs import fit_size, may_share, program_for
 
     threads = os.cpu_count() if may_share(shape.sizes, shape.batch_size) else 1
     given = threads, shape.minibatches * shape.batch_size
     program = program_for(shape.sizes, shape.batch_size, given[1], threads)
-    workspace = np.empty(fit_size(shape.sizes, shape.batch_size, DTYPE.itemsize, *given), DTYPE)
-    parameters = DTYPE.itemsize * count_parameters(shape.sizes)
-    beside = parameters
+    workspace = fit_size(shape.sizes, shape.batch_size, DTYPE.itemsize, *given)
+    beside = parameters = count_parameters(shape.sizes)
     if program in entry.LAID_OUT:
-        beside = plan_for(program, shape.sizes, shape.batch_size, given[1], workspace).nbytes
-    return parameters + beside + workspace.nbytes
+        beside = plan_size(shape.sizes, DTYPE.itemsize, together=program == "train_together")
+    return DTYPE.itemsize * (parameters + beside + workspace)
 
 
 track_bytes_of_training.params = (SHAPES,)

@@ -9,6 +9,7 @@ import numba
 import numpy as np
 
 from . import Network, datasets
+from ._checks import sample_pairs
 from ._extras import require
 from .kernels.blocking import RUN
 
@@ -97,13 +98,16 @@ def _run(options):
             )
         numba.set_num_threads(options.threads)
     figure = _figure(options.plot) if options.plot else None
-    X, Y, X_test, Y_test = _load(options.data, options.dtype) if options.data else datasets.load_digits()
+    X, Y, X_test, Y_test = _load(options.data) if options.data else datasets.load_digits()
 
     sizes = [X.shape[1], *options.hidden, Y.shape[1]]
     network = Network(sizes, dtype=options.dtype, seed=options.seed)
     print(network)
     start = time.perf_counter()
-    _prepare(network, X, Y, X_test, Y_test, options.batch_size)
+    try:
+        _prepare(network, X, Y, X_test, Y_test, options.batch_size)
+    except ValueError as error:
+        raise OptionError(f"argument --data: {error}") from None
     print(f"kernels ready in {time.perf_counter() - start:.1f} s", flush=True)
 
     history = network.fit(
@@ -127,7 +131,9 @@ def _run(options):
 
 
 def _prepare(network, X, Y, X_test, Y_test, batch_size):
-    """Compile, or load from the cache, all that training and testing call."""
+    """Compile, or load from the cache, all that training and testing call; and have all samples checked."""
+    for pair in ((X, Y), (X_test, Y_test)):
+        sample_pairs(*pair, network.sizes, network.dtype)
     some = slice(RUN * batch_size)  # the least that is trained as all of them are
     network.copy().fit(X[some], Y[some], epochs=1, batch_size=batch_size, learning_rate=1e-30)
     _score(network, X_test, Y_test, network.predict(X_test))
@@ -142,8 +148,8 @@ def _has_tqdm():
     return True
 
 
-def _load(path, dtype):
-    """X_train, Y_train, X_test, Y_test of an .npz file, whose numbers are finite in that dtype."""
+def _load(path):
+    """X_train, Y_train, X_test, Y_test of an .npz file."""
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             X, Y = file["X"], file["Y"]
@@ -158,10 +164,8 @@ def _load(path, dtype):
         raise OptionError(f"argument --data: X must have shape (5 or more samples, features), got {X.shape}")
     if Y.ndim not in (1, 2) or len(Y) != len(X) or 0 in Y.shape:
         raise OptionError(f"argument --data: Y must have shape ({len(X)}, outputs) or ({len(X)},), got {Y.shape}")
-    with np.errstate(over="ignore"):
-        finite = all(np.isfinite(array.astype(dtype)).all() for array in (X, Y))
-    if not finite:
-        raise OptionError(f"argument --data: X and Y must be finite in {dtype}")
+    if not (np.isfinite(X).all() and np.isfinite(Y).all()):
+        raise OptionError("argument --data: X and Y must be finite")
     if Y.ndim == 1:
         if (Y % 1 != 0).any() or Y.min() < 0 or Y.max() >= len(Y):
             raise OptionError(f"argument --data: a Y of one dimension must hold class numbers 0, 1, ... below {len(Y)}")

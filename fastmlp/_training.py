@@ -45,7 +45,7 @@ class Trainer:
     """
 
     def __init__(self, parameters, widths, X, Y, batch_size, learning_rate, workspace, team, refuse, single=False):
-        self.parameters, self.shape = parameters, widths
+        self.parameters = parameters
         self.samples = len(X)
         self.arrays = X, Y  # kept while their operands are used
         self.operands = entry.operand(X), entry.operand(Y)
@@ -60,8 +60,9 @@ class Trainer:
         # What to go back to: a copy, or where weights are laid out, the parameters.
         self.laid_out = self.program in entry.LAID_OUT
         self.before = np.empty_like(parameters[:0] if self.laid_out else parameters)
+        self.sizes = widths  # or what stands for them: a plan
         if self.laid_out:
-            self.shape = plan_for(self.program, widths, batch_size, self.samples, workspace)
+            self.sizes = plan_for(self.program, widths, batch_size, self.samples, workspace)
         self.live = np.zeros(1, np.intp)  # 1 while the workspace has weights that are further on
         self.all_seen = False  # by the kernels, and finite: until then nothing may be changed for good
         self.minibatches = max(1, int(FIRST_CALL_WORK / (3 * batch_size * parameters.size + STEP_WORK)))
@@ -152,7 +153,7 @@ class Trainer:
             loss,
             self.batch_size,
             self.learning_rate,
-            self.shape,
+            self.sizes,
             self.workspace,
             *self.team,
         )

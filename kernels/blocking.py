@@ -140,12 +140,12 @@ PADDING = 1 << 12  # elements that these rows may take beyond what is promised
 # Samples and parameters up to which their rows lie apart: a step of 5-1 by 2 takes 0.85 of the time, one of 2-4-1 by 4
 # 1.15, of 2-32-32-1 by 4 1.2.
 APART_SAMPLES, APART_PARAMETERS = 2, 1 << 11
-# Rows of sums that are computed at once, if half of the registers hold them: with 4 a step of 64-64-10 by 32 takes 1.07
+# Rows of sums that are computed at once, if half of the registers hold them: with 4 a step of 64-64-10 by 32 takes 1.03
 # times as long. Those of an update, which also reads and writes C, are 4 of more than one vector: else one of 784-30-10
 # by 10 takes 1.05 times as long.
 ROWS_AT_ONCE, ROWS_UPDATED = 8, 4
 # Samples from which on only one of Wᵀ and W is updated, and the other copied from it: by 32 a step of 2-32-32-1 takes
-# 0.90 of the time, by 4 1.03.
+# 0.90 of the time, by 4 1.03. It is W where that has fewer vectors: 0.95 of a step of 64-64-10 by 32.
 RECOPIED = 6
 # Outputs up to which their squared errors are added up one by one, not in vectors: with vectors a step of 1-2 by 16
 # takes 1.03 times as long, one of 4-3 by 10 0.97, one of 1-100 by 16 0.55.

@@ -46,7 +46,7 @@ def _train_laid_out(arguments, memory, _):
     if live[0] == 0:
         for i in range(workspace.size):  # what lies behind the rows' ends is later any number, of which nothing comes
             workspace.data[i] = 0
-    net = small_network(plan, workspace.data, batch_size, False, 0)
+    net = small_network(plan, workspace.data, batch_size, False, 0)  # for its weights alone
     if live[0] == 0:
         exchange(net, parameters, False)
         live[0] = 1

@@ -11,8 +11,8 @@ from collections import namedtuple
 
 from .blocking import CACHE_LINE, HOST
 from .compiling import helper
-from .matrix import Matrix, advance, itemsize, pointer_at, row_major
-from .network import layer_size
+from .matrix import Matrix, advance, itemsize, pointer_at, transposed
+from .network import layer_parameters, layer_size
 from .panel import all_finite, copy
 from .parallel import read
 from .plan import (
@@ -21,7 +21,6 @@ from .plan import (
     INPUTS,
     LAYERS,
     LETTER,
-    NARROW,
     OUTPUTS,
     SLICE_LENGTH,
     SLICES,
@@ -34,6 +33,7 @@ from .plan import (
     W,
     X,
     Y,
+    whole,
 )
 from .tasks import outlined
 
@@ -69,7 +69,7 @@ def layer_of(net, layer):
     line, like, samples = 2 * layer, net.x.data, net.x.rows
     n_out = read(net.table, line, OUTPUTS)
     n_in = net.x.columns if layer == 1 else read(net.table, line - 2, OUTPUTS)
-    stride, width = whole_vectors(n_out, like), whole_vectors(n_in, like)
+    stride, width = whole(n_out, lanes_of(like)), whole(n_in, lanes_of(like))
     length = stride if net.apart else n_out
     return Layer(
         read(net.table, line, SLICES),
@@ -109,13 +109,6 @@ def lanes_of(data):
 
 
 @helper
-def whole_vectors(n, like):
-    """n rounded up to whole vectors."""
-    lanes = lanes_of(like)
-    return (n + lanes - 1) // lanes * lanes
-
-
-@helper
 def row_of(m, s):
     """Pointer to the row of a sample."""
     return advance(m.data, s * m.row_stride)
@@ -126,27 +119,25 @@ def exchange(net, parameters, back):
     """Copy the parameters to all layers' arrays, or `back`."""
     below = net.x
     for layer in range(1, net.layers + 1):
-        at, narrow = layer_of(net, layer), read(net.table, 2 * layer + 1, NARROW) != 0
+        at = layer_of(net, layer)
         n_in, n_out = below.columns, at.g.columns
-        of_W = row_major(parameters, n_out, n_in) if narrow else Matrix(parameters, n_out, n_in, 1, n_out)
-        of_WT = Matrix(parameters, n_in, n_out, of_W.column_stride, of_W.row_stride)
-        of_b = row_major(advance(parameters, n_in * n_out), 1, n_out)
+        W, b = layer_parameters(parameters, n_in, n_out)
         own_WT, own_W = Matrix(at.WT, n_in, n_out, at.stride, 1), Matrix(at.W, n_out, n_in, at.width, 1)
         own_b = Matrix(at.b, 1, n_out, at.stride, 1)
         if back:
             if n_out == 1:
-                copy(of_W, own_W)
-            elif narrow:
-                copy(of_W, Matrix(at.WT, n_out, n_in, 1, at.stride))
+                copy(W, own_W)
+            elif W.column_stride == 1:
+                copy(W, transposed(own_WT))
             else:
-                copy(of_WT, own_WT)
-            copy(of_b, own_b)
+                copy(transposed(W), own_WT)
+            copy(b, own_b)
         else:
             if n_out > 1:
-                copy(own_WT, of_WT)
+                copy(own_WT, transposed(W))
             if layer > 1 or n_out == 1:
-                copy(own_W, of_W)
-            copy(own_b, of_b)
+                copy(own_W, W)
+            copy(own_b, b)
         parameters = advance(parameters, layer_size(n_in, n_out))
         below = at.g
 

@@ -13,9 +13,10 @@ import numpy as np
 
 from .ahead import BYTES_OF_LINES
 from .blocking import ACROSS, APART_PARAMETERS, APART_SAMPLES, CACHE_LINE, HOST, INPUTS_FETCHING, KC, SAMPLES_FETCHING
+from .compiling import helper
 from .loss import rows_of_part
 from .matrix import Vector, padded
-from .network import gradient_length, is_halved, is_narrow, parameters_size
+from .network import gradient_length, is_halved, parameters_size
 from .pair import BYTES_TOLD
 from .wide import is_wide, slice_length
 
@@ -27,15 +28,15 @@ LAYERS, INPUTS, X, X_STRIDE, Y, Y_STRIDE, TURNS = range(7)
 LENGTH, FIRST_LENGTH, LAST_LENGTH, LAST_FIRST_LENGTH, LAST_HALVED, TOLD, AHEAD = range(7)
 
 # Of a layer: how many outputs; into how many slices of how many inputs its sums are cut; Wᵀ, b, W, g and δ. Then where
-# its inputs are transposed for a single output; whether W is of fewer vectors than Wᵀ; where a gradient is handed over;
-# and whether the parameters have W, not Wᵀ.
+# its inputs are transposed for a single output; whether W is of fewer vectors than Wᵀ; where a gradient is handed over.
 OUTPUTS, SLICES, SLICE_LENGTH, WT, B, W, G, DELTA = range(8)
-TRANSPOSE, BY_OUTPUTS, LETTER, NARROW = range(4)
+TRANSPOSE, BY_OUTPUTS, LETTER = range(3)
 
 
+@helper
 def whole(n, lanes):
     """n rounded up to whole vectors."""
-    return -(-n // lanes) * lanes
+    return (n + lanes - 1) // lanes * lanes
 
 
 def is_apart(sizes, samples):
@@ -90,10 +91,9 @@ def together_size(sizes, batch_size, itemsize):
     return CACHE_LINE // itemsize + weights_size(sizes, itemsize) + told + 2 * half
 
 
-def plan_size(sizes, itemsize, threads=1):
-    """Elements that the memory of a plan would hold, for training by one thread or by two."""
-    tables = 3 if threads > 1 else 1
-    return tables * 2 * len(sizes) * CACHE_LINE // itemsize
+def plan_size(sizes, itemsize, together=False):
+    """Elements that the memory of a plan would hold, for training by one thread or by two together."""
+    return (3 if together else 1) * 2 * len(sizes) * CACHE_LINE // itemsize
 
 
 class _Samples:
@@ -105,7 +105,7 @@ class _Samples:
     """
 
     def __init__(self, sizes, samples, lanes, start):
-        apart = is_apart(sizes, samples)
+        self.apart = apart = is_apart(sizes, samples)
         self.x, self.end = start, start + rows_size(apart, samples, sizes[0], lanes)
         if apart:
             self.y, self.end = self.end, self.end + rows_size(apart, samples, sizes[-1], lanes)
@@ -153,7 +153,7 @@ def _table(sizes, batch_size, rows, last, itemsize, start, shared=(0, 0, 0)):
 
     `shared` says where is what two threads tell each other, what is fetched ahead, and a gradient that is handed over.
     """
-    lanes, apart = HOST.lanes(itemsize), is_apart(sizes, rows)
+    lanes = HOST.lanes(itemsize)
     table = np.zeros((2 * len(sizes), CACHE_LINE // 8), np.int64)
     addresses = np.zeros_like(table)
 
@@ -167,9 +167,9 @@ def _table(sizes, batch_size, rows, last, itemsize, start, shared=(0, 0, 0)):
     memory, (told, ahead, letter) = _Samples(sizes, rows, lanes, start), shared
     put(0, LAYERS, len(sizes) - 1, sizes[0])
     put_places(0, X, memory.x)
-    put(0, X_STRIDE, row_length(apart, sizes[0], lanes))
+    put(0, X_STRIDE, row_length(memory.apart, sizes[0], lanes))
     put_places(0, Y, memory.y)
-    put(0, Y_STRIDE, row_length(apart, sizes[-1], lanes), turns_of_fetching(sizes, rows))
+    put(0, Y_STRIDE, row_length(memory.apart, sizes[-1], lanes), turns_of_fetching(sizes, rows))
     vector = Vector(sizes, len(sizes))
     for first, batch in ((LENGTH, batch_size), (LAST_LENGTH, max(last, 1))):
         length = gradient_length(vector, batch)
@@ -186,7 +186,6 @@ def _table(sizes, batch_size, rows, last, itemsize, start, shared=(0, 0, 0)):
         put_places(2 * layer + 1, TRANSPOSE, transpose)
         put(2 * layer + 1, BY_OUTPUTS, layer > 1 and of_W < of_WT)
         put_places(2 * layer + 1, LETTER, letter)
-        put(2 * layer + 1, NARROW, is_narrow(n_in, n_out))
         weights += of_WT + of_b + of_W
         letter += sum(weight_extents(1, n_in, n_out, lanes))
     return table, addresses

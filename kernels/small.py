@@ -11,6 +11,7 @@ from .loss import part_errors
 from .matrix import advance, rows, scalar
 from .panel import copy_transposed
 from .parallel import wait_until
+from .plan import whole
 from .rowwise import (
     STEP,
     STEP_WITH,
@@ -216,7 +217,7 @@ def inputs_of(share, layer, n_in, unit):
     Biases count as one more input. Rows of W are cut between whole vectors, a `unit`: of a narrow layer one share has
     all, of the next the other.
     """
-    half = min(n_in, (n_in + 2 * unit - 1) // (2 * unit) * unit)
+    half = min(n_in, whole((n_in + 1) // 2, unit))
     return (0, half, False) if (share + layer) % 2 == 0 else (half, n_in, True)
 
 

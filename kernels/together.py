@@ -29,7 +29,7 @@ from .wide import is_wide
 
 def is_together(sizes, batch_size, samples, threads):
     """Whether threads train so, in a run of minibatches, with about the memory that is promised."""
-    taken = together_size(sizes, batch_size, 4) + plan_size(sizes, 4, threads)
+    taken = together_size(sizes, batch_size, 4) + plan_size(sizes, 4, together=True)
     return (
         threads > 1
         and samples >= RUN * batch_size

@@ -238,6 +238,6 @@ def test_training_takes_no_more_memory_than_is_promised(program, sizes, batch):
         taken = program_for(sizes, batch, RUN * batch, threads)
         untouched = 3 * APART // 4 if taken == "train_divided" else 0  # between the memory of two threads
         beside = net.n_parameters  # and a plan, or a copy of them
-        beside += plan_size(sizes, 4, threads) if taken in entry.LAID_OUT else net.n_parameters
+        beside += plan_size(sizes, 4, together=threads > 1) if taken in entry.LAID_OUT else net.n_parameters
         beside += fit_size(sizes, batch, 4, threads, RUN * batch)
         assert beside <= 4 * net.n_parameters + 2 * batch * sum(sizes) + untouched + PADDING
