@@ -18,7 +18,7 @@ from ._threads import team
 from .kernels import SERIAL, entry, workspace_size
 from .kernels.blocking import PREDICT_ROWS
 from .kernels.network import shared_by_predict, training_size
-from .kernels.programs import fit_size, may_share
+from .kernels.programs import fit_size, may_share, stream_for
 
 ACTIVATIONS = ("sigmoid",)
 LOSSES = ("mse",)
@@ -130,6 +130,7 @@ class Network:
         self._training_size = functools.lru_cache(functools.partial(training_size, sizes, itemsize=itemsize))
         self._fit_size = functools.lru_cache(functools.partial(fit_size, sizes, itemsize=itemsize))
         self._may_share = functools.lru_cache(functools.partial(may_share, sizes))
+        self._stream = functools.lru_cache(functools.partial(stream_for, sizes, parameters))
         self._workspaces = []
 
     @property
@@ -275,7 +276,7 @@ class Network:
         g = np.empty((samples, self._sizes[-1]), self._parameters.dtype)
         x = entry.operand(X_checked)
         rows = samples if samples < PREDICT_ROWS else PREDICT_ROWS
-        arguments = g, self._parameters, x, rows, self._widths
+        arguments = g, self._parameters, x, rows, self._widths, self._stream(rows)
         shared = shared_by_predict(self._parameters.size, samples, rows)
         if shared == 0:
             finite = self._lend_workspace(entry.predict, arguments, self._workspace_size(rows), SERIAL)
@@ -299,8 +300,9 @@ class Network:
         x, y = map(entry.operand, pair)
         gradient = np.empty_like(self._parameters)
         grad_x = np.empty(pair[0].shape, self._parameters.dtype) if inputs else gradient.reshape(1, -1)
-        arguments = gradient, grad_x, bool(inputs), self._parameters, x, y, self._widths
-        loss = self._compute(entry.gradients, arguments, len(pair[0]), len(pair[0]), self._training_size)
+        batch = len(pair[0])
+        arguments = gradient, grad_x, bool(inputs), self._parameters, x, y, self._widths, self._stream(batch)
+        loss = self._compute(entry.gradients, arguments, batch, batch, self._training_size)
         if math.isnan(loss):
             _checks.sample_pairs(X, Y, self._sizes, self.dtype)
         return Gradients(loss, gradient, grad_x if inputs else None, self._sizes)
@@ -327,7 +329,7 @@ class Network:
 
     def _mean_loss(self, X, Y):
         rows = min(PREDICT_ROWS, len(X))
-        arguments = self._parameters, entry.operand(X), entry.operand(Y), rows, self._widths
+        arguments = self._parameters, entry.operand(X), entry.operand(Y), rows, self._widths, self._stream(rows)
         return self._compute(entry.mean_loss, arguments, rows, len(X), self._workspace_size)
 
     def _compute(self, function, arguments, batch, samples, size):

@@ -10,7 +10,7 @@ from ._checks import all_finite
 from .kernels import entry
 from .kernels.pace import PACE
 from .kernels.plan import plan_for
-from .kernels.programs import program_for
+from .kernels.programs import program_for, stream_for
 from .kernels.shuffle import shuffle
 
 IN_ORDER = np.empty(0, np.int64)  # which `train_in_turn` takes for samples as they come
@@ -60,8 +60,10 @@ class Trainer:
         # What to go back to: a copy, or where weights are laid out, the parameters.
         self.laid_out = self.program in entry.LAID_OUT
         self.before = np.empty_like(parameters[:0] if self.laid_out else parameters)
-        self.sizes = widths  # or what stands for them: a plan
-        if self.laid_out:
+        self.sizes, self.stream = widths, 0  # or what stands for the sizes: a plan
+        if not self.laid_out:
+            self.stream = stream_for(widths, parameters, batch_size)
+        else:
             self.sizes = plan_for(self.program, widths, batch_size, self.samples, workspace)
         self.live = np.zeros(1, np.intp)  # 1 while the workspace has weights that are further on
         self.all_seen = False  # by the kernels, and finite: until then nothing may be changed for good
@@ -154,6 +156,7 @@ class Trainer:
             self.batch_size,
             self.learning_rate,
             self.sizes,
+            self.stream,
             self.workspace,
             *self.team,
         )

@@ -47,9 +47,6 @@ MC = 10  # tiles of rows that a slice of k goes through before the next, where t
 # Bytes of sums that are there together, else: of 2 tiles on AVX-512, of 8 on AVX2, where with 2 a step of 2-32-32-1
 # takes 1.1 times as long, and one of 17-64-64-6 or 64-64-10 1.03.
 SUMS = 6144
-# Tiles of rows of a column times a row that are computed at once, without sums in memory; in between the next minibatch
-# is fetched: a step of 784-30-10 by 1 takes 1.09 times as long with all of them at once.
-OUTER = 8
 # Rows of C, twice as many where those of B lie whole pages apart, or terms of each sum, up to which a product is
 # streamed, if its largest operand has more than FAR elements: on 1024x4 a step by 2 takes 0.38 of the time, one by 8
 # 0.64. With 16 rows on 784-512-512-10, 512x4 and 1000x4 one by 16 takes 1.1 times as long, with 8 on 1024x4 1.1 too.

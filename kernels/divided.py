@@ -98,7 +98,7 @@ def train_divided(arguments, end, memory):
 @internal
 def _train_half(arguments, half, _):
     given, end = arguments[0]
-    result, parameters, X, Y, order, batch_size, rate, sizes, workspace, _ = given[0]
+    result, parameters, X, Y, order, batch_size, rate, sizes, workspace, team = given[0]
     if not both_come(address(workspace.data)):
         return
     n_in, n_out, count, item = sizes.data[0], sizes.data[1], above_size(sizes), itemsize(workspace.data)
@@ -113,7 +113,7 @@ def _train_half(arguments, half, _):
     W = rows(transposed(layer_parameters(parameters, n_in, n_out)[0]), begin, columns)
     of_X = block(X, 0, begin, X.rows, columns)
     fetched = address(memory) if worth_fetching(of_X, Y, batch_size) else 0
-    alone = Crew(1, SHARE, 0, fetched)
+    alone = Crew(1, SHARE, 0, fetched, team.stream)
     gradient = advance(memory, BYTES_OF_LINES // item)
     x_start = advance(gradient, padded(count))
     sums_start = advance(x_start, padded(batch_size * row_stride(columns, item)))

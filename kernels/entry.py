@@ -2,7 +2,8 @@
 
 Numba compiles a function anew for every layout of an array, and for a read-only one. So here a matrix comes as an
 `operand`: a plain array, which is the quickest to hand over, or its `place`, the same for all others. The other
-arguments are as in `network`, a team as its two numbers.
+arguments are as in `network`, a team as its two numbers, and before the workspace `stream`: 0, or what the function of
+this name returns, for products that are quicker with it (`programs.may_stream`).
 """
 
 from numba import types
@@ -10,7 +11,8 @@ from numba import types
 from . import apart, divided, laid_out, minibatch, network, online, together, train
 from .compiling import implements, jit
 from .matrix import Matrix, matrix, pointer, pointer_at
-from .parallel import Team
+from .parallel import Crew
+from .thin import stream_address
 
 
 def operand(array):
@@ -41,21 +43,27 @@ def _matrix_of(operand, like):
 
 
 @jit
-def predict(g, parameters, x, batch_size, sizes, workspace, threads, grain):
-    g, x = _matrix(g, parameters), _matrix(x, parameters)
-    return network.predict(g, parameters, x, batch_size, sizes, workspace, Team(threads, grain))
+def stream(parameters):
+    """The address of what streams products of this dtype."""
+    return stream_address(pointer(parameters))
 
 
 @jit
-def mean_loss(parameters, x, y, batch_size, sizes, workspace, threads, grain):
-    x, y = _matrix(x, parameters), _matrix(y, parameters)
-    return network.mean_loss(parameters, x, y, batch_size, sizes, workspace, Team(threads, grain))
+def predict(g, parameters, x, batch_size, sizes, stream, workspace, threads, grain):
+    g, x, team = _matrix(g, parameters), _matrix(x, parameters), Crew(threads, grain, 0, 0, stream)
+    return network.predict(g, parameters, x, batch_size, sizes, workspace, team)
 
 
 @jit
-def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, threads, grain):
+def mean_loss(parameters, x, y, batch_size, sizes, stream, workspace, threads, grain):
+    x, y, team = _matrix(x, parameters), _matrix(y, parameters), Crew(threads, grain, 0, 0, stream)
+    return network.mean_loss(parameters, x, y, batch_size, sizes, workspace, team)
+
+
+@jit
+def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, stream, workspace, threads, grain):
     grad_x, x, y = _matrix(grad_x, parameters), _matrix(x, parameters), _matrix(y, parameters)
-    team = Team(threads, grain)
+    team = Crew(threads, grain, 0, 0, stream)
     return minibatch.gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team)
 
 
@@ -80,12 +88,13 @@ def _training(train, program, together, paced=True):
         batch,
         rate,
         sizes,
+        stream,
         workspace,
         threads,
         grain,
     ):
         run = parameters, _matrix(X, parameters), _matrix(Y, parameters), order, first, last, loss, batch, rate
-        of_guard, team = (guarded, guard, other_guard), Team(threads, grain)
+        of_guard, team = (guarded, guard, other_guard), Crew(threads, grain, 0, 0, stream)
         return train(program, together, paced, of_guard, pointer(pace), run, sizes, workspace, team)
 
     return jit(train_by, name=program.py_func.__name__)

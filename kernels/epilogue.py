@@ -69,19 +69,6 @@ def finish_row(typingctx, epilogue, c, sums, scale, n):
     return signature, codegen
 
 
-@intrinsic
-def finish_outer(typingctx, epilogue, c, rsc, e, rse, a, rsa, b, scale, m, n):
-    """`accumulate` and `finish` for k = 1, n of more than one vector and an epilogue other than BIAS_SIGMOID."""
-    index = types.intp
-    signature = types.void(index, c, index, c, index, c, index, c, c.dtype, index, index)
-
-    def codegen(context, builder, signature, args):
-        FinishOuter(Simd.of_host(builder, c.dtype), *args).emit(STORE, SIGMOID_DELTA, SGD)
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
 @helper
 def activate_sum(g, first, second, b):
     """g = σ(first + second + b), Matrices whose columns are adjacent; b has one row."""
@@ -188,25 +175,6 @@ class Finish(Emitter):
 
     def at_row(self, pointer, stride, row, offset):
         return self.at(pointer, self.builder.add(self.builder.mul(row, stride), offset))
-
-
-class FinishOuter(Finish):
-    """Each sum is a product of an element of A, a column, and one of B, a row."""
-
-    def __init__(self, simd, epilogue, c, rsc, e, rse, a, rsa, b, scale, m, n):
-        super().__init__(simd, epilogue, c, rsc, e, rse, c, scale, m, n)
-        self.a, self.rsa, self.b = a, rsa, b
-
-    def for_narrow(self, emit):
-        emit(self.overlapping(2))
-
-    def emit_rows(self, epilogue, vectors):
-        self.columns = [self.simd.load(self.at(self.b, vector.offset)) for vector in vectors]
-        self.emit_loop(epilogue, vectors)
-
-    def totals(self, rows, vectors):
-        elements = [self.builder.load(self.at(self.a, self.builder.mul(row, self.rsa))) for row in rows]
-        return [fma(self.simd.splat(x), column, 0) for x in elements for column in self.columns]
 
 
 class FinishSum(Finish):

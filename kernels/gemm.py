@@ -7,7 +7,8 @@ fall, who computes them, or how many other rows there are.
 C is computed in panels of NR columns, from its top to its bottom. Where rows of B lie far apart, or are not rows in
 memory, a panel of B is copied before it is used. Where there are many panels, so is a large A, once for all of them,
 unless its columns are adjacent: then its rows are fetched a tile ahead. So each tile reads what is adjacent or near.
-Where C has few rows, or its sums few terms, no tiles are computed: the largest operand is streamed (`thin`).
+Where C has few rows, or its sums few terms, and the crew can, no tiles are computed: the largest operand is streamed
+(`thin`).
 """
 
 from .ahead import fetch_some
@@ -22,18 +23,17 @@ from .blocking import (
     L1,
     MC,
     MR,
-    OUTER,
     PACK_ROWS,
     PREFETCH,
 )
 from .compiling import helper, implements, internal, jit
-from .epilogue import BIAS_SIGMOID, SIGMOID_DELTA, STORE, finish_block, finish_outer, finish_row
+from .epilogue import SIGMOID_DELTA, STORE, finish_block, finish_row
 from .matrix import Matrix, advance, block, has_rows_on_pages, matrix, pointer, rows, scalar, transposed
 from .microkernel import EXPECT_A, EXPECT_C, EXPECT_E, accumulate, add_rows, columns_at_once, tile_shape
 from .panel import copy
-from .parallel import KEPT, WORKER, Crew, crew_of, lead, product_work, read, share, tasks_for, worth_sharing, write
-from .tasks import ONE, address, call_task, outlined, reference, task_address
-from .thin import few_rows, has_few_rows, has_few_terms, some_columns, some_rows, streamed_parts, thin_size
+from .parallel import KEPT, WORKER, Crew, lead, product_work, read, share, tasks_for, worth_sharing, write
+from .tasks import ONE, ZERO, address, call_task, outlined, reference, task_address
+from .thin import stream_address, to_stream, thin_size
 
 GROUP = HOST.group
 
@@ -91,6 +91,18 @@ def sums_tiles(k):
     return max(MC, GROUP) if k > KC else GROUP
 
 
+def crew_of(team, like):
+    """The Crew of a Team, for the dtype behind the pointer `like`, in compiled code; a Crew is given back as it is."""
+    raise NotImplementedError("for compiled code")
+
+
+@implements(crew_of)
+def _crew_of(team, like):
+    if team.instance_class is Crew:
+        return lambda team, like: team
+    return lambda team, like: Crew(team.threads, team.grain, 0, 0, stream_address(like))
+
+
 @jit
 def product(c, a, b, panels, team):
     """C = A B.
@@ -114,9 +126,9 @@ def fused_product(epilogue, c, e, a, b, scale, kc, panels, team):
 @implements(fused_product)
 def _fused_product(epilogue, c, e, a, b, scale, kc, panels, team):
     def by_team(epilogue, c, e, a, b, scale, kc, panels, team):
-        arguments = reference((epilogue, c, e, a, b, scale, kc, panels, crew_of(team)))
-        work = product_work(c.rows, c.columns, a.columns)
-        lead(task_address(_product, arguments), address(arguments), crew_of(team), work)
+        crew = crew_of(team, panels)
+        arguments = reference((epilogue, c, e, a, b, scale, kc, panels, crew))
+        lead(task_address(_product, arguments), address(arguments), crew, product_work(c.rows, c.columns, a.columns))
 
     def by_crew(epilogue, c, e, a, b, scale, kc, panels, team):
         product_by_crew(epilogue, c, e, a, b, scale, kc, panels, team)
@@ -128,31 +140,25 @@ def _fused_product(epilogue, c, e, a, b, scale, kc, panels, team):
 def _product(arguments, memory, _):
     """A product by a crew that has just been called together for it."""
     epilogue, c, e, a, b, scale, kc, panels, crew = arguments[0]
-    product_by_crew(epilogue, c, e, a, b, scale, kc, panels, Crew(crew.threads, crew.grain, memory, crew.ahead))
+    crew = Crew(crew.threads, crew.grain, memory, crew.ahead, crew.stream)
+    product_by_crew(epilogue, c, e, a, b, scale, kc, panels, crew)
 
 
 @outlined
 def product_by_crew(epilogue, c, e, a, b, scale, kc, panels, crew):
     """`fused_product`: streamed, or in tiles."""
     c, e, a, b = oriented(c, e, a, b)
-    k = a.columns
-    parts, by_columns = ONE, has_few_rows(c, b)
-    by_rows = not by_columns and has_few_terms(epilogue, c, b)
-    if by_columns or by_rows:
-        parts = streamed_parts(c, k, by_columns, crew)
-    if by_columns and parts == 1:
-        few_rows(epilogue, c, e, a, b, scale, kc, panels)
-        return
-    arguments = reference((epilogue, c, e, a, MR * a.row_stride, b, scale, panels, parts, crew, kc))
-    if by_columns:
-        share(task_address(some_columns, arguments), address(arguments), parts, crew.memory)
-    elif by_rows:
-        share(task_address(some_rows, arguments), address(arguments), parts, crew.memory)
-    else:
-        function = task_address(compute_tiles, arguments)
-        if not is_one_task(c, k, crew):
-            function = task_address(compute, arguments)
-        call_task(function, address(arguments), crew.memory, 0)
+    if crew.stream != 0:
+        done = reference(ZERO)
+        streamed = reference(to_stream(done, epilogue, c, e, a, b, scale, panels, crew, kc))
+        call_task(crew.stream, address(streamed), crew.memory, 0)
+        if done[0] != 0:
+            return
+    arguments = reference((epilogue, c, e, a, MR * a.row_stride, b, scale, panels, ONE, crew, kc))
+    function = task_address(compute_tiles, arguments)
+    if not is_one_task(c, a.columns, crew):
+        function = task_address(compute, arguments)
+    call_task(function, address(arguments), crew.memory, 0)
 
 
 @helper
@@ -237,7 +243,6 @@ def compute_tiles(arguments, task, worker):
     if c.rows * c.columns > (L1 if k >= PREFETCH else C_FAR):
         expected = EXPECT_C + EXPECT_E if epilogue == SIGMOID_DELTA else EXPECT_C
     rows_of_a = EXPECT_A if nr > two and has_long_rows(a) and c.rows * k > 4 * L1 else 0
-    of_outer = k == 1 and epilogue != BIAS_SIGMOID and c.column_stride == 1 and e.column_stride == 1
     group = sums_tiles(k) if c.column_stride == 1 and e.column_stride == 1 else 1
     width = two if c.columns <= two else nr
     sums = advance(scratch, worker * worker_size(c.rows, k, mr, width))
@@ -262,22 +267,12 @@ def compute_tiles(arguments, task, worker):
                 if parts > 1:
                     write(crew.memory, WORKER + worker, KEPT, panel)
             b_panel = b_packed
-        outer = of_outer and n > two // 2
-        at_once = OUTER if outer else group
-        for t in range(top, bottom, at_once):
+        for t in range(top, bottom, group):
             i = t * mr
-            m = min(min(at_once, bottom - t) * mr, c.rows - i)
+            m = min(min(group, bottom - t) * mr, c.rows - i)
             c_block, e_block = block(c, i, j, m, n), block(e, i, j, m, n)
             if parts == 1 and crew.ahead != 0:
                 fetch_some(crew.ahead)
-            if outer:
-                x = advance(a.data, t * step)
-                factor = scalar(scale, c)
-                c_data, e_data = c_block.data, e_block.data
-                finish_outer(
-                    epilogue, c_data, c.row_stride, e_data, e.row_stride, x, a.row_stride, b_panel.data, factor, m, n
-                )
-                continue
             for p in range(0, max(k, 1), kc):
                 accumulate(
                     sums,

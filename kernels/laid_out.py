@@ -10,7 +10,7 @@ from .layout import exchange, small_network, weights_finite
 from .matrix import matrix, pointer, vector
 from .online import train_online
 from .pace import may_gain, run_by_the_quicker
-from .parallel import crew_of, lead
+from .parallel import lead
 from .tasks import address, call_task, reference, task_address
 
 
@@ -36,7 +36,7 @@ def train_laid_out(program, together, paced, guard, pace, run, plan, workspace, 
         run, function = address(turns), task_address(run_by_the_quicker, turns)
     what = result, parameters, plan, workspace, batch_size
     guarded = reference(((pointer(live), np.intp(check), np.intp(commit)), what, function, run, last))
-    lead(task_address(_train_laid_out, guarded), address(guarded), crew_of(team), shared)
+    lead(task_address(_train_laid_out, guarded), address(guarded), team, shared)
     return result[0]
 
 

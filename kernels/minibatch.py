@@ -15,7 +15,7 @@ from .ahead import expect_rows
 from .blocking import COPY, KC, MICROBATCH, MOST_SHARDS, SHARE
 from .compiling import helper, internal, jit
 from .epilogue import SGD, STORE
-from .gemm import fused_sum
+from .gemm import crew_of, fused_sum
 from .matrix import Matrix, Vector, advance, block, matrix, padded, pointer, row_major, rows, spaced, vector
 from .network import (
     backward,
@@ -30,7 +30,7 @@ from .network import (
     work,
 )
 from .panel import all_finite, gather
-from .parallel import Crew, columns_of, crew_of, lead, share, tasks_for
+from .parallel import Crew, columns_of, lead, share, tasks_for
 from .tasks import ONE, ZERO, address, reference, references, task_address
 
 NO_LOSSES = (0.0,) * MOST_SHARDS
@@ -86,7 +86,7 @@ def _shard(arguments, shard, worker):
         microbatches = max(1, (end - i) // MICROBATCH)
         workspace = own_space(spaces, shards, team, shard, worker)
         gradient = advance(gradients.data, shard * gradients.row_stride)
-        step, scale, team = STORE, -1.0, Crew(1, SHARE, 0, 0)
+        step, scale, team = STORE, -1.0, Crew(1, SHARE, 0, 0, team.stream)
     while microbatches > 0:
         count = end - i if microbatches == 1 else (end - i) // microbatches
         space = divide(workspace, sizes, count)
@@ -140,7 +140,7 @@ def _sum(arguments, part, worker):
     start, end = columns_of(part, parts, columns)
     panels = own_space(spaces, parts, team, part, worker)
     c, b = row_major(advance(target, start), 1, end - start), block(gradients, 0, start, parts, end - start)
-    fused_sum(epilogue, c, b, scale, KC, panels, Crew(1, SHARE, 0, 0))
+    fused_sum(epilogue, c, b, scale, KC, panels, Crew(1, SHARE, 0, 0, team.stream))
 
 
 @jit(inline=True)
@@ -152,18 +152,16 @@ def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace,
     """
     x, y, grad_x, sizes = matrix(x), matrix(y), matrix(grad_x), vector(sizes)
     gradient, parameters, workspace = pointer(gradient), pointer(parameters), vector(workspace)
-    loss = reference(np.nan)
-    arguments = reference((loss, gradient, grad_x, np.intp(with_grad_x), parameters, x, y, sizes, workspace, team))
-    lead(
-        task_address(_gradients, arguments), address(arguments), crew_of(team), work(sizes, x.rows, x.rows, team.grain)
-    )
+    loss, crew = reference(np.nan), crew_of(team, parameters)
+    arguments = reference((loss, gradient, grad_x, np.intp(with_grad_x), parameters, x, y, sizes, workspace, crew))
+    lead(task_address(_gradients, arguments), address(arguments), crew, work(sizes, x.rows, x.rows, team.grain))
     return loss[0]
 
 
 @internal
 def _gradients(arguments, memory, _):
     loss, gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team = arguments[0]
-    team, in_order = Crew(team.threads, team.grain, memory, 0), Vector(reference(ZERO), ZERO)
+    team, in_order = Crew(team.threads, team.grain, memory, 0, team.stream), Vector(reference(ZERO), ZERO)
     loss[0] = minibatch(
         STORE, gradient, 0.0, grad_x, with_grad_x, parameters, x, y, in_order, 0, x.rows, sizes, workspace, team
     )

@@ -12,7 +12,7 @@ from collections import namedtuple
 
 from .blocking import DIVIDED, HALVED, KC, MICROBATCH, MOST_SHARDS, NARROW, SHARDED_PARAMETERS, SHARE, SLICE, TOGETHER
 from .compiling import helper, internal, jit
-from .gemm import fused_product, fused_sum, one_way_size, panels_size
+from .gemm import crew_of, fused_product, fused_sum, one_way_size, panels_size
 from .layer import layer_delta, layer_forward, layer_input_gradient
 from .loss import mse_output_delta, row_parts, rows_of_part
 from .matrix import (
@@ -32,7 +32,7 @@ from .matrix import (
     vector,
 )
 from .panel import all_finite, copy, copy_any
-from .parallel import Crew, crew_of, lead, product_work, share, worth_sharing
+from .parallel import Crew, lead, product_work, share, worth_sharing
 from .tasks import ONE, ZERO, address, outlined, reference, references, task_address
 from .wide import is_wide
 
@@ -296,12 +296,12 @@ def predict(g, parameters, x, batch_size, sizes, workspace, team):
     take batches in turn, or share the products of a single one: `workspace` is as large as for `batch_size` samples
     for each of `team.threads`, or, for no more samples than that, as for them and so many threads.
     """
-    g, x, sizes = matrix(g), matrix(x), vector(sizes)
-    found = references((ONE, ZERO))
+    g, x, sizes, first = matrix(g), matrix(x), vector(sizes), pointer(parameters)
+    found, crew = references((ONE, ZERO)), crew_of(team, first)
     part = workspace.size // team.threads // 16 * 16
-    arguments = reference((found, g, pointer(parameters), x, batch_size, sizes, pointer(workspace), part, team))
+    arguments = reference((found, g, first, x, batch_size, sizes, pointer(workspace), part, crew))
     shared = shared_by_predict(parameters.size, x.rows, batch_size)
-    lead(task_address(_predict, arguments), address(arguments), crew_of(team), shared)
+    lead(task_address(_predict, arguments), address(arguments), crew, shared)
     return found[0] != 0
 
 
@@ -327,7 +327,8 @@ def _predict_batch(arguments, task, worker):
     batch = min(batch_size, x.rows - first)
     x = rows(x, first, batch)
     space = divide(advance(workspace, worker * part), sizes, batch)
-    output = forward_layers(parameters, x, sizes, space, Crew(team.threads, team.grain, found[1], 0), 1)
+    team = Crew(team.threads, team.grain, found[1], 0, team.stream)
+    output = forward_layers(parameters, x, sizes, space, team, 1)
     target = rows(g, first, batch)
     if target.column_stride == 1:
         copy(target, output)
@@ -340,20 +341,18 @@ def _predict_batch(arguments, task, worker):
 @jit(inline=True)
 def mean_loss(parameters, x, y, batch_size, sizes, workspace, team):
     """𝓛 over all of x (samples, N⁽⁰⁾) and y (samples, N⁽ᴸ⁾), with workspace for `batch_size` samples at a time."""
-    x, y, sizes = matrix(x), matrix(y), vector(sizes)
-    loss = reference(0.0)
-    arguments = reference((loss, pointer(parameters), x, y, batch_size, sizes, pointer(workspace), team))
-    samples = min(x.rows, batch_size)
-    lead(
-        task_address(_mean_loss, arguments), address(arguments), crew_of(team), work(sizes, samples, x.rows, team.grain)
-    )
+    x, y, sizes, first = matrix(x), matrix(y), vector(sizes), pointer(parameters)
+    loss, crew = reference(0.0), crew_of(team, first)
+    arguments = reference((loss, first, x, y, batch_size, sizes, pointer(workspace), crew))
+    shared = work(sizes, min(x.rows, batch_size), x.rows, team.grain)
+    lead(task_address(_mean_loss, arguments), address(arguments), crew, shared)
     return loss[0]
 
 
 @internal
 def _mean_loss(arguments, memory, _):
     loss, parameters, x, y, batch_size, sizes, workspace, team = arguments[0]
-    team = Crew(team.threads, team.grain, memory, 0)
+    team = Crew(team.threads, team.grain, memory, 0, team.stream)
     for first in range(0, x.rows, batch_size):
         batch = min(batch_size, x.rows - first)
         space = divide(workspace, sizes, batch)

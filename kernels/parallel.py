@@ -16,16 +16,16 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .blocking import AFAR, ARGUMENT_LINES, CACHE_LINE, FAR, GRAIN, MOST_THREADS, PATIENCE, SHARE, TASKS_EACH
-from .compiling import helper, implements, internal, jit
+from .compiling import helper, internal, jit
 from .simd import prefetch
 from .tasks import ZERO, address, call_task, outlined, reference, task_address
 
 Team = namedtuple("Team", "threads grain")
 """Who computes: `threads` threads, where each of them gets `grain` multiply-adds or more."""
 
-Crew = namedtuple("Crew", "threads grain memory ahead")
-"""A Team, and the address of what its threads tell each other: 0 as long as they have not been called together; and
-that of rows to fetch `ahead`, or 0."""
+Crew = namedtuple("Crew", "threads grain memory ahead stream")
+"""A Team, and addresses: of what its threads tell each other, 0 as long as they have not been called together; of rows
+to fetch `ahead`, or 0; and of `thin.stream`, or 0 where all products are computed in tiles."""
 
 SERIAL = Team(1, GRAIN["omp"])
 """The team that never starts a thread: safe in a forked process, a signal handler, another thread or a prange."""
@@ -38,18 +38,6 @@ NEXT, DONE, KEPT = range(3)  # in the line WORKER + worker
 # how many tasks the worker has done in this round; KEPT, what those before this one left in the worker's own memory.
 SHIFT = 32
 OVER = -1  # the last ROUND
-
-
-def crew_of(team):
-    """The Crew of a Team, in compiled code; a Crew is given back as it is."""
-    raise NotImplementedError("for compiled code")
-
-
-@implements(crew_of)
-def _crew_of(team):
-    if team.instance_class is Crew:
-        return lambda team: team
-    return lambda team: Crew(team.threads, team.grain, 0, 0)
 
 
 @intrinsic

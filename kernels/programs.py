@@ -1,12 +1,13 @@
 """Which of the programs trains a network, whether threads may gain from it, and what memory it takes."""
 
+import itertools
 import math
 
-from .blocking import SHARE
+from .blocking import FAR, FEW_ROWS, FEW_TERMS, SHARE
 from .divided import divided_size, is_divided
-from .entry import LAID_OUT
+from .entry import LAID_OUT, stream
 from .matrix import Vector
-from .network import training_size, work
+from .network import is_narrow, training_size, work
 from .online import is_online
 from .plan import is_apart, small_size, together_size
 from .together import is_together
@@ -29,6 +30,24 @@ def may_share(sizes, batch_size, samples=math.inf):
     if is_divided(sizes, batch_size, samples, 2) or is_together(sizes, batch_size, samples, 2):
         return True
     return work(Vector(sizes, len(sizes)), batch_size, batch_size, SHARE) > 0
+
+
+def may_stream(sizes, batch_size):
+    """Whether some products of such batches have few rows or terms, as `thin` has it, and are quicker if streamed."""
+    if batch_size == 1 or 1 in tuple(sizes):
+        return True
+    for n_in, n_out in itertools.pairwise(map(int, sizes)):
+        rows, columns = (n_out, n_in) if is_narrow(n_in, n_out) else (n_in, n_out)  # as the weights are stored
+        if batch_size <= max(2 * FEW_ROWS, FEW_TERMS) and n_in * n_out > FAR:
+            return True
+        if rows <= 2 * FEW_ROWS and batch_size * columns > FAR:
+            return True
+    return False
+
+
+def stream_for(sizes, parameters, batch_size):
+    """The argument `stream` of a kernel in `entry`, for batches of such a network of these parameters."""
+    return stream(parameters) if may_stream(sizes, batch_size) else 0
 
 
 def fit_size(sizes, batch_size, itemsize, threads, samples):

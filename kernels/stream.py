@@ -152,13 +152,14 @@ class StreamOuter(Stream):
         """Some vectors at a time, then the rest one by one, of which the last may share columns with that before."""
         builder, lanes = self.builder, self.simd.lanes
         c_rows = [self.at(self.c, builder.mul(row, self.rsc)) for row in rows]
-        last = builder.sub(self.n, INDEX(lanes))
-        whole = builder.and_(last, INDEX(-VECTORS * lanes))
+        last, end = builder.sub(self.n, INDEX(lanes)), builder.and_(self.n, INDEX(-lanes))
+        whole = builder.and_(self.n, INDEX(-VECTORS * lanes))
         before = [self.simd.load(self.at(row, last)) for row in c_rows]
-        for first, end, count in (INDEX(0), whole, VECTORS), (whole, last, 1):
-            with self.for_slices(first, end, count * lanes) as (j, _):
+        for first, past, count in (INDEX(0), whole, VECTORS), (whole, end, 1):
+            with self.for_slices(first, past, count * lanes) as (j, _):
                 self.emit_vectors(rows, j, [self.places(row, j, count) for row in c_rows])
-        self.emit_vectors(rows, last, [self.places(row, last, 1) for row in c_rows], before)
+        with builder.if_then(builder.icmp_signed("<", end, self.n)):
+            self.emit_vectors(rows, last, [self.places(row, last, 1) for row in c_rows], before)
 
     def places(self, row, j, count):
         return [self.at(row, j, INDEX(v * self.simd.lanes)) for v in range(count)]

@@ -1,16 +1,54 @@
 """Products that are streamed: of few rows, or with few terms in each sum. Their largest operand comes from afar.
 
-Threads share them in parts as large as can be, each of which is read from end to end.
+Threads share them in parts as large as can be, each of which is read from end to end. Most networks need none of this,
+which takes as long to compile as all tiles do: a crew has its address, or does without.
 """
 
+import numpy as np
+
+from .ahead import fetch_some
 from .blocking import FAR, FEW_ROWS, FEW_TERMS, L1, STREAMED, STREAMED_PART, SUMS_STREAMED, TASKS_EACH
 from .compiling import helper, internal
 from .epilogue import SGD, STORE, finish_block
-from .matrix import Matrix, advance, block, has_rows_on_pages, rows, scalar
+from .matrix import Matrix, advance, block, has_rows_on_pages, row_major, rows, scalar
 from .microkernel import columns_at_once, multiply_row, tile_shape
-from .parallel import columns_of, product_work, tasks_for
+from .parallel import Crew, columns_of, product_work, share, tasks_for
 from .stream import stream_columns, stream_outer, stream_rows
-from .tasks import outlined
+from .tasks import ZERO, address, outlined, reference, task_address
+
+
+@helper
+def stream_address(like):
+    """Address of `stream` for the dtype behind the pointer `like`."""
+    m = row_major(like, 0, 0)
+    arguments = reference(to_stream(reference(ZERO), 0, m, m, m, m, 0.0, like, Crew(0, 0, 0, 0, 0), 0))
+    return task_address(stream, arguments)
+
+
+@helper
+def to_stream(done, epilogue, c, e, a, b, scale, panels, crew, kc):
+    """The arguments of `stream`, in the types that it is compiled for."""
+    return done, np.intp(epilogue), c, e, a, b, np.float64(scale), panels, crew, np.intp(kc)
+
+
+@internal
+def stream(arguments, memory, _):
+    """`gemm.product_by_crew` for products that are quicker without tiles; done[0] is not 0 after it if this is one."""
+    done, epilogue, c, e, a, b, scale, panels, crew, kc = arguments[0]
+    by_columns = has_few_rows(c, b)
+    if not (by_columns or has_few_terms(epilogue, c, b)):
+        return
+    done[0] = 1
+    if crew.ahead != 0:
+        fetch_some(crew.ahead)
+    parts = streamed_parts(c, a.columns, by_columns, crew)
+    of_parts = reference((epilogue, c, e, a, b, scale, panels, parts, kc))
+    if not by_columns:
+        share(task_address(some_rows, of_parts), address(of_parts), parts, memory)
+    elif parts > 1:
+        share(task_address(some_columns, of_parts), address(of_parts), parts, memory)
+    else:
+        few_rows(epilogue, c, e, a, b, scale, kc, panels)
 
 
 @helper
@@ -33,8 +71,8 @@ def has_columns(c, b):
 def has_few_terms(epilogue, c, b):
     """Whether C passes, if that is all that the epilogue reads."""
     adjacent = c.column_stride == 1 and b.column_stride == 1
-    passes = b.rows <= FEW_TERMS and c.rows * c.columns > FAR and c.columns >= STREAMED_PART
-    return epilogue in (STORE, SGD) and adjacent and passes
+    far = c.rows * c.columns > FAR or b.rows == 1
+    return epilogue in (STORE, SGD) and adjacent and far and b.rows <= FEW_TERMS and c.columns >= STREAMED_PART
 
 
 @helper
@@ -56,7 +94,7 @@ def thin_size(n, k, nr, two):
 @internal
 def some_columns(arguments, task, worker):
     """One task's share of a product of few rows."""
-    epilogue, c, e, a, _, b, scale, panels, parts, _, kc = arguments[0]
+    epilogue, c, e, a, b, scale, panels, parts, kc = arguments[0]
     _, nr, two = tile_shape(c)
     start, end = columns_of(task, parts, c.columns)
     some, panels = end - start, advance(panels, worker * thin_size(c.columns, a.columns, nr, two))
@@ -141,7 +179,7 @@ def few_rows(epilogue, c, e, a, b, scale, kc, panels):
 @internal
 def some_rows(arguments, task, _):
     """One task's share of a product with few terms, some columns at a time, so that B stays in the first cache."""
-    epilogue, c, _, a, _, b, scale, _, parts, _, _ = arguments[0]
+    epilogue, c, _, a, b, scale, _, parts, _ = arguments[0]
     first, end = task * c.rows // parts, (task + 1) * c.rows // parts
     c, a = rows(c, first, end - first), rows(a, first, end - first)
     blocks = 1 + b.rows * b.columns // L1

@@ -9,12 +9,13 @@ from .ahead import NOTHING, worth_fetching
 from .blocking import COPY, PACED
 from .compiling import internal, jit
 from .epilogue import SGD
+from .gemm import crew_of
 from .matrix import advance, matrix, pointer, row_major, vector
 from .minibatch import minibatch
 from .network import parameters_size, work
 from .pace import PACE, may_gain, run_by_the_quicker
 from .panel import all_finite, copy_rows
-from .parallel import Crew, crew_of, lead, share, tasks_for
+from .parallel import Crew, lead, share, tasks_for
 from .tasks import ONE, ZERO, address, call_task, outlined, reference, references, task_address
 
 
@@ -60,6 +61,7 @@ def train_safely(program, together, paced, guard, pace, run, sizes, workspace, t
     parameters, X, Y, order, first, last, loss, batch_size, learning_rate = run
     X, Y, order, sizes, before = matrix(X), matrix(Y), vector(order), vector(sizes), vector(before)
     parameters, workspace = pointer(parameters), vector(workspace)
+    team = crew_of(team, parameters)
     result, rate = reference((loss, first)), np.float64(learning_rate)
     arguments = reference((result, parameters, X, Y, order, batch_size, rate, sizes, workspace, team))
     run, function = address(arguments), task_address(program, arguments)
@@ -73,14 +75,14 @@ def train_safely(program, together, paced, guard, pace, run, sizes, workspace, t
         run, function = address(turns), task_address(run_by_the_quicker, turns)
     safely = (before, np.intp(keep), np.intp(check)), (result, parameters, sizes, team)
     guarded = reference((*safely, function, run, last))
-    lead(task_address(_train_safely, guarded), address(guarded), crew_of(team), shared)
+    lead(task_address(_train_safely, guarded), address(guarded), team, shared)
     return result[0]
 
 
 @internal
 def _train_safely(arguments, memory, _):
     (before, keep, check), (result, parameters, sizes, team), program, run, last = arguments[0]
-    team = Crew(team.threads, team.grain, memory, 0)
+    team = Crew(team.threads, team.grain, memory, 0, team.stream)
     finite = reference(ONE)
     if keep != 0:
         go_through(finite, before.data, parameters, before.size, ONE, team)
@@ -96,7 +98,7 @@ def train_in_turn(arguments, end, memory):
     """Minibatch after minibatch, whose products are shared if they are large."""
     result, parameters, X, Y, order, batch_size, rate, sizes, workspace, team = arguments[0]
     ahead = address(reference(NOTHING)) if order.size > 0 and worth_fetching(X, Y, batch_size) else 0
-    team = Crew(team.threads, team.grain, memory, ahead)
+    team = Crew(team.threads, team.grain, memory, ahead, team.stream)
     loss, first = result[0]
     while first < end:
         batch = min(batch_size, end - first)

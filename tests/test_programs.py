@@ -51,7 +51,7 @@ def train(program, net, X, Y, order, batch, workspace, threads, known=None):
     sizes = np.array(net.sizes)
     if program in entry.LAID_OUT:
         sizes = plan_for(program, net.sizes, batch, len(order), workspace)
-    result = getattr(entry, program)(*guard, *run, sizes, workspace, threads, 1)
+    result = getattr(entry, program)(*guard, *run, sizes, 0, workspace, threads, 1)
     return *result, parameters, parameters if program in entry.LAID_OUT else before
 
 

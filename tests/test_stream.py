@@ -1,0 +1,41 @@
+"""Products of few rows or terms: streamed where that is quicker, in tiles where nothing that streams is compiled."""
+
+import numpy as np
+import pytest
+
+from fastmlp import Network
+from fastmlp.kernels import entry
+from fastmlp.kernels.network import training_size
+from fastmlp.kernels.programs import may_stream
+
+FEW = (
+    ([200, 70, 1], 300),
+    ([1, 500, 20], 260),
+    ([530, 260, 10], 1),  # one sample: the update has a single term
+    ([400, 400, 17], 7),
+    ([500, 300, 20], 16),  # an update of few terms
+    ([5, 700, 20], 300),  # an update of few rows
+)
+
+
+@pytest.mark.parametrize(("sizes", "batch"), FEW)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_streaming_changes_no_bit(sizes, batch, threads, dtype, rng):
+    assert may_stream(sizes, batch)
+    net = Network(sizes, dtype=dtype, seed=0)
+    x, y = rng.normal(0, 1, (batch, sizes[0])).astype(dtype), rng.random((batch, sizes[-1])).astype(dtype)
+    workspace = np.empty(training_size(sizes, batch, dtype.itemsize, threads), dtype)
+
+    def gradients(stream):
+        gradient, grad_x = np.full_like(net.parameters, np.nan), np.full_like(x, np.nan)
+        given = gradient, grad_x, True, net.parameters, x, y, np.array(sizes), stream, workspace, threads, 1
+        return entry.gradients(*given), gradient, grad_x
+
+    for streamed, in_tiles in zip(gradients(entry.stream(net.parameters)), gradients(0), strict=True):
+        assert np.isfinite(streamed).all()
+        np.testing.assert_array_equal(streamed, in_tiles)
+
+
+@pytest.mark.parametrize(("sizes", "batch"), [([784, 128, 10], 128), ([784, 30, 10], 10), ([1024] * 4, 1024)])
+def test_most_networks_need_none_of_it(sizes, batch):
+    assert not may_stream(sizes, batch)
