@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from .kernels.network import is_narrow
+from .kernels.parameters import is_narrow
 
 CACHE_LINE = 64  # bytes; a vector load that crosses two lines takes twice as long
 

@@ -18,7 +18,7 @@ from ._threads import team
 from .kernels import SERIAL, entry, workspace_size
 from .kernels.blocking import PREDICT_ROWS
 from .kernels.network import shared_by_predict, training_size
-from .kernels.programs import fit_size, may_share, stream_for
+from .kernels.programs import fit_size, given_sizes, may_share
 
 ACTIVATIONS = ("sigmoid",)
 LOSSES = ("mse",)
@@ -124,13 +124,12 @@ class Network:
         self._sizes, self._activation, self._loss = sizes, activation, loss
         self._parameters = parameters
         self._weights, self._biases = layer_views(parameters, sizes)
-        self._widths = np.array(sizes, np.int64)
         itemsize = parameters.dtype.itemsize
         self._workspace_size = functools.lru_cache(functools.partial(workspace_size, sizes, itemsize=itemsize))
         self._training_size = functools.lru_cache(functools.partial(training_size, sizes, itemsize=itemsize))
         self._fit_size = functools.lru_cache(functools.partial(fit_size, sizes, itemsize=itemsize))
         self._may_share = functools.lru_cache(functools.partial(may_share, sizes))
-        self._stream = functools.lru_cache(functools.partial(stream_for, sizes, parameters))
+        self._given_sizes = functools.partial(given_sizes, sizes, parameters.dtype)
         self._workspaces = []
 
     @property
@@ -231,7 +230,7 @@ class Network:
             refuse()
 
         def train(workspace, *team):
-            arrays = self._parameters, self._widths, X, Y
+            arrays = self._parameters, self._sizes, X, Y
             trainer = _training.Trainer(*arrays, batch_size, learning_rate, workspace, team, refuse)
             with Progress(progress, epochs, len(X)) as bar:
                 for _ in range(epochs):
@@ -264,7 +263,7 @@ class Network:
         learning_rate = _checks.positive_number("learning_rate", learning_rate)
 
         def step(workspace, *team):
-            arrays = self._parameters, self._widths, x, y
+            arrays = self._parameters, self._sizes, x, y
             return _training.Trainer(*arrays, len(x), learning_rate, workspace, team, check, single=True).step()
 
         return self._compute(step, (), len(x), len(x), self._training_size)
@@ -276,7 +275,7 @@ class Network:
         g = np.empty((samples, self._sizes[-1]), self._parameters.dtype)
         x = entry.operand(X_checked)
         rows = samples if samples < PREDICT_ROWS else PREDICT_ROWS
-        arguments = g, self._parameters, x, rows, self._widths, self._stream(rows)
+        arguments = g, self._parameters, x, rows, *self._given_sizes(rows)
         shared = shared_by_predict(self._parameters.size, samples, rows)
         if shared == 0:
             finite = self._lend_workspace(entry.predict, arguments, self._workspace_size(rows), SERIAL)
@@ -301,7 +300,7 @@ class Network:
         gradient = np.empty_like(self._parameters)
         grad_x = np.empty(pair[0].shape, self._parameters.dtype) if inputs else gradient.reshape(1, -1)
         batch = len(pair[0])
-        arguments = gradient, grad_x, bool(inputs), self._parameters, x, y, self._widths, self._stream(batch)
+        arguments = gradient, grad_x, bool(inputs), self._parameters, x, y, *self._given_sizes(batch)
         loss = self._compute(entry.gradients, arguments, batch, batch, self._training_size)
         if math.isnan(loss):
             _checks.sample_pairs(X, Y, self._sizes, self.dtype)
@@ -329,7 +328,7 @@ class Network:
 
     def _mean_loss(self, X, Y):
         rows = min(PREDICT_ROWS, len(X))
-        arguments = self._parameters, entry.operand(X), entry.operand(Y), rows, self._widths, self._stream(rows)
+        arguments = self._parameters, entry.operand(X), entry.operand(Y), rows, *self._given_sizes(rows)
         return self._compute(entry.mean_loss, arguments, rows, len(X), self._workspace_size)
 
     def _compute(self, function, arguments, batch, samples, size):

@@ -10,7 +10,7 @@ from ._checks import all_finite
 from .kernels import entry
 from .kernels.pace import PACE
 from .kernels.plan import plan_for
-from .kernels.programs import program_for, stream_for
+from .kernels.programs import given_sizes, program_for
 from .kernels.shuffle import shuffle
 
 IN_ORDER = np.empty(0, np.int64)  # which `train_in_turn` takes for samples as they come
@@ -44,7 +44,7 @@ class Trainer:
     `single` step takes all of them at once.
     """
 
-    def __init__(self, parameters, widths, X, Y, batch_size, learning_rate, workspace, team, refuse, single=False):
+    def __init__(self, parameters, sizes, X, Y, batch_size, learning_rate, workspace, team, refuse, single=False):
         self.parameters = parameters
         self.samples = len(X)
         self.arrays = X, Y  # kept while their operands are used
@@ -54,17 +54,17 @@ class Trainer:
         self.since = 0  # the sample that was next when the parameters were those to go back to
         self.checked = False  # whether the parameters have just been looked at, and are finite
         self.next_check = 0.0  # the time from which on they are to be
-        self.program, self.pace = program_and_pace(tuple(widths), batch_size, self.samples, team[0])
+        self.program, self.pace = program_and_pace(sizes, batch_size, self.samples, team[0])
         if single:
             self.program = "train_in_turn"
         # What to go back to: a copy, or where weights are laid out, the parameters.
         self.laid_out = self.program in entry.LAID_OUT
         self.before = np.empty_like(parameters[:0] if self.laid_out else parameters)
-        self.sizes, self.stream = widths, 0  # or what stands for the sizes: a plan
-        if not self.laid_out:
-            self.stream = stream_for(widths, parameters, batch_size)
+        if self.laid_out:
+            plan = plan_for(self.program, sizes, batch_size, self.samples, workspace)
+            self.given_sizes = plan, plan, 0
         else:
-            self.sizes = plan_for(self.program, widths, batch_size, self.samples, workspace)
+            self.given_sizes = given_sizes(sizes, parameters.dtype, batch_size, self.samples % batch_size)
         self.live = np.zeros(1, np.intp)  # 1 while the workspace has weights that are further on
         self.all_seen = False  # by the kernels, and finite: until then nothing may be changed for good
         self.minibatches = max(1, int(FIRST_CALL_WORK / (3 * batch_size * parameters.size + STEP_WORK)))
@@ -155,8 +155,7 @@ class Trainer:
             loss,
             self.batch_size,
             self.learning_rate,
-            self.sizes,
-            self.stream,
+            *self.given_sizes,
             self.workspace,
             *self.team,
         )

@@ -11,6 +11,7 @@ import numpy as np
 from .ahead import BYTES_OF_LINES, expect_rows, worth_fetching
 from .blocking import APART, KC, RUN, SHARE
 from .compiling import helper, internal
+from .cuts import REST_HALVED, is_halved
 from .epilogue import SGD, STORE, activate_sum
 from .gemm import fused_product, one_way_size
 from .loss import rows_of_part, squared_errors, sum_of
@@ -34,9 +35,6 @@ from .network import (
     divide_above,
     extents,
     forward_layers,
-    is_halved,
-    layer_parameters,
-    parameters_size,
     products_size,
     promised,
     target_of,
@@ -45,6 +43,7 @@ from .optimizer import step_against_sum
 from .pair import both_come, meet, memory_of, other_letter, own_letter, pair_size, train_by_two
 from .panel import copy, copy_rows, gather
 from .parallel import Crew
+from .parameters import layer_parameters, parameters_size
 from .tasks import address, outlined
 from .train import train_in_turn
 from .wide import is_wide, slice_length
@@ -92,13 +91,13 @@ def letter_size(samples, n_out, above):
 
 @internal
 def train_divided(arguments, end, memory):
-    train_by_two(_train_half, train_in_turn, address(arguments[0][8].data), arguments, end, memory)
+    train_by_two(_train_half, train_in_turn, address(arguments[0][9].data), arguments, end, memory)
 
 
 @internal
 def _train_half(arguments, half, _):
     given, end = arguments[0]
-    result, parameters, X, Y, order, batch_size, rate, sizes, workspace, team = given[0]
+    result, parameters, X, Y, order, batch_size, rate, sizes, cuts, workspace, team = given[0]
     if not both_come(address(workspace.data)):
         return
     n_in, n_out, count, item = sizes.data[0], sizes.data[1], above_size(sizes), itemsize(workspace.data)
@@ -126,7 +125,7 @@ def _train_half(arguments, half, _):
         batch = min(batch_size, end - first)
         if pending > 0:
             fused_product(SGD, W, W, transposed(x), delta, rate, KC, panels, alone)
-        if batch == 0 or not is_halved(sizes, batch):
+        if batch == 0 or (batch < batch_size and cuts[REST_HALVED] == 0):
             break
 
         # What this half of the inputs adds to the sums of all samples.

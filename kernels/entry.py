@@ -2,14 +2,15 @@
 
 Numba compiles a function anew for every layout of an array, and for a read-only one. So here a matrix comes as an
 `operand`: a plain array, which is the quickest to hand over, or its `place`, the same for all others. The other
-arguments are as in `network`, a team as its two numbers, and before the workspace `stream`: 0, or what the function of
-this name returns, for products that are quicker with it (`programs.may_stream`).
+arguments are as in `network`, a team as its two numbers. Behind the sizes come what follows from them, as `cuts` has
+it, and `stream`: 0, or what the function of this name returns, for products that are quicker with it.
 """
 
 from numba import types
 
 from . import apart, divided, laid_out, minibatch, network, online, together, train
 from .compiling import implements, jit
+from .cuts import SHARES
 from .matrix import Matrix, matrix, pointer, pointer_at
 from .parallel import Crew
 from .thin import stream_address
@@ -49,22 +50,23 @@ def stream(parameters):
 
 
 @jit
-def predict(g, parameters, x, batch_size, sizes, stream, workspace, threads, grain):
+def predict(g, parameters, x, batch_size, sizes, _, stream, workspace, threads, grain):
     g, x, team = _matrix(g, parameters), _matrix(x, parameters), Crew(threads, grain, 0, 0, stream)
     return network.predict(g, parameters, x, batch_size, sizes, workspace, team)
 
 
 @jit
-def mean_loss(parameters, x, y, batch_size, sizes, stream, workspace, threads, grain):
+def mean_loss(parameters, x, y, batch_size, sizes, cuts, stream, workspace, threads, grain):
     x, y, team = _matrix(x, parameters), _matrix(y, parameters), Crew(threads, grain, 0, 0, stream)
-    return network.mean_loss(parameters, x, y, batch_size, sizes, workspace, team)
+    return network.mean_loss_by(parameters, x, y, batch_size, sizes, workspace, cuts[SHARES] != 0, team)
 
 
 @jit
-def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, stream, workspace, threads, grain):
+def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, cuts, stream, workspace, threads, grain):
     grad_x, x, y = _matrix(grad_x, parameters), _matrix(x, parameters), _matrix(y, parameters)
     team = Crew(threads, grain, 0, 0, stream)
-    return minibatch.gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team)
+    cuts = pointer(cuts)
+    return minibatch.gradients_by(gradient, grad_x, with_grad_x, parameters, x, y, sizes, cuts, workspace, team)
 
 
 def _training(train, program, together, paced=True):
@@ -88,6 +90,7 @@ def _training(train, program, together, paced=True):
         batch,
         rate,
         sizes,
+        cuts,
         stream,
         workspace,
         threads,
@@ -95,7 +98,7 @@ def _training(train, program, together, paced=True):
     ):
         run = parameters, _matrix(X, parameters), _matrix(Y, parameters), order, first, last, loss, batch, rate
         of_guard, team = (guarded, guard, other_guard), Crew(threads, grain, 0, 0, stream)
-        return train(program, together, paced, of_guard, pointer(pace), run, sizes, workspace, team)
+        return train(program, together, paced, of_guard, pointer(pace), run, sizes, pointer(cuts), workspace, team)
 
     return jit(train_by, name=program.py_func.__name__)
 

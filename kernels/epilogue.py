@@ -13,7 +13,7 @@ from .matrix import advance, row_major
 from .microkernel import Emitter, columns_at_once, tile_shape
 from .optimizer import sgd
 from .panel import copy_any
-from .simd import INDEX, Simd, fma, joined, split
+from .simd import INDEX, Simd, joined, split
 from .tasks import outlined
 
 

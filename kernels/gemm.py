@@ -33,7 +33,7 @@ from .microkernel import EXPECT_A, EXPECT_C, EXPECT_E, accumulate, add_rows, col
 from .panel import copy
 from .parallel import KEPT, WORKER, Crew, lead, product_work, read, share, tasks_for, worth_sharing, write
 from .tasks import ONE, ZERO, address, call_task, outlined, reference, task_address
-from .thin import stream_address, to_stream, thin_size
+from .thin import stream_address, thin_size, to_stream
 
 GROUP = HOST.group
 

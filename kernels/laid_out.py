@@ -15,7 +15,7 @@ from .tasks import address, call_task, reference, task_address
 
 
 @jit(inline=True)
-def train_laid_out(program, together, paced, guard, pace, run, plan, workspace, team):
+def train_laid_out(program, together, paced, guard, pace, run, plan, _, workspace, team):
     """`train.train_safely` for programs that train with such weights, by a `plan` instead of the sizes.
 
     `guard` is (live, check, commit). live[0] is not 0 if the workspace has the weights of an earlier call, to be

@@ -12,9 +12,9 @@ from collections import namedtuple
 from .blocking import CACHE_LINE, HOST
 from .compiling import helper
 from .matrix import Matrix, advance, itemsize, pointer_at, transposed
-from .network import layer_parameters, layer_size
 from .panel import all_finite, copy
 from .parallel import read
+from .parameters import layer_parameters, layer_size
 from .plan import (
     BY_OUTPUTS,
     DELTA,

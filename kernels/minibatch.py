@@ -14,6 +14,7 @@ import numpy as np
 from .ahead import expect_rows
 from .blocking import COPY, KC, MICROBATCH, MOST_SHARDS, SHARE
 from .compiling import helper, internal, jit
+from .cuts import LENGTH, SHARDS, SHARES, WHOLE, cuts_of
 from .epilogue import SGD, STORE
 from .gemm import crew_of, fused_sum
 from .matrix import Matrix, Vector, advance, block, matrix, padded, pointer, row_major, rows, spaced, vector
@@ -21,16 +22,13 @@ from .network import (
     backward,
     divide,
     forward_layers,
-    gradient_length,
     input_finite,
     output_loss,
-    parameters_size,
-    shards_of,
     target_of,
-    work,
 )
 from .panel import all_finite, gather
 from .parallel import Crew, columns_of, lead, share, tasks_for
+from .parameters import parameters_size
 from .tasks import ONE, ZERO, address, reference, references, task_address
 
 NO_LOSSES = (0.0,) * MOST_SHARDS
@@ -38,19 +36,19 @@ NO_LOSSES = (0.0,) * MOST_SHARDS
 
 @helper
 def minibatch(
-    epilogue, target, scale, grad_x, with_grad_x, parameters, X, Y, order, first, batch, sizes, workspace, team
+    epilogue, target, scale, grad_x, with_grad_x, parameters, X, Y, order, first, batch, cut, sizes, workspace, team
 ):
     """𝓛 of the samples first, first+1, ... first+batch-1; NaN, and `target` stays as it is, if not all are finite.
 
-    X, Y and `order` are as in `train.train_minibatches`, but Matrices and a Vector, as `sizes` and `workspace`; ∇x of
-    the samples is stored in grad_x if `with_grad_x`.
+    X, Y and `order` are as in `train.train_minibatches`, but Matrices and a Vector, as `sizes` and `workspace`; `cut`
+    points to the numbers of such a minibatch in `cuts`; ∇x of the samples is stored in grad_x if `with_grad_x`.
     """
-    shards, columns = shards_of(sizes, batch), parameters_size(sizes)
+    shards, columns = cut[SHARDS], parameters_size(sizes)
     size = padded(columns) if shards > 1 else 0  # of a shard's gradient
     gradients = Matrix(workspace.data, shards, columns, size, 1)
     spaces = Vector(advance(workspace.data, shards * size), workspace.size - shards * size)
     finite, losses = reference(ONE), references(NO_LOSSES)
-    samples, then = (X, Y, order, first, batch), (epilogue, target, scale, grad_x, with_grad_x)
+    samples, then = (X, Y, order, first, batch, cut[LENGTH]), (epilogue, target, scale, grad_x, with_grad_x)
     arguments = reference((finite, losses, gradients, samples, then, parameters, sizes, spaces, team))
     share(task_address(_shard, arguments), address(arguments), shards, team.memory)
     if finite[0] == 0:
@@ -76,11 +74,10 @@ def own_space(spaces, shards, team, shard, worker):
 def _shard(arguments, shard, worker):
     """One shard's samples, a microbatch at a time; or all of them at once, by the crew, if they are not cut."""
     finite, losses, gradients, samples, then, parameters, sizes, spaces, team = arguments[0]
-    X, Y, order, first, batch = samples
+    X, Y, order, first, batch, kc = samples
     epilogue, target, scale, grad_x, with_grad_x = then
     shards = gradients.rows
     i, end, microbatches, workspace, gradient, step = 0, batch, 1, spaces.data, target, epilogue
-    kc = gradient_length(sizes, batch)
     if shards > 1:
         i, end = shard * batch // shards, (shard + 1) * batch // shards
         microbatches = max(1, (end - i) // MICROBATCH)
@@ -150,18 +147,28 @@ def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace,
     The loss is NaN, and `gradient` stays as it is, if x or y is not finite. `gradient` is laid out as `parameters`. ∇x
     is stored in grad_x (batch, N⁽⁰⁾) if `with_grad_x`; else any array of two dimensions will do for it.
     """
+    x, sizes = matrix(x), vector(sizes)
+    cuts = references(cuts_of(sizes, x.rows, 0, team.grain))
+    return gradients_by(gradient, grad_x, with_grad_x, parameters, x, y, sizes, cuts, workspace, team)
+
+
+@jit(inline=True)
+def gradients_by(gradient, grad_x, with_grad_x, parameters, x, y, sizes, cuts, workspace, team):
+    """`gradients`, with a pointer to the numbers of `cuts`."""
     x, y, grad_x, sizes = matrix(x), matrix(y), matrix(grad_x), vector(sizes)
+    work = 3 * x.rows * parameters.size if cuts[SHARES] != 0 else 0
+    cut = advance(cuts, WHOLE)
     gradient, parameters, workspace = pointer(gradient), pointer(parameters), vector(workspace)
     loss, crew = reference(np.nan), crew_of(team, parameters)
-    arguments = reference((loss, gradient, grad_x, np.intp(with_grad_x), parameters, x, y, sizes, workspace, crew))
-    lead(task_address(_gradients, arguments), address(arguments), crew, work(sizes, x.rows, x.rows, team.grain))
+    arguments = reference((loss, gradient, grad_x, np.intp(with_grad_x), parameters, x, y, cut, sizes, workspace, crew))
+    lead(task_address(_gradients, arguments), address(arguments), crew, work)
     return loss[0]
 
 
 @internal
 def _gradients(arguments, memory, _):
-    loss, gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace, team = arguments[0]
+    loss, gradient, grad_x, with_grad_x, parameters, x, y, cut, sizes, workspace, team = arguments[0]
     team, in_order = Crew(team.threads, team.grain, memory, 0, team.stream), Vector(reference(ZERO), ZERO)
     loss[0] = minibatch(
-        STORE, gradient, 0.0, grad_x, with_grad_x, parameters, x, y, in_order, 0, x.rows, sizes, workspace, team
+        STORE, gradient, 0.0, grad_x, with_grad_x, parameters, x, y, in_order, 0, x.rows, cut, sizes, workspace, team
     )

@@ -10,11 +10,12 @@ import bisect
 import itertools
 from collections import namedtuple
 
-from .blocking import DIVIDED, HALVED, KC, MICROBATCH, MOST_SHARDS, NARROW, SHARDED_PARAMETERS, SHARE, SLICE, TOGETHER
+from .blocking import KC, MICROBATCH, SHARE
 from .compiling import helper, internal, jit
+from .cuts import shards_of, shares
 from .gemm import crew_of, fused_product, fused_sum, one_way_size, panels_size
 from .layer import layer_delta, layer_forward, layer_input_gradient
-from .loss import mse_output_delta, row_parts, rows_of_part
+from .loss import mse_output_delta
 from .matrix import (
     Matrix,
     Vector,
@@ -24,7 +25,6 @@ from .matrix import (
     matrix,
     padded,
     pointer,
-    row_major,
     row_stride,
     rows,
     spaced,
@@ -32,7 +32,8 @@ from .matrix import (
     vector,
 )
 from .panel import all_finite, copy, copy_any
-from .parallel import Crew, lead, product_work, share, worth_sharing
+from .parallel import Crew, lead, share
+from .parameters import layer_parameters, layer_size, parameters_size
 from .tasks import ONE, ZERO, address, outlined, reference, references, task_address
 from .wide import is_wide
 
@@ -113,32 +114,6 @@ def delta_of(g, space):
     return Matrix(advance(g.data, space.size), g.rows, g.columns, g.row_stride, 1)
 
 
-@helper
-def is_narrow(n_in, n_out):
-    """Whether W is stored, not Wᵀ: its rows fill vectors, are few enough for a tile, and no two threads divide them."""
-    return 1 < n_out <= NARROW and n_out < n_in < 2 * SLICE
-
-
-@helper
-def layer_parameters(parameters, n_in, n_out):
-    """(W, b) of the layer that begins at the pointer `parameters`."""
-    W = row_major(parameters, n_out, n_in) if is_narrow(n_in, n_out) else transposed(row_major(parameters, n_in, n_out))
-    return W, row_major(advance(parameters, n_in * n_out), 1, n_out)
-
-
-@helper
-def layer_size(n_in, n_out):
-    return (n_in + 1) * n_out
-
-
-@helper
-def parameters_size(sizes):
-    total = 0
-    for layer in range(1, sizes.size):
-        total += layer_size(sizes.data[layer - 1], sizes.data[layer])
-    return total
-
-
 def promised(sizes, batch_size, copies=1):
     """Elements of workspace in the memory of four times the parameters and two minibatches' activations.
 
@@ -146,65 +121,6 @@ def promised(sizes, batch_size, copies=1):
     """
     parameters = parameters_size(Vector(sizes, len(sizes)))
     return (3 - copies) * parameters + 2 * batch_size * sum(sizes)
-
-
-@helper
-def shards_of(sizes, batch):
-    """Into how many shards a minibatch is cut: 1 for those that are not, else a power of two, which most teams divide.
-
-    Where the first layer is wide, threads divide that instead. The gradient of a shard takes no more memory than its
-    rows have activations.
-    """
-    parameters, widths = parameters_size(sizes), sizes.data[0]
-    if parameters > SHARDED_PARAMETERS or 3 * batch * parameters < SHARE:
-        return 1
-    if is_wide(sizes.data[0], sizes.data[1], batch):
-        return 1
-    for layer in range(1, sizes.size):
-        widths += sizes.data[layer]
-    shards = 1
-    while shards < MOST_SHARDS and batch >= 2 * shards * max(MICROBATCH, parameters // widths):
-        shards *= 2
-    return shards
-
-
-@outlined
-def is_halved(sizes, batch):
-    """Whether two threads may take a half of such a minibatch each.
-
-    That is where there is enough to do, but in products too small to be shared (`together`, `divided`).
-    """
-    n_in, n_out = sizes.data[0], sizes.data[1]
-    halved = row_parts(batch, sizes.data[sizes.size - 1]) == 2
-    if is_wide(n_in, n_out, batch):
-        return halved and batch * n_in * n_out >= DIVIDED and not worth_sharing(largest_work(sizes, 2, batch), SHARE)
-    halved = halved and batch >= HALVED and 3 * batch * parameters_size(sizes) >= TOGETHER
-    return halved and work(sizes, batch, batch, SHARE) == 0
-
-
-@helper
-def gradient_length(sizes, batch):
-    """Samples of a slice of the sums over a minibatch: the larger half, or KC.
-
-    KC always for the weights of a first layer that is wide.
-    """
-    return rows_of_part(0, 2, batch)[1] if is_halved(sizes, batch) else KC
-
-
-@outlined
-def work(sizes, batch, samples, grain):
-    """Multiply-adds of a pass forward and back over so many samples, 0 if nothing of a batch can be shared."""
-    shared = shards_of(sizes, batch) > 1 or worth_sharing(largest_work(sizes, 1, batch), grain)
-    return 3 * samples * parameters_size(sizes) if shared else 0
-
-
-@helper
-def largest_work(sizes, lowest, batch):
-    """Multiply-adds of the largest product of the layers from the `lowest` up."""
-    largest = 0
-    for layer in range(lowest, sizes.size):
-        largest = max(largest, product_work(batch, sizes.data[layer - 1], sizes.data[layer]))
-    return largest
 
 
 @jit
@@ -341,11 +257,19 @@ def _predict_batch(arguments, task, worker):
 @jit(inline=True)
 def mean_loss(parameters, x, y, batch_size, sizes, workspace, team):
     """𝓛 over all of x (samples, N⁽⁰⁾) and y (samples, N⁽ᴸ⁾), with workspace for `batch_size` samples at a time."""
+    x, sizes = matrix(x), vector(sizes)
+    shared = shares(sizes, min(x.rows, batch_size), team.grain)
+    return mean_loss_by(parameters, x, y, batch_size, sizes, workspace, shared, team)
+
+
+@jit(inline=True)
+def mean_loss_by(parameters, x, y, batch_size, sizes, workspace, shared, team):
+    """`mean_loss` by a team that shares batches, or not."""
     x, y, sizes, first = matrix(x), matrix(y), vector(sizes), pointer(parameters)
     loss, crew = reference(0.0), crew_of(team, first)
     arguments = reference((loss, first, x, y, batch_size, sizes, pointer(workspace), crew))
-    shared = work(sizes, min(x.rows, batch_size), x.rows, team.grain)
-    lead(task_address(_mean_loss, arguments), address(arguments), crew, shared)
+    work = 3 * x.rows * parameters.size if shared else 0
+    lead(task_address(_mean_loss, arguments), address(arguments), crew, work)
     return loss[0]
 
 

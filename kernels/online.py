@@ -8,9 +8,10 @@ from .compiling import internal
 from .layout import layer_of, small_network
 from .loss import mse, row_parts, rows_of_part
 from .matrix import Vector, advance, rows, scalar
-from .network import parameters_size, promised
+from .network import promised
 from .panel import gather
 from .parallel import read
+from .parameters import parameters_size
 from .plan import FIRST_LENGTH, LAST_FIRST_LENGTH, LAST_LENGTH, LENGTH, TURNS, plan_size, small_size
 from .small import delta_of_outputs, errors_of_outputs, forward_rows, step_rows
 from .tasks import address, outlined, reference

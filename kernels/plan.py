@@ -14,10 +14,11 @@ import numpy as np
 from .ahead import BYTES_OF_LINES
 from .blocking import ACROSS, APART_PARAMETERS, APART_SAMPLES, CACHE_LINE, HOST, INPUTS_FETCHING, KC, SAMPLES_FETCHING
 from .compiling import helper
+from .cuts import gradient_length, is_halved
 from .loss import rows_of_part
 from .matrix import Vector, padded
-from .network import gradient_length, is_halved, parameters_size
 from .pair import BYTES_TOLD
+from .parameters import parameters_size
 from .wide import is_wide, slice_length
 
 # Of the network: how many layers; a minibatch's inputs and targets, and from row to row of them; the turns in which the

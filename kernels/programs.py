@@ -1,14 +1,19 @@
 """Which of the programs trains a network, whether threads may gain from it, and what memory it takes."""
 
+import functools
 import itertools
 import math
 
+import numpy as np
+
 from .blocking import FAR, FEW_ROWS, FEW_TERMS, SHARE
+from .cuts import cuts_of, shares
 from .divided import divided_size, is_divided
 from .entry import LAID_OUT, stream
 from .matrix import Vector
-from .network import is_narrow, training_size, work
+from .network import training_size
 from .online import is_online
+from .parameters import is_narrow
 from .plan import is_apart, small_size, together_size
 from .together import is_together
 
@@ -19,7 +24,7 @@ def program_for(sizes, batch_size, samples, threads):
         return "train_divided"
     if is_together(sizes, batch_size, samples, threads):
         return "train_together"
-    shared = threads > 1 and work(Vector(sizes, len(sizes)), batch_size, batch_size, SHARE) > 0
+    shared = threads > 1 and shares(Vector(sizes, len(sizes)), batch_size, SHARE)
     if shared or not is_online(sizes, batch_size):
         return "train_in_turn"
     return "train_apart" if is_apart(sizes, batch_size) else "train_online"
@@ -29,12 +34,12 @@ def may_share(sizes, batch_size, samples=math.inf):
     """Whether threads, however soon they come, may gain from sharing the work on a batch, or on so many samples."""
     if is_divided(sizes, batch_size, samples, 2) or is_together(sizes, batch_size, samples, 2):
         return True
-    return work(Vector(sizes, len(sizes)), batch_size, batch_size, SHARE) > 0
+    return shares(Vector(sizes, len(sizes)), batch_size, SHARE)
 
 
 def may_stream(sizes, batch_size):
     """Whether some products of such batches have few rows or terms, as `thin` has it, and are quicker if streamed."""
-    if batch_size == 1 or 1 in tuple(sizes):
+    if batch_size == 1 or 1 in sizes:
         return True
     for n_in, n_out in itertools.pairwise(map(int, sizes)):
         rows, columns = (n_out, n_in) if is_narrow(n_in, n_out) else (n_in, n_out)  # as the weights are stored
@@ -45,9 +50,14 @@ def may_stream(sizes, batch_size):
     return False
 
 
-def stream_for(sizes, parameters, batch_size):
-    """The argument `stream` of a kernel in `entry`, for batches of such a network of these parameters."""
-    return stream(parameters) if may_stream(sizes, batch_size) else 0
+@functools.lru_cache(maxsize=1024)
+def given_sizes(sizes, dtype, batch_size, rest=0):
+    """The arguments `sizes`, `cuts` and `stream` of the kernels in `entry`, for a network of this dtype.
+
+    It is given batches of so many samples, and perhaps one of a smaller `rest`.
+    """
+    cuts = np.array(cuts_of(Vector(sizes, len(sizes)), batch_size, rest, SHARE))
+    return np.array(sizes, np.int64), cuts, stream(np.empty(0, dtype)) if may_stream(sizes, batch_size) else 0
 
 
 def fit_size(sizes, batch_size, itemsize, threads, samples):

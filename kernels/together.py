@@ -13,10 +13,11 @@ import numpy as np
 from .ahead import expect_rows, fetch_all_in, worth_fetching
 from .blocking import PADDING, RUN
 from .compiling import internal
+from .cuts import is_halved
 from .layout import small_network, table_of
 from .loss import rows_of_part
 from .matrix import Vector, advance, pointer_at, rows, scalar
-from .network import is_halved, promised
+from .network import promised
 from .online import train_online
 from .pair import Pair, both_come, both_errors, come_to, other_line, tell_errors, train_by_two
 from .panel import gather

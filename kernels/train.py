@@ -8,14 +8,15 @@ import numpy as np
 from .ahead import NOTHING, worth_fetching
 from .blocking import COPY, PACED
 from .compiling import internal, jit
+from .cuts import REST, SHARES, WHOLE, cuts_of
 from .epilogue import SGD
 from .gemm import crew_of
 from .matrix import advance, matrix, pointer, row_major, vector
 from .minibatch import minibatch
-from .network import parameters_size, work
 from .pace import PACE, may_gain, run_by_the_quicker
 from .panel import all_finite, copy_rows
 from .parallel import Crew, lead, share, tasks_for
+from .parameters import parameters_size
 from .tasks import ONE, ZERO, address, call_task, outlined, reference, references, task_address
 
 
@@ -43,16 +44,19 @@ def train_minibatches(parameters, X, Y, order, first, last, loss, batch_size, le
     """
     run = parameters, X, Y, order, first, last, loss, batch_size, learning_rate
     guard = parameters[:0], ZERO, ZERO
-    return train_safely(train_in_turn, False, False, guard, references(PACE), run, sizes, workspace, team)
+    samples = last - first
+    cuts = references(cuts_of(vector(sizes), min(batch_size, samples), samples % batch_size, team.grain))
+    return train_safely(train_in_turn, False, False, guard, references(PACE), run, sizes, cuts, workspace, team)
 
 
 @jit(inline=True)
-def train_safely(program, together, paced, guard, pace, run, sizes, workspace, team):
+def train_safely(program, together, paced, guard, pace, run, sizes, cuts, workspace, team):
     """`train_minibatches` by a program, `together` if it is one for threads that gain from it in small products too.
 
     `guard` is (before, keep, check): if `keep`, the parameters are copied to `before` first; if `check`, the loss that
-    is returned is NaN where in the end a parameter is not finite. `run` has the other arguments. If `paced`, one thread
-    trains minibatches of little work where that is quicker; `pace` is what `run_by_the_quicker` knows.
+    is returned is NaN where in the end a parameter is not finite. `run` has the other arguments, and `cuts` points to
+    the numbers of `cuts`. If `paced`, one thread trains minibatches of little work where that is quicker; `pace` is
+    what `run_by_the_quicker` knows.
 
     A program is a task for a crew, program(arguments, end, memory), which trains up to the sample `end`; from the loss
     and the sample in result[0], where it leaves those that it reached.
@@ -63,12 +67,10 @@ def train_safely(program, together, paced, guard, pace, run, sizes, workspace, t
     parameters, workspace = pointer(parameters), vector(workspace)
     team = crew_of(team, parameters)
     result, rate = reference((loss, first)), np.float64(learning_rate)
-    arguments = reference((result, parameters, X, Y, order, batch_size, rate, sizes, workspace, team))
+    arguments = reference((result, parameters, X, Y, order, batch_size, rate, sizes, cuts, workspace, team))
     run, function = address(arguments), task_address(program, arguments)
     of_sample = 3 * parameters_size(sizes)
-    shared = work(sizes, min(batch_size, last - first), last - first, team.grain)
-    if together:
-        shared = of_sample * (last - first)
+    shared = of_sample * (last - first) if together or cuts[SHARES] != 0 else 0
     if paced and shared > 0 and of_sample * batch_size <= PACED:
         shared = shared if may_gain(pace) else 0
         turns = reference((task_address(train_in_turn, arguments), function, run, pace, result, batch_size))
@@ -96,14 +98,15 @@ def _train_safely(arguments, memory, _):
 @internal
 def train_in_turn(arguments, end, memory):
     """Minibatch after minibatch, whose products are shared if they are large."""
-    result, parameters, X, Y, order, batch_size, rate, sizes, workspace, team = arguments[0]
+    result, parameters, X, Y, order, batch_size, rate, sizes, cuts, workspace, team = arguments[0]
     ahead = address(reference(NOTHING)) if order.size > 0 and worth_fetching(X, Y, batch_size) else 0
     team = Crew(team.threads, team.grain, memory, ahead, team.stream)
     loss, first = result[0]
     while first < end:
         batch = min(batch_size, end - first)
+        cut = advance(cuts, WHOLE if batch == batch_size else REST)
         of_batch = minibatch(
-            SGD, parameters, rate, X, ZERO, parameters, X, Y, order, first, batch, sizes, workspace, team
+            SGD, parameters, rate, X, ZERO, parameters, X, Y, order, first, batch, cut, sizes, workspace, team
         )
         if not np.isfinite(of_batch):
             break

@@ -8,12 +8,12 @@ from test_gradients import check_gradients, check_step
 from fastmlp import Network, kernels
 from fastmlp.kernels import entry
 from fastmlp.kernels.blocking import APART, PADDING, RUN, TRIED_FIRST, TRIED_LAST
+from fastmlp.kernels.cuts import shards_of
 from fastmlp.kernels.divided import is_divided
 from fastmlp.kernels.matrix import Vector
-from fastmlp.kernels.network import shards_of
 from fastmlp.kernels.pace import ALONE, LEFT, PACE, TOGETHER, WAIT
 from fastmlp.kernels.plan import plan_for, plan_size
-from fastmlp.kernels.programs import fit_size, program_for
+from fastmlp.kernels.programs import fit_size, given_sizes, program_for
 from fastmlp.kernels.together import is_together
 from fastmlp.kernels.wide import is_sliced, slice_length
 
@@ -48,10 +48,11 @@ def train(program, net, X, Y, order, batch, workspace, threads, known=None):
     known = pace(np.inf, 0) if known is None else known
     guard = (live, True, True) if program in entry.LAID_OUT else (before, True, True)
     run = known, parameters, X, Y, order, 0, len(order), 0.0, batch, 0.5
-    sizes = np.array(net.sizes)
+    sizes = given_sizes(net.sizes, net.dtype, batch, len(order) % batch)
     if program in entry.LAID_OUT:
-        sizes = plan_for(program, net.sizes, batch, len(order), workspace)
-    result = getattr(entry, program)(*guard, *run, sizes, 0, workspace, threads, 1)
+        plan = plan_for(program, net.sizes, batch, len(order), workspace)
+        sizes = plan, plan, 0
+    result = getattr(entry, program)(*guard, *run, *sizes, workspace, threads, 1)
     return *result, parameters, parameters if program in entry.LAID_OUT else before
 
 

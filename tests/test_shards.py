@@ -5,8 +5,9 @@ import pytest
 from test_gradients import check_gradients, check_step
 
 from fastmlp import Network, kernels
+from fastmlp.kernels.cuts import shards_of
 from fastmlp.kernels.matrix import Vector
-from fastmlp.kernels.network import shards_of, training_size
+from fastmlp.kernels.network import training_size
 
 CASES = (([20, 61, 30, 9], 700, 4), ([3, 200, 1], 2000, 16), ([100, 40], 401, 4), ([256, 256, 256, 10], 400, 2))
 

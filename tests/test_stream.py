@@ -6,7 +6,7 @@ import pytest
 from fastmlp import Network
 from fastmlp.kernels import entry
 from fastmlp.kernels.network import training_size
-from fastmlp.kernels.programs import may_stream
+from fastmlp.kernels.programs import given_sizes, may_stream
 
 FEW = (
     ([200, 70, 1], 300),
@@ -28,7 +28,8 @@ def test_streaming_changes_no_bit(sizes, batch, threads, dtype, rng):
 
     def gradients(stream):
         gradient, grad_x = np.full_like(net.parameters, np.nan), np.full_like(x, np.nan)
-        given = gradient, grad_x, True, net.parameters, x, y, np.array(sizes), stream, workspace, threads, 1
+        widths, cuts, _ = given_sizes(net.sizes, net.dtype, batch)
+        given = gradient, grad_x, True, net.parameters, x, y, widths, cuts, stream, workspace, threads, 1
         return entry.gradients(*given), gradient, grad_x
 
     for streamed, in_tiles in zip(gradients(entry.stream(net.parameters)), gradients(0), strict=True):

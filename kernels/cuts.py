@@ -1,0 +1,92 @@
+"""How a minibatch is cut, for threads to share the work: all of it follows from sizes alone.
+
+It takes a tenth of the time to compile that all of training by tiles does, and is quickly worked out in Python. So
+kernels for Python are handed the numbers.
+"""
+
+import numpy as np
+
+from .blocking import DIVIDED, HALVED, KC, MICROBATCH, MOST_SHARDS, SHARDED_PARAMETERS, SHARE, TOGETHER
+from .compiling import helper
+from .loss import row_parts, rows_of_part
+from .parallel import product_work, worth_sharing
+from .parameters import parameters_size
+from .tasks import outlined
+from .wide import is_wide
+
+# What `cuts_of` gives: whether threads gain from sharing a minibatch; of whole minibatches, and of a smaller one that
+# is left, into how many shards it is cut, and its sums over samples into slices of how many; and whether the smaller
+# one `is_halved`.
+SHARES, WHOLE, REST, REST_HALVED = 0, 1, 3, 5
+SHARDS, LENGTH = 0, 1  # from WHOLE or REST on
+
+
+@outlined
+def cuts_of(sizes, batch, rest, grain):
+    """The numbers above of minibatches of `batch` samples, of which `rest` are left in the end, or 0."""
+    return (
+        np.intp(shares(sizes, batch, grain)),
+        np.intp(shards_of(sizes, batch)),
+        np.intp(gradient_length(sizes, batch)),
+        np.intp(shards_of(sizes, rest)),
+        np.intp(gradient_length(sizes, rest)),
+        np.intp(is_halved(sizes, rest)),
+    )
+
+
+@helper
+def shards_of(sizes, batch):
+    """Into how many shards a minibatch is cut: 1 for those that are not, else a power of two, which most teams divide.
+
+    Where the first layer is wide, threads divide that instead. The gradient of a shard takes no more memory than its
+    rows have activations.
+    """
+    parameters, widths = parameters_size(sizes), sizes.data[0]
+    if parameters > SHARDED_PARAMETERS or 3 * batch * parameters < SHARE:
+        return 1
+    if is_wide(sizes.data[0], sizes.data[1], batch):
+        return 1
+    for layer in range(1, sizes.size):
+        widths += sizes.data[layer]
+    shards = 1
+    while shards < MOST_SHARDS and batch >= 2 * shards * max(MICROBATCH, parameters // widths):
+        shards *= 2
+    return shards
+
+
+@outlined
+def is_halved(sizes, batch):
+    """Whether two threads may take a half of such a minibatch each.
+
+    That is where there is enough to do, but in products too small to be shared (`together`, `divided`).
+    """
+    n_in, n_out = sizes.data[0], sizes.data[1]
+    halved = row_parts(batch, sizes.data[sizes.size - 1]) == 2
+    if is_wide(n_in, n_out, batch):
+        return halved and batch * n_in * n_out >= DIVIDED and not worth_sharing(largest_work(sizes, 2, batch), SHARE)
+    halved = halved and batch >= HALVED and 3 * batch * parameters_size(sizes) >= TOGETHER
+    return halved and not shares(sizes, batch, SHARE)
+
+
+@helper
+def gradient_length(sizes, batch):
+    """Samples of a slice of the sums over a minibatch: the larger half, or KC.
+
+    KC always for the weights of a first layer that is wide.
+    """
+    return rows_of_part(0, 2, batch)[1] if is_halved(sizes, batch) else KC
+
+
+@helper
+def shares(sizes, batch, grain):
+    """Whether threads, with `grain` multiply-adds for each, gain from sharing a batch: its shards or its products."""
+    return shards_of(sizes, batch) > 1 or worth_sharing(largest_work(sizes, 1, batch), grain)
+
+
+@helper
+def largest_work(sizes, lowest, batch):
+    """Multiply-adds of the largest product of the layers from the `lowest` up."""
+    largest = 0
+    for layer in range(lowest, sizes.size):
+        largest = max(largest, product_work(batch, sizes.data[layer - 1], sizes.data[layer]))
+    return largest
