@@ -6,7 +6,7 @@ into slices of B that stay near, or that threads take side by side: to the sums 
 And the epilogue is compiled once, not unrolled over the registers of every body.
 """
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 from numba import types
@@ -213,8 +213,9 @@ class Accumulate(Emitter):
             total.set(simd.constant(0))
         a_p = cgutils.alloca_once_value(builder, a)
         b_p = cgutils.alloca_once_value(builder, self.b)
-        with self.expecting(i, offsets, vectors, a_p) as terms:
-            if len(vectors) == HOST.vectors and rows == HOST.row_bodies(len(vectors))[0]:
+        is_largest = rows == HOST.row_bodies(len(vectors))[0]
+        with self.expecting(i, offsets, vectors, a_p) if is_largest else nullcontext(self.k) as terms:
+            if len(vectors) == HOST.vectors and is_largest:
                 turns = builder.udiv(terms, INDEX(UNROLLED))
                 self.emit_terms(turns, UNROLLED, totals, a_p, b_p, offsets, vectors)
                 terms = builder.sub(terms, builder.mul(turns, INDEX(UNROLLED)))
