@@ -12,6 +12,7 @@ from .kernels.pace import PACE
 from .kernels.plan import plan_for
 from .kernels.programs import given_sizes, program_for
 from .kernels.shuffle import shuffle
+from .kernels.tiny import is_tiny, tiny
 
 IN_ORDER = np.empty(0, np.int64)  # which `train_in_turn` takes for samples as they come
 
@@ -37,6 +38,37 @@ def program_and_pace(sizes, batch_size, samples, threads):
     return program_for(sizes, batch_size, samples, threads), np.array(PACE)
 
 
+class OwnCode:
+    """Which tiny networks are trained by code of their own, which takes from 0.3 to 2 s to compile.
+
+    A few at once; others when training them has taken a while, so that to try many takes no longer than twice the time.
+    The code for all networks takes 10 s to compile, once.
+    """
+
+    AT_ONCE = 8  # networks
+    AFTER = 0.3  # seconds
+
+    def __init__(self):
+        self.seconds = {}  # of training without
+        self.made = set()
+
+    def of(self, network):
+        """The kernel of a network, (sizes, samples in a minibatch, itemsize), or None."""
+        if network not in self.made:
+            late = len(self.made) >= self.AT_ONCE and self.seconds.get(network, 0) < self.AFTER
+            if late or not is_tiny(*network):
+                return None
+            self.made.add(network)
+        sizes, batch_size, _ = network
+        return tiny(sizes, batch_size)
+
+    def trained_without(self, network, seconds):
+        self.seconds[network] = self.seconds.get(network, 0) + seconds
+
+
+OWN_CODE = OwnCode()
+
+
 class Trainer:
     """Runs minibatches of X, Y through the network of `parameters`, in place.
 
@@ -54,20 +86,32 @@ class Trainer:
         self.since = 0  # the sample that was next when the parameters were those to go back to
         self.checked = False  # whether the parameters have just been looked at, and are finite
         self.next_check = 0.0  # the time from which on they are to be
-        self.program, self.pace = program_and_pace(sizes, batch_size, self.samples, team[0])
-        if single:
-            self.program = "train_in_turn"
-        # What to go back to: a copy, or where weights are laid out, the parameters.
-        self.laid_out = self.program in entry.LAID_OUT
-        self.before = np.empty_like(parameters[:0] if self.laid_out else parameters)
-        if self.laid_out:
-            plan = plan_for(self.program, sizes, batch_size, self.samples, workspace)
-            self.given_sizes = plan, plan, 0
-        else:
-            self.given_sizes = given_sizes(sizes, parameters.dtype, batch_size, self.samples % batch_size)
+        self.sizes, self.single = sizes, single
         self.live = np.zeros(1, np.intp)  # 1 while the workspace has weights that are further on
         self.all_seen = False  # by the kernels, and finite: until then nothing may be changed for good
         self.minibatches = max(1, int(FIRST_CALL_WORK / (3 * batch_size * parameters.size + STEP_WORK)))
+        # Steps one by one are of minibatches that may differ: then there is code for up to 1, 2, 4, ... samples.
+        self.network = sizes, 1 << (batch_size - 1).bit_length() if single else batch_size, X.itemsize
+        self._choose()
+
+    def _choose(self):
+        """Choose what trains, and what it needs."""
+        adjacent = all(array.strides[1] == array.itemsize for array in self.arrays)
+        self.tiny = OWN_CODE.of(self.network) if adjacent else None
+        self.program, self.pace, self.laid_out = "", None, False
+        if self.tiny is None:
+            self.program, self.pace = program_and_pace(self.sizes, self.batch_size, self.samples, self.team[0])
+            if self.single:
+                self.program = "train_in_turn"
+            self.laid_out = self.program in entry.LAID_OUT
+            if self.laid_out:
+                plan = plan_for(self.program, self.sizes, self.batch_size, self.samples, self.workspace)
+                self.given_sizes = plan, plan, 0
+            else:
+                rest = self.samples % self.batch_size
+                self.given_sizes = given_sizes(self.sizes, self.parameters.dtype, self.batch_size, rest)
+        # What to go back to: a copy, or where weights are laid out, the parameters.
+        self.before = np.empty_like(self.parameters[:0] if self.laid_out else self.parameters)
 
     def in_order(self):
         """The order of samples that takes them as they come."""
@@ -75,15 +119,18 @@ class Trainer:
 
     def step(self):
         """Train on all samples as one minibatch; its loss."""
+        start = time.perf_counter()
         with self._leaving_finite():
-            return self._run(0, self.samples, IN_ORDER, 0.0)
+            loss = self._run(0, self.samples, self.in_order(), 0.0)
+        self._note_time_without(start)
+        return loss
 
     def epoch(self, order, bar):
         """Train on all samples in `order`; their mean loss.
 
         Raises FloatingPointError with the last finite parameters in place, or, with the first, what `refuse` does.
         """
-        loss, first = 0.0, 0
+        loss, first, begin = 0.0, 0, time.perf_counter()
         with self._leaving_finite():
             while first < self.samples:
                 last = min(self.samples, first + self.minibatches * self.batch_size)
@@ -93,7 +140,14 @@ class Trainer:
                 bar.advance(last - first)
                 first = last
         self.all_seen = True
+        self._note_time_without(begin)
         return loss
+
+    def _note_time_without(self, start):
+        """Note how long a tiny network has been trained without code of its own, and use it if it has that now."""
+        if self.tiny is None and is_tiny(*self.network):
+            OWN_CODE.trained_without(self.network, time.perf_counter() - start)
+            self._choose()
 
     @contextlib.contextmanager
     def _leaving_finite(self):
@@ -143,6 +197,10 @@ class Trainer:
                 )
 
     def _call(self, keep, check, commit, first, last, order, loss):
+        if self.tiny is not None:
+            guard = self.before, keep, check
+            run = self.parameters, *self.operands, order, first, last, loss, self.learning_rate
+            return self.tiny(*guard, *run)
         guard = (self.live, check, commit) if self.laid_out else (self.before, keep, check)
         return getattr(entry, self.program)(
             *guard,

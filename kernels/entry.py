@@ -27,12 +27,12 @@ def place(array):
     return array.ctypes.data, *array.shape, array.strides[0] // item, array.strides[1] // item
 
 
-def _matrix(operand, like):
+def as_matrix(operand, like):
     raise NotImplementedError("for compiled code")
 
 
-@implements(_matrix)
-def _matrix_of(operand, like):
+@implements(as_matrix)
+def as_matrix_of(operand, like):
     if isinstance(operand, types.BaseTuple):
 
         def from_place(operand, like):
@@ -51,19 +51,19 @@ def stream(parameters):
 
 @jit
 def predict(g, parameters, x, batch_size, sizes, _, stream, workspace, threads, grain):
-    g, x, team = _matrix(g, parameters), _matrix(x, parameters), Crew(threads, grain, 0, 0, stream)
+    g, x, team = as_matrix(g, parameters), as_matrix(x, parameters), Crew(threads, grain, 0, 0, stream)
     return network.predict(g, parameters, x, batch_size, sizes, workspace, team)
 
 
 @jit
 def mean_loss(parameters, x, y, batch_size, sizes, cuts, stream, workspace, threads, grain):
-    x, y, team = _matrix(x, parameters), _matrix(y, parameters), Crew(threads, grain, 0, 0, stream)
+    x, y, team = as_matrix(x, parameters), as_matrix(y, parameters), Crew(threads, grain, 0, 0, stream)
     return network.mean_loss_by(parameters, x, y, batch_size, sizes, workspace, cuts[SHARES] != 0, team)
 
 
 @jit
 def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, cuts, stream, workspace, threads, grain):
-    grad_x, x, y = _matrix(grad_x, parameters), _matrix(x, parameters), _matrix(y, parameters)
+    grad_x, x, y = as_matrix(grad_x, parameters), as_matrix(x, parameters), as_matrix(y, parameters)
     team = Crew(threads, grain, 0, 0, stream)
     cuts = pointer(cuts)
     return minibatch.gradients_by(gradient, grad_x, with_grad_x, parameters, x, y, sizes, cuts, workspace, team)
@@ -96,7 +96,7 @@ def _training(train, program, together, paced=True):
         threads,
         grain,
     ):
-        run = parameters, _matrix(X, parameters), _matrix(Y, parameters), order, first, last, loss, batch, rate
+        run = parameters, as_matrix(X, parameters), as_matrix(Y, parameters), order, first, last, loss, batch, rate
         of_guard, team = (guarded, guard, other_guard), Crew(threads, grain, 0, 0, stream)
         return train(program, together, paced, of_guard, pointer(pace), run, sizes, pointer(cuts), workspace, team)
 

@@ -11,6 +11,7 @@ from harness import EAGER, SERIAL, layer_delta, layer_forward, layer_update, pan
 
 from fastmlp import kernels
 from fastmlp._memory import count_parameters
+from fastmlp.kernels.tiny import tiny
 
 PAGE = mmap.PAGESIZE
 PROT_NONE = 0
@@ -88,8 +89,22 @@ def networks(dtype):
         kernels.predict(g, parameters, x, batch, np.array(sizes), workspace, SERIAL)
 
 
+def tiny_networks(dtype):
+    """Training by code for one network alone, with a smaller last minibatch."""
+    rng = np.random.default_rng(0)
+    stretches = [Guarded(4096) for _ in range(5)]
+    for (sizes, batch), at_end in itertools.product((((3, 5, 1), 4), ((5, 3), 2)), (False, True)):
+        samples, count = 3 * batch + 1, count_parameters(sizes)
+        arrays = [rng.random(shape) for shape in (count, count, (samples, sizes[0]), (samples, sizes[-1]))]
+        arrays = [stretch.array(a.astype(dtype), at_end) for stretch, a in zip(stretches, arrays, strict=False)]
+        order = stretches[-1].array(rng.permutation(samples), at_end)
+        parameters, before, x, y = arrays
+        tiny(sizes, batch)(before, True, True, parameters, x, y, order, 0, samples, 0.0, 0.1)
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "touch":  # the pages do guard
         Guarded(8).array(np.zeros(1), at_end=True).ctypes.data_as(ctypes.POINTER(ctypes.c_double))[1] = 1
     main(np.dtype(sys.argv[1]))
     networks(np.dtype(sys.argv[1]))
+    tiny_networks(np.dtype(sys.argv[1]))

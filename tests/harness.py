@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 
 from fastmlp import kernels
-from fastmlp.kernels.entry import _matrix, place
+from fastmlp.kernels.entry import as_matrix, place
 from fastmlp.kernels.parallel import SERIAL, Team
 
 EAGER = Team(3, 1)
@@ -13,21 +13,23 @@ EAGER = Team(3, 1)
 
 @njit
 def _product(c, a, b, panels, team):
-    kernels.product(_matrix(c, panels), _matrix(a, panels), _matrix(b, panels), panels, team)
+    kernels.product(as_matrix(c, panels), as_matrix(a, panels), as_matrix(b, panels), panels, team)
 
 
 @njit
 def _layer_forward(g, x, W, b, panels, team):
-    kernels.layer_forward(_matrix(g, panels), _matrix(x, panels), _matrix(W, panels), _matrix(b, panels), panels, team)
+    kernels.layer_forward(
+        as_matrix(g, panels), as_matrix(x, panels), as_matrix(W, panels), as_matrix(b, panels), panels, team
+    )
 
 
 @njit
 def _layer_delta(delta_below, delta, g_below, W, panels, team):
     kernels.layer_delta(
-        _matrix(delta_below, panels),
-        _matrix(delta, panels),
-        _matrix(g_below, panels),
-        _matrix(W, panels),
+        as_matrix(delta_below, panels),
+        as_matrix(delta, panels),
+        as_matrix(g_below, panels),
+        as_matrix(W, panels),
         panels,
         team,
     )
@@ -36,7 +38,13 @@ def _layer_delta(delta_below, delta, g_below, W, panels, team):
 @njit
 def _layer_update(W, b, delta, x, learning_rate, panels, team):
     kernels.layer_update(
-        _matrix(W, panels), _matrix(b, panels), _matrix(delta, panels), _matrix(x, panels), learning_rate, panels, team
+        as_matrix(W, panels),
+        as_matrix(b, panels),
+        as_matrix(delta, panels),
+        as_matrix(x, panels),
+        learning_rate,
+        panels,
+        team,
     )
 
 

@@ -7,24 +7,24 @@ import pytest
 from conftest import FORMS, hard_extents
 from numba import njit
 
-from fastmlp.kernels.entry import _matrix, place
+from fastmlp.kernels.entry import as_matrix, place
 from fastmlp.kernels.matrix import pointer
 from fastmlp.kernels.panel import all_finite, copy, gather
 
 
 @njit
 def _copy(target, source, like):
-    copy(_matrix(target, like), _matrix(source, like))
+    copy(as_matrix(target, like), as_matrix(source, like))
 
 
 @njit
 def _gather(target, source, order, like):
-    return gather(_matrix(target, like), _matrix(source, like), pointer(order))
+    return gather(as_matrix(target, like), as_matrix(source, like), pointer(order))
 
 
 @njit
 def _all_finite(m, like):
-    return all_finite(_matrix(m, like))
+    return all_finite(as_matrix(m, like))
 
 
 @pytest.mark.parametrize("form", FORMS)
