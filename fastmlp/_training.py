@@ -1,6 +1,5 @@
 """`Trainer`: minibatches in compiled calls short enough to interrupt, whose parameters stay finite numbers."""
 
-import contextlib
 import functools
 import time
 
@@ -87,7 +86,6 @@ class Trainer:
         self.checked = False  # whether the parameters have just been looked at, and are finite
         self.next_check = 0.0  # the time from which on they are to be
         self.sizes, self.single = sizes, single
-        self.live = np.zeros(1, np.intp)  # 1 while the workspace has weights that are further on
         self.all_seen = False  # by the kernels, and finite: until then nothing may be changed for good
         self.minibatches = max(1, int(FIRST_CALL_WORK / (3 * batch_size * parameters.size + STEP_WORK)))
         # Steps one by one are of minibatches that may differ: then there is code for up to 1, 2, 4, ... samples.
@@ -96,7 +94,8 @@ class Trainer:
 
     def _choose(self):
         """Choose what trains, and what it needs."""
-        adjacent = all(array.strides[1] == array.itemsize for array in self.arrays)
+        X, Y = self.arrays
+        adjacent = X.strides[1] == X.itemsize and Y.strides[1] == Y.itemsize
         self.tiny = OWN_CODE.of(self.network) if adjacent else None
         self.program, self.pace, self.laid_out = "", None, False
         if self.tiny is None:
@@ -105,6 +104,7 @@ class Trainer:
                 self.program = "train_in_turn"
             self.laid_out = self.program in entry.LAID_OUT
             if self.laid_out:
+                self.live = np.zeros(1, np.intp)  # 1 while the workspace has weights that are further on
                 plan = plan_for(self.program, self.sizes, self.batch_size, self.samples, self.workspace)
                 self.given_sizes = plan, plan, 0
             else:
@@ -120,8 +120,11 @@ class Trainer:
     def step(self):
         """Train on all samples as one minibatch; its loss."""
         start = time.perf_counter()
-        with self._leaving_finite():
+        try:
             loss = self._run(0, self.samples, self.in_order(), 0.0)
+        except BaseException:
+            self._leave_finite()
+            raise
         self._note_time_without(start)
         return loss
 
@@ -131,7 +134,9 @@ class Trainer:
         Raises FloatingPointError with the last finite parameters in place, or, with the first, what `refuse` does.
         """
         loss, first, begin = 0.0, 0, time.perf_counter()
-        with self._leaving_finite():
+        if self.laid_out:
+            self.live[0] = 0
+        try:
             while first < self.samples:
                 last = min(self.samples, first + self.minibatches * self.batch_size)
                 start = time.perf_counter()
@@ -139,6 +144,9 @@ class Trainer:
                 self._adjust(time.perf_counter() - start, last - first)
                 bar.advance(last - first)
                 first = last
+        except BaseException:
+            self._leave_finite()
+            raise
         self.all_seen = True
         self._note_time_without(begin)
         return loss
@@ -149,18 +157,13 @@ class Trainer:
             OWN_CODE.trained_without(self.network, time.perf_counter() - start)
             self._choose()
 
-    @contextlib.contextmanager
-    def _leaving_finite(self):
-        """Leave finite parameters, of the last step that was taken, if anything is raised: KeyboardInterrupt too."""
-        self.live[0] = 0
-        try:
-            yield
-        except BaseException:
-            if self.live[0]:
-                self._call(True, True, True, 0, 0, IN_ORDER, 0.0)
-            elif not self.laid_out and not all_finite(self.parameters):
+    def _leave_finite(self):
+        """Leave finite parameters, of the last step that was taken, where anything is raised: KeyboardInterrupt too."""
+        if not self.laid_out:
+            if not all_finite(self.parameters):
                 self.parameters[:] = self.before
-            raise
+        elif self.live[0]:
+            self._call(True, True, True, 0, 0, IN_ORDER, 0.0)
 
     def _adjust(self, seconds, samples):
         per_minibatch = seconds / -(-samples // self.batch_size)

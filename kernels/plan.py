@@ -129,9 +129,14 @@ def plan_for(program, sizes, batch_size, samples, workspace):
 
     Its memory is that of the vector `workspace`.
     """
-    together = program == "train_together"
-    tables, addresses = _plan(tuple(map(int, sizes)), batch_size, samples % batch_size, workspace.itemsize, together)
-    return tables + addresses * (-(-workspace.ctypes.data // CACHE_LINE) * CACHE_LINE)
+    start, together = workspace.ctypes.data, program == "train_together"
+    return _plan_at(start, tuple(sizes), batch_size, samples % batch_size, workspace.itemsize, together)
+
+
+@functools.lru_cache
+def _plan_at(start, *network):
+    tables, addresses = _plan(*network)
+    return tables + addresses * (-(-start // CACHE_LINE) * CACHE_LINE)
 
 
 @functools.lru_cache
