@@ -38,7 +38,7 @@ def program_and_pace(sizes, batch_size, samples, threads):
 
 
 class OwnCode:
-    """Which tiny networks are trained by code of their own, which takes from 0.3 to 2 s to compile.
+    """Which tiny networks are trained by code of their own, which takes from 0.3 to 3 s to compile.
 
     A few at once; others when training them has taken a while, so that to try many takes no longer than twice the time.
     The code for all networks takes 10 s to compile, once.

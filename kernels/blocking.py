@@ -134,11 +134,12 @@ TRIED_FIRST, TRIED_LAST = 4, 128
 # 1.0 on 17-64-64-6 by 64 and 128-128-10 by 16, 1.08 on 1-300-1 by 100.
 ONLINE_SINGLE, ONLINE = 1 << 16, 1 << 19
 PADDING = 1 << 12  # elements that these rows may take beyond what is promised
-# Vectors of samples, of a minibatch's widest layer and of samples x parameters, and parameters, up to which there is
-# code for a network alone. Of the time without, a step takes 0.12 on 20 layers of 2 by 4, 0.26 on 1-2 by 16, 0.3 on
-# 2-2-1 by 4, 0.5 on 4-8-3 by 16, 2-8-1 by 32 and 4-4 by 64, 0.6 on 30-1 by 1, 0.9 on 20-10-1 by 1; but 1.0 on 1-1 by
-# 100 and 4-16-16-3 by 8, and 1.2 on 16-16-16 by 1. More than that takes up to 3 s to compile.
-TINY_BATCH, TINY_WIDEST, TINY_WORK, TINY_PARAMETERS = 4, 16, 128, 256
+# Samples, vectors of a minibatch's widest layer and of samples x parameters, and parameters, up to which there is code
+# for a network alone; of larger minibatches for a piece of so many samples, half as wide. Of the time without, a step
+# takes 0.12 on 20 layers of 2 by 4, 0.26 on 1-2 by 16, 0.3 on 2-2-1 by 4, 0.5 on 4-8-3 by 16, 2-8-1 by 32 and 4-4 by
+# 64, 0.6 on 30-1 by 1, 4-8-3 by 32 and 6-3 by 200, 0.8 on 2-1 by 1000, 0.9 on 20-10-1 by 1; but 1.0 on 4-16-16-3 by 8,
+# 1.2 on 16-16-16 by 1, and in pieces 1.2 on 2-16-1 by 100. More than that takes up to 3 s to compile.
+TINY_BATCH, TINY_WIDEST, TINY_WORK, TINY_PARAMETERS, TINY_PIECE = 64, 16, 128, 256, 16
 # Samples and parameters up to which their rows lie apart: a step of 5-1 by 2 takes 0.85 of the time, one of 2-4-1 by 4
 # 1.15, of 2-32-32-1 by 4 1.2.
 APART_SAMPLES, APART_PARAMETERS = 2, 1 << 11

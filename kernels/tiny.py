@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 
 from .activation import sigmoid, sigmoid_derivative
 from .ahead import worth_fetching
-from .blocking import HOST, ROWS_AHEAD, TINY_BATCH, TINY_PARAMETERS, TINY_WIDEST, TINY_WORK
+from .blocking import HOST, ROWS_AHEAD, TINY_BATCH, TINY_PARAMETERS, TINY_PIECE, TINY_WIDEST, TINY_WORK
 from .compiling import jit
 from .cuts import gradient_length
 from .entry import as_matrix
@@ -31,15 +31,31 @@ from .simd import INDEX, INT32, Simd, Vector, fma, minimum, where
 from .tasks import reference
 from .wide import slice_length
 
+DOUBLE = ir.DoubleType()
+
 
 @functools.lru_cache(maxsize=1024)
 def is_tiny(sizes, batch_size, itemsize):
     """Whether a network is trained so: it is small enough, and every sum is in one slice."""
-    parameters, lanes = parameters_size(Sizes(sizes, len(sizes))), HOST.lanes(itemsize)
-    small = parameters <= TINY_PARAMETERS and batch_size * parameters <= TINY_WORK * lanes
-    small = small and batch_size <= TINY_BATCH * lanes and batch_size * max(sizes) <= TINY_WIDEST * lanes
+    network = Sizes(sizes, len(sizes))
+    small = parameters_size(network) <= TINY_PARAMETERS and places_of(sizes, batch_size, itemsize) > 0
     whole = all(slice_length(n_in, n_out) >= n_in for n_in, n_out in itertools.pairwise(sizes))
-    return small and whole and gradient_length(Sizes(sizes, len(sizes)), batch_size) >= batch_size
+    return small and whole and gradient_length(network, batch_size) >= batch_size
+
+
+def places_of(sizes, batch, itemsize):
+    """Samples for which there is code side by side: all, or those of a piece; 0 if that is too large."""
+    lanes, parameters = HOST.lanes(itemsize), parameters_size(Sizes(sizes, len(sizes)))
+
+    def fits(samples, widest):
+        return samples * max(sizes) <= widest * lanes and samples * parameters <= TINY_WORK * lanes
+
+    if batch <= TINY_BATCH and fits(batch, TINY_WIDEST):
+        return batch
+    if not fits(TINY_PIECE, TINY_WIDEST // 2):
+        return 0
+    without_rest = [piece for piece in range(TINY_PIECE, TINY_PIECE // 2, -1) if batch % piece == 0]
+    return without_rest[0] if without_rest else TINY_PIECE
 
 
 @functools.cache
@@ -87,129 +103,158 @@ def _steps(sizes, batch):
 class Steps:
     """Code of all steps. A layer is (n_in, n_out), its parameters a Variable, laid out as they are in memory.
 
-    A minibatch has `batch` places for samples; in the last one, some may be empty: these have numbers that are finite,
-    of which nothing comes.
+    A minibatch is taken in pieces of so many `places` for samples. In the last piece some may be empty: these have
+    numbers that are finite, of which nothing comes. What is one in Python is known when the code is generated.
     """
 
     def __init__(self, builder, dtype, sizes, batch, parameters, x, y, order, last, rate, ahead):
         self.builder, self.dtype, self.sizes, self.batch = builder, dtype, sizes, batch
+        self.places = places_of(sizes, batch, dtype.bitwidth // 8)
         self.layers = list(itertools.pairwise(sizes))
         self.x, self.samples, _, self.x_stride, _ = x
         self.y, _, _, self.y_stride, _ = y
         self.order, self.last, self.rate, self.ahead = order, last, rate, ahead
-        self.memory, self.parameters, start = [], [], 0
+        self.memory, self.parameters, self.gradients, start = [], [], [], 0
         for n_in, n_out in self.layers:
             at = builder.gep(parameters, [INDEX(start)])
             loaded = self.load(at, layer_size(n_in, n_out))
-            variable = loaded.simd.variable()
-            variable.set(loaded)
             self.memory.append(at)
-            self.parameters.append(variable)
+            self.parameters.append(loaded.simd.variable())
+            self.parameters[-1].set(loaded)
+            self.gradients.append(loaded.simd.variable())
             start += layer_size(n_in, n_out)
+        # The sum of the squared errors of each of `row_parts`, of which the second of a single sample is empty.
+        self.squares = [[cgutils.alloca_once(builder, DOUBLE) for _ in range(sizes[-1])] for _ in range(2)]
+        self.finite = cgutils.alloca_once(builder, cgutils.bool_t)
 
     def emit(self, loss, first):
-        """Steps of whole minibatches as long as there are any, then one of what is left."""
+        """Step after step, until all samples have been taken or something is not finite."""
         builder = self.builder
-        loop, after, end = (builder.append_basic_block(name) for name in ("steps", "rest", "end"))
+        loop, end = builder.append_basic_block("steps"), builder.append_basic_block("end")
         builder.branch(loop)
         builder.position_at_end(loop)
-        left = builder.sub(self.last, builder.load(first))
-        with builder.if_then(builder.icmp_signed("<", left, INDEX(self.batch))):
-            builder.branch(after)
-        self.emit_step(loss, first, INDEX(self.batch), end)
+        begin = builder.load(first)
+        left = builder.sub(self.last, begin)
+        with builder.if_then(builder.icmp_signed("<=", left, INDEX(0))):
+            builder.branch(end)
+        count = minimum(builder, left, INDEX(self.batch))
+        for gradient in self.gradients:
+            gradient.set(gradient.simd.constant(0))
+        for square in itertools.chain(*self.squares):
+            builder.store(ir.Constant(DOUBLE, 0.0), square)
+        builder.store(cgutils.true_bit, self.finite)
+        self.emit_pieces(begin, count)
+        of_batch = self.mean_error(count)
+        with builder.if_then(builder.not_(builder.and_(builder.load(self.finite), self.is_finite(of_batch)))):
+            builder.branch(end)
+        for variable, gradient in zip(self.parameters, self.gradients, strict=True):
+            variable.set(sgd(variable.get(), gradient.get(), gradient.simd.splat(self.rate)))
+        part = builder.fdiv(self.double(count), self.double(self.samples))
+        builder.store(builder.fadd(builder.load(loss), builder.fmul(of_batch, part)), loss)
+        builder.store(builder.add(begin, count), first)
         builder.branch(loop)
-        builder.position_at_end(after)
-        with builder.if_then(builder.icmp_signed(">", left, INDEX(0))):
-            self.emit_step(loss, first, left, end)
-        builder.branch(end)
         builder.position_at_end(end)
         for variable, at, layer in zip(self.parameters, self.memory, self.layers, strict=True):
             self.store(variable.get(), at, layer_size(*layer))
 
-    def emit_step(self, loss, first, count, end):
-        """A step on the next `count` samples; or to `end`, and nothing is changed, where something is not finite."""
+    def emit_pieces(self, begin, count):
+        """All pieces of a minibatch of `count` samples: the gradients and squared errors."""
         builder = self.builder
-        begin = builder.load(first)
-        is_whole = isinstance(count, ir.Constant)
-        numbers = [self.number(builder.add(begin, INDEX(s)), is_whole) for s in range(self.batch)]
-        x = self.gather(self.x, self.x_stride, numbers, self.sizes[0])
-        y = self.gather(self.y, self.y_stride, numbers, self.sizes[-1])
+        if self.places == self.batch:
+            with builder.if_else(builder.icmp_signed("==", count, INDEX(self.batch))) as (whole, rest):
+                with whole:
+                    self.emit_piece(begin, 0, self.batch, self.batch)
+                with rest:
+                    self.emit_piece(begin, 0, count, count)
+            return
+        whole = builder.sub(count, builder.urem(count, INDEX(self.places)))
+        with cgutils.for_range_slice(builder, INDEX(0), whole, INDEX(self.places)) as (done, _):
+            self.emit_piece(begin, done, self.places, count)
+        with builder.if_then(builder.icmp_signed("<", whole, count)):
+            self.emit_piece(begin, whole, builder.sub(count, whole), count)
+
+    def emit_piece(self, begin, done, some, count):
+        """The next `some` of `count` samples that begin at a position of the order, of which some are `done`."""
+        builder = self.builder
+        at = builder.add(begin, self.number(done))
+        rows = [self.row(builder.add(at, INDEX(s)), isinstance(some, int)) for s in range(self.places)]
+        x = self.gather(self.x, self.x_stride, rows, self.sizes[0])
+        y = self.gather(self.y, self.y_stride, rows, self.sizes[-1])
         with builder.if_then(builder.icmp_signed("!=", self.ahead, INDEX(0))):
-            self.fetch(builder.add(begin, INDEX(self.batch + ROWS_AHEAD)))
+            self.fetch(builder.add(at, INDEX(self.places + ROWS_AHEAD)))
+        finite = builder.and_(self.all_finite(x), self.all_finite(y))
+        builder.store(builder.and_(builder.load(self.finite), finite), self.finite)
         activations = [x]
         for layer, variable in zip(self.layers, self.parameters, strict=True):
             activations.append(self.forward(layer, variable.get(), activations[-1]))
-        of_batch = self.mean_error(activations[-1], y, count)
-        finite = builder.and_(builder.and_(self.all_finite(x), self.all_finite(y)), self.is_finite(of_batch))
-        with builder.if_then(builder.not_(finite)):
-            builder.branch(end)
-        self.backward(activations, y, count)
-        part = builder.fdiv(self.double(count), self.double(self.samples))
-        builder.store(builder.fadd(builder.load(loss), builder.fmul(of_batch, part)), loss)
-        builder.store(builder.add(begin, count), first)
+        self.add_squares(activations[-1], y, done, some, count)
+        self.backward(activations, y, some, count)
 
     def forward(self, layer, parameters, below):
         """g = σ(Σ + b), the sum over the inputs in their order."""
         n_in, n_out = layer
-        rows = list(itertools.product(range(self.batch), range(n_out)))
-        total = None
+        rows = list(itertools.product(range(self.places), range(n_out)))
+        total = 0
         for i in range(n_in):
             inputs = self.pick(below, [s * n_in + i for s, _ in rows])
             weights = self.pick(parameters, [place(layer, i, j) for _, j in rows])
-            total = fma(inputs, weights, 0 if total is None else total)
+            total = fma(inputs, weights, total)
         return sigmoid(total + self.pick(parameters, [place(layer, n_in, j) for _, j in rows]))
 
-    def backward(self, activations, y, count):
-        """δ of all layers and the step against the gradient."""
+    def backward(self, activations, y, some, count):
+        """δ of all layers, and what they add to the gradient."""
         builder, g = self.builder, activations[-1]
-        scale = builder.fdiv(ir.Constant(ir.DoubleType(), 2.0), self.errors(count))
+        scale = builder.fdiv(ir.Constant(DOUBLE, 2.0), self.errors(count))
         if self.dtype == types.float32:
             scale = builder.fptrunc(scale, ir.FloatType())
         delta = delta_of_output(g, y, g.simd.splat(scale))
         for number in reversed(range(len(self.layers))):
-            layer, variable, below = self.layers[number], self.parameters[number], activations[number]
-            (n_in, n_out), parameters, of_layer = layer, variable.get(), delta
+            layer, parameters, below = self.layers[number], self.parameters[number].get(), activations[number]
+            (n_in, n_out), of_layer = layer, delta
             if number > 0:
-                columns = list(itertools.product(range(self.batch), range(n_in)))
-                total = None
+                columns = list(itertools.product(range(self.places), range(n_in)))
+                total = 0
                 for j in range(n_out):
                     deltas = self.pick(of_layer, [s * n_out + j for s, _ in columns])
                     weights = self.pick(parameters, [place(layer, i, j) for _, i in columns])
-                    total = fma(deltas, weights, 0 if total is None else total)
+                    total = fma(deltas, weights, total)
                 delta = total * sigmoid_derivative(below)
-            variable.set(self.stepped(layer, parameters, below, of_layer, count))
+            self.add_gradient(layer, self.gradients[number], below, of_layer, some)
 
-    def stepped(self, layer, parameters, below, delta, count):
-        """The parameters after the step; a bias is the weight of an input that is always 1."""
+    def add_gradient(self, layer, gradient, below, delta, some):
+        """Σ over the samples, in their order; a bias is the weight of an input that is always 1."""
         n_in, n_out = layer
-        places = [None] * layer_size(n_in, n_out)
+        parameters = [None] * layer_size(n_in, n_out)
         for i, j in itertools.product(range(n_in + 1), range(n_out)):
-            places[place(layer, i, j)] = i, j
-        one, gradient = below.simd.lanes, None
-        for s in range(self.batch):
-            inputs = self.pick(below, [one if i == n_in else s * n_in + i for i, _ in places], below.simd.constant(1))
-            deltas = self.pick(delta, [s * n_out + j for _, j in places])
-            added = fma(inputs, deltas, 0 if gradient is None else gradient)
-            gradient = added if gradient is None else where(self.is_within(s, INDEX(0), count), added, gradient)
-        return sgd(parameters, gradient, gradient.simd.splat(self.rate))
+            parameters[place(layer, i, j)] = i, j
+        one = below.simd.lanes
+        for s in range(self.places):
+            inputs = [one if i == n_in else s * n_in + i for i, _ in parameters]
+            deltas = self.pick(delta, [s * n_out + j for _, j in parameters])
+            total = fma(self.pick(below, inputs, below.simd.constant(1)), deltas, gradient.get())
+            is_there = self.less(s, some)
+            gradient.set(total if is_there is True else where(is_there, total, gradient.get()))
 
-    def mean_error(self, g, y, count):
-        """`loss.mse`, for which no step waits: of both `row_parts`, of which the second of a single sample is empty."""
-        builder, outputs, zero = self.builder, self.sizes[-1], ir.Constant(ir.DoubleType(), 0.0)
+    def add_squares(self, g, y, done, some, count):
+        """To the sums of `loss.mse`, for which no step waits."""
+        builder, outputs = self.builder, self.sizes[-1]
         wide = Simd(builder, types.float64, g.simd.lanes)
         squares = squared_error(g.simd.widened(g, wide), g.simd.widened(y, wide)).llvm
+        half = (count + 1) // 2 if isinstance(count, int) else builder.lshr(builder.add(count, INDEX(1)), INDEX(1))
+        for s, j in itertools.product(range(self.places), range(outputs)):
+            square = builder.extract_element(squares, ir.Constant(INT32, s * outputs + j))
+            is_there, position = self.less(s, some), s
+            if not isinstance(done, int):
+                position = builder.add(done, INDEX(s))
+            is_first = self.less(position, half)
+            for part, is_in_part in zip(self.squares, (is_first, self.negated(is_first)), strict=True):
+                self.add_where(self.both(is_there, is_in_part), square, part[j])
 
-        total, half = zero, builder.lshr(builder.add(count, INDEX(1)), INDEX(1))
-        for begin, end in (INDEX(0), half), (half, count):
-            of_part = zero
-            for j in range(outputs):
-                output = zero
-                for s in range(self.batch):
-                    square = builder.extract_element(squares, ir.Constant(INT32, s * outputs + j))
-                    output = builder.select(self.is_within(s, begin, end), builder.fadd(output, square), output)
-                of_part = builder.fadd(of_part, output)
-            total = builder.fadd(total, of_part)
-        return builder.fdiv(total, self.errors(count))
+    def mean_error(self, count):
+        """𝓛 of so many samples, from the sums."""
+        builder, zero = self.builder, ir.Constant(DOUBLE, 0.0)
+        parts = [functools.reduce(builder.fadd, map(builder.load, part), zero) for part in self.squares]
+        return builder.fdiv(functools.reduce(builder.fadd, parts, zero), self.errors(count))
 
     def gather(self, start, stride, numbers, columns):
         """Rows with these numbers, one behind the other; 0 behind the last."""
@@ -223,19 +268,39 @@ class Steps:
                 value = builder.insert_element(value, element, ir.Constant(INT32, s * columns + j))
         return Vector(simd, value)
 
-    def is_within(self, s, begin, end):
-        """Whether begin <= s < end."""
-        compare = self.builder.icmp_signed
-        return self.builder.and_(compare("<=", begin, INDEX(s)), compare("<", INDEX(s), end))
+    def number(self, number):
+        """As one of LLVM."""
+        return INDEX(number) if isinstance(number, int) else number
+
+    def less(self, a, b):
+        """Whether a < b, as a Python Boolean where that is known."""
+        if isinstance(a, int) and isinstance(b, int):
+            return a < b
+        return self.builder.icmp_signed("<", self.number(a), self.number(b))
+
+    def negated(self, truth):
+        return not truth if isinstance(truth, bool) else self.builder.not_(truth)
+
+    def both(self, a, b):
+        if isinstance(a, bool):
+            return b if a else False
+        return self.both(b, a) if isinstance(b, bool) else self.builder.and_(a, b)
+
+    def add_where(self, truth, term, to):
+        """Add a term, or 0, to a sum that is not negative."""
+        builder = self.builder
+        if truth is not False:
+            term = term if truth is True else builder.select(truth, term, ir.Constant(DOUBLE, 0.0))
+            builder.store(builder.fadd(builder.load(to), term), to)
 
     def double(self, number):
-        return self.builder.sitofp(number, ir.DoubleType())
+        return self.builder.sitofp(self.number(number), DOUBLE)
 
     def errors(self, count):
         """How many errors so many samples have."""
-        return self.double(self.builder.mul(count, INDEX(self.sizes[-1])))
+        return self.double(self.builder.mul(self.number(count), INDEX(self.sizes[-1])))
 
-    def number(self, position, is_there=False):
+    def row(self, position, is_there=False):
         """The number of the sample at a position of the order, or of the last where none may be there."""
         builder = self.builder
         if not is_there:
@@ -243,10 +308,10 @@ class Steps:
         return builder.load(builder.gep(self.order, [position]))
 
     def fetch(self, first):
-        """Begin to fetch the rows of as many samples as are in a minibatch."""
+        """Begin to fetch the rows of as many samples as are in a piece."""
         builder, simd = self.builder, Simd(self.builder, self.dtype, 1)
-        for s in range(self.batch):
-            number = self.number(builder.add(first, INDEX(s)))
+        for s in range(self.places):
+            number = self.row(builder.add(first, INDEX(s)))
             for start, stride in ((self.x, self.x_stride), (self.y, self.y_stride)):
                 simd.prefetch(builder.gep(start, [builder.mul(number, stride)]), written=False)
 

@@ -6,6 +6,7 @@ from test_programs import case, in_turn
 
 from fastmlp import Network, _training
 from fastmlp.kernels import entry
+from fastmlp.kernels.blocking import HOST
 from fastmlp.kernels.tiny import is_tiny, tiny
 
 CASES = (
@@ -18,6 +19,9 @@ CASES = (
     ([2, 8, 1], 7),
     ([3, 7, 2, 5, 1], 1),
     ([1, 1], 16),
+    ([1, 2, 2], 100),  # in pieces, of which some cross the middle
+    ([4, 3, 2], 66),
+    ([2, 1], 150),
 )
 
 
@@ -31,9 +35,11 @@ def train(net, X, Y, order, batch, part=slice(None), keep=True, check=True, loss
 
 @pytest.mark.parametrize(("sizes", "batch"), CASES)
 def test_the_bits_are_those_of_the_other_way(sizes, batch, dtype, rng):
-    assert is_tiny(tuple(sizes), batch, dtype.itemsize)
-    for rest in {0, 1, batch // 2, batch - 1}:  # in the last minibatch
-        samples = 3 * batch + rest
+    if not is_tiny(tuple(sizes), batch, dtype.itemsize):
+        assert HOST.vector_bytes < 64
+        pytest.skip("too large for these vectors")
+    for rest in {0, 1, batch // 2, batch // 2 + 1, batch - 1}:  # in the last minibatch
+        samples = 2 * batch + rest
         net, X, Y = case(sizes, samples + 5, dtype, rng)
         order = rng.permutation(samples + 5)[:samples]
         expected = in_turn(net, X, Y, order, batch)
@@ -87,10 +93,12 @@ def test_parameters_that_overflow_make_the_loss_nan(rng):
 
 
 def test_what_is_too_large_or_has_sums_in_slices_has_none():
-    assert is_tiny((30, 1), 1, 4)
+    assert is_tiny((20, 1), 1, 4)
     assert not is_tiny((64, 1), 1, 4)  # slices of the inputs
     assert not is_tiny((2, 32, 32, 1), 32, 4)
-    assert not is_tiny((1, 1), 1000, 4)
+    assert is_tiny((1, 1), 1000, 4)
+    assert not is_tiny((1, 1), 2000, 4)  # slices of the samples
+    assert not is_tiny((5, 9, 5), 600, 4)  # halves of them
     assert not is_tiny((20, 20), 1, 4)
 
 
@@ -131,7 +139,7 @@ def fitted(X, Y, batch_size, shuffle=True):
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("batch_size", [4, 50])
 def test_fit_is_the_same_with_it_without_and_where_it_comes_in_between(batch_size, shuffle, dtype, rng, monkeypatch):
-    X, Y = rng.normal(0, 1, (17, 2)).astype(dtype), rng.random((17, 1)).astype(dtype)
+    X, Y = rng.normal(0, 1, (10, 2)).astype(dtype), rng.random((10, 1)).astype(dtype)
     monkeypatch.setattr(_training, "OWN_CODE", _training.OwnCode())
     parameters, losses = fitted(X, Y, batch_size, shuffle)
     assert _training.OWN_CODE.made
