@@ -7,6 +7,7 @@ code is compiled for each network anew, in about a second.
 """
 
 import functools
+import hashlib
 import itertools
 
 import numpy as np
@@ -80,7 +81,8 @@ def tiny(sizes, batch):
                     loss[0] = np.nan
         return loss[0], first[0]
 
-    return jit(train, name=f"train_{'_'.join(map(str, sizes))}_by_{batch}")
+    of_network = hashlib.sha256(repr((sizes, batch)).encode()).hexdigest()[:16]
+    return jit(train, name=f"train_{of_network}")
 
 
 def _steps(sizes, batch):
