@@ -11,7 +11,7 @@ from .kernels.pace import PACE
 from .kernels.plan import plan_for
 from .kernels.programs import given_sizes, program_for
 from .kernels.shuffle import shuffle
-from .kernels.tiny import is_tiny, tiny
+from .kernels.tiny import is_tiny, slice_of, tiny
 
 IN_ORDER = np.empty(0, np.int64)  # which `train_in_turn` takes for samples as they come
 
@@ -98,7 +98,10 @@ class Trainer:
         adjacent = X.strides[1] == X.itemsize and Y.strides[1] == Y.itemsize
         self.tiny = OWN_CODE.of(self.network) if adjacent else None
         self.program, self.pace, self.laid_out = "", None, False
-        if self.tiny is None:
+        if self.tiny is not None:
+            _, batch, _ = self.network
+            self.lengths = slice_of(self.sizes, batch), slice_of(self.sizes, self.samples % batch)
+        else:
             self.program, self.pace = program_and_pace(self.sizes, self.batch_size, self.samples, self.team[0])
             if self.single:
                 self.program = "train_in_turn"
@@ -203,7 +206,7 @@ class Trainer:
         if self.tiny is not None:
             guard = self.before, keep, check
             run = self.parameters, *self.operands, order, first, last, loss, self.learning_rate
-            return self.tiny(*guard, *run)
+            return self.tiny(*guard, *run, *self.lengths)
         guard = (self.live, check, commit) if self.laid_out else (self.before, keep, check)
         return getattr(entry, self.program)(
             *guard,

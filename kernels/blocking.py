@@ -140,6 +140,9 @@ PADDING = 1 << 12  # elements that these rows may take beyond what is promised
 # 64, 0.6 on 30-1 by 1, 4-8-3 by 32 and 6-3 by 200, 0.8 on 2-1 by 1000, 0.9 on 20-10-1 by 1; but 1.0 on 4-16-16-3 by 8,
 # 1.2 on 16-16-16 by 1, and in pieces 1.2 on 2-16-1 by 100. More than that takes up to 3 s to compile.
 TINY_BATCH, TINY_WIDEST, TINY_WORK, TINY_PARAMETERS, TINY_PIECE = 64, 16, 128, 256, 16
+# Elements of the widest layer up to which one thread with such code is quicker than two without: by 1000 a step of 1-1
+# takes 0.8 of the time, by 5000 0.45; one of 2-1 by 10,000 1.5, of 1-5 by 4000 1.0.
+TINY_ELEMENTS = 1 << 13
 # Samples and parameters up to which their rows lie apart: a step of 5-1 by 2 takes 0.85 of the time, one of 2-4-1 by 4
 # 1.15, of 2-32-32-1 by 4 1.2.
 APART_SAMPLES, APART_PARAMETERS = 2, 1 << 11

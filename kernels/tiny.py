@@ -18,11 +18,11 @@ from numba.extending import intrinsic
 
 from .activation import sigmoid, sigmoid_derivative
 from .ahead import worth_fetching
-from .blocking import HOST, ROWS_AHEAD, TINY_BATCH, TINY_PARAMETERS, TINY_PIECE, TINY_WIDEST, TINY_WORK
+from .blocking import HOST, ROWS_AHEAD, TINY_BATCH, TINY_ELEMENTS, TINY_PARAMETERS, TINY_PIECE, TINY_WIDEST, TINY_WORK
 from .compiling import jit
-from .cuts import gradient_length
+from .cuts import gradient_length, shards_of
 from .entry import as_matrix
-from .loss import squared_error
+from .loss import row_parts, squared_error
 from .matrix import Vector as Sizes
 from .matrix import pointer, scalar
 from .optimizer import sgd
@@ -37,11 +37,20 @@ DOUBLE = ir.DoubleType()
 
 @functools.lru_cache(maxsize=1024)
 def is_tiny(sizes, batch_size, itemsize):
-    """Whether a network is trained so: it is small enough, and every sum is in one slice."""
-    network = Sizes(sizes, len(sizes))
-    small = parameters_size(network) <= TINY_PARAMETERS and places_of(sizes, batch_size, itemsize) > 0
+    """Whether a network is trained so: it is small enough, and sums over inputs, and minibatches, are not cut."""
+    network, places = Sizes(sizes, len(sizes)), places_of(sizes, batch_size, itemsize)
+    small = parameters_size(network) <= TINY_PARAMETERS and places > 0
     whole = all(slice_length(n_in, n_out) >= n_in for n_in, n_out in itertools.pairwise(sizes))
-    return small and whole and gradient_length(network, batch_size) >= batch_size
+    if places == batch_size:
+        return small and whole and slice_of(sizes, batch_size) == batch_size
+    small = small and batch_size * max(sizes) <= TINY_ELEMENTS
+    return small and whole and shards_of(network, batch_size) == 1 and row_parts(batch_size, sizes[-1]) == 2
+
+
+@functools.lru_cache(maxsize=1024)
+def slice_of(sizes, batch):
+    """Samples of a slice of the sums over a minibatch."""
+    return min(batch, gradient_length(Sizes(sizes, len(sizes)), batch))
 
 
 def places_of(sizes, batch, itemsize):
@@ -55,7 +64,7 @@ def places_of(sizes, batch, itemsize):
         return batch
     if not fits(TINY_PIECE, TINY_WIDEST // 2):
         return 0
-    without_rest = [piece for piece in range(TINY_PIECE, TINY_PIECE // 2, -1) if batch % piece == 0]
+    without_rest = [n for n in range(TINY_PIECE, TINY_PIECE // 2, -1) if slice_of(sizes, batch) % n == 0]
     return without_rest[0] if without_rest else TINY_PIECE
 
 
@@ -63,18 +72,20 @@ def places_of(sizes, batch, itemsize):
 def tiny(sizes, batch):
     """The kernel for a network and minibatches of `batch` samples, of which fewer may be left in the end.
 
-    The elements of a sample are adjacent. Arguments and what is returned are as in `train.train_safely`.
+    The elements of a sample are adjacent. The sums over minibatches are in slices of `length` samples, and those over
+    what is left in slices of `rest_length`, as `slice_of` says. Else arguments and what is returned are as in
+    `train.train_safely`.
     """
     steps = _steps(sizes, batch)
 
-    def train(before, keep, check, parameters, X, Y, order, first, last, loss, learning_rate):
+    def train(before, keep, check, parameters, X, Y, order, first, last, loss, learning_rate, length, rest_length):
         x, y = as_matrix(X, parameters), as_matrix(Y, parameters)
         if keep:
             for i in range(parameters.size):
                 before[i] = parameters[i]
         loss, first, rate = reference(np.float64(loss)), reference(np.intp(first)), scalar(learning_rate, x)
         ahead = np.intp(worth_fetching(x, y, batch))
-        steps(loss, first, pointer(parameters), x, y, pointer(order), last, rate, ahead)
+        steps(loss, first, pointer(parameters), x, y, pointer(order), last, rate, length, rest_length, ahead)
         if check:
             for i in range(parameters.size):
                 if not np.isfinite(parameters[i]):
@@ -89,15 +100,16 @@ def _steps(sizes, batch):
     """An intrinsic: steps on the samples first[0] ... last-1, to loss[0] plus each minibatch's part of the mean."""
 
     @intrinsic
-    def steps(typingctx, loss, first, parameters, x, y, order, last, rate, ahead):
+    def steps(typingctx, loss, first, parameters, x, y, order, last, rate, length, rest_length, ahead):
         def codegen(context, builder, signature, args):
-            loss, first, parameters, x, y, order, last, rate, ahead = args
+            loss, first, parameters, x, y, order, last, rate, *lengths, ahead = args
             x, y = (cgutils.unpack_tuple(builder, m) for m in (x, y))
             run = Steps(builder, signature.args[2].dtype, sizes, batch, parameters, x, y, order, last, rate, ahead)
-            run.emit(loss, first)
+            run.emit(loss, first, lengths)
             return context.get_dummy_value()
 
-        return types.void(loss, first, parameters, x, y, order, types.intp, rate, ahead), codegen
+        index = types.intp
+        return types.void(loss, first, parameters, x, y, order, index, rate, index, index, index), codegen
 
     return steps
 
@@ -116,7 +128,8 @@ class Steps:
         self.x, self.samples, _, self.x_stride, _ = x
         self.y, _, _, self.y_stride, _ = y
         self.order, self.last, self.rate, self.ahead = order, last, rate, ahead
-        self.memory, self.parameters, self.gradients, start = [], [], [], 0
+        self.memory, self.parameters, start = [], [], 0
+        self.gradients = []
         for n_in, n_out in self.layers:
             at = builder.gep(parameters, [INDEX(start)])
             loaded = self.load(at, layer_size(n_in, n_out))
@@ -125,11 +138,14 @@ class Steps:
             self.parameters[-1].set(loaded)
             self.gradients.append(loaded.simd.variable())
             start += layer_size(n_in, n_out)
+        self.sums = self.gradients  # of a slice
+        if slice_of(sizes, batch) < batch:
+            self.sums = [gradient.simd.variable() for gradient in self.gradients]
         # The sum of the squared errors of each of `row_parts`, of which the second of a single sample is empty.
         self.squares = [[cgutils.alloca_once(builder, DOUBLE) for _ in range(sizes[-1])] for _ in range(2)]
         self.finite = cgutils.alloca_once(builder, cgutils.bool_t)
 
-    def emit(self, loss, first):
+    def emit(self, loss, first, lengths):
         """Step after step, until all samples have been taken or something is not finite."""
         builder = self.builder
         loop, end = builder.append_basic_block("steps"), builder.append_basic_block("end")
@@ -140,12 +156,13 @@ class Steps:
         with builder.if_then(builder.icmp_signed("<=", left, INDEX(0))):
             builder.branch(end)
         count = minimum(builder, left, INDEX(self.batch))
-        for gradient in self.gradients:
-            gradient.set(gradient.simd.constant(0))
+        for gradient in self.gradients:  # added to -0.0, the first slice stays as it is
+            gradient.set(gradient.simd.constant(0.0 if self.sums is self.gradients else -0.0))
         for square in itertools.chain(*self.squares):
             builder.store(ir.Constant(DOUBLE, 0.0), square)
         builder.store(cgutils.true_bit, self.finite)
-        self.emit_pieces(begin, count)
+        is_whole = builder.icmp_signed("==", count, INDEX(self.batch))
+        self.emit_minibatch(begin, count, is_whole, builder.select(is_whole, *lengths))
         of_batch = self.mean_error(count)
         with builder.if_then(builder.not_(builder.and_(builder.load(self.finite), self.is_finite(of_batch)))):
             builder.branch(end)
@@ -159,21 +176,33 @@ class Steps:
         for variable, at, layer in zip(self.parameters, self.memory, self.layers, strict=True):
             self.store(variable.get(), at, layer_size(*layer))
 
-    def emit_pieces(self, begin, count):
-        """All pieces of a minibatch of `count` samples: the gradients and squared errors."""
+    def emit_minibatch(self, begin, count, is_whole, length):
+        """The gradients and squared errors of a minibatch of `count` samples."""
         builder = self.builder
         if self.places == self.batch:
-            with builder.if_else(builder.icmp_signed("==", count, INDEX(self.batch))) as (whole, rest):
+            with builder.if_else(is_whole) as (whole, rest):
                 with whole:
                     self.emit_piece(begin, 0, self.batch, self.batch)
                 with rest:
                     self.emit_piece(begin, 0, count, count)
-            return
-        whole = builder.sub(count, builder.urem(count, INDEX(self.places)))
-        with cgutils.for_range_slice(builder, INDEX(0), whole, INDEX(self.places)) as (done, _):
+        elif self.sums is self.gradients:
+            self.emit_pieces(begin, INDEX(0), count, count)
+        else:
+            with cgutils.for_range_slice(builder, INDEX(0), count, length) as (start, _):
+                for sum in self.sums:
+                    sum.set(sum.simd.constant(0))
+                self.emit_pieces(begin, start, minimum(builder, builder.add(start, length), count), count)
+                for gradient, sum in zip(self.gradients, self.sums, strict=True):
+                    gradient.set(gradient.get() + sum.get())
+
+    def emit_pieces(self, begin, start, end, count):
+        """The samples `start` to `end` of a minibatch, a slice."""
+        builder = self.builder
+        whole = builder.sub(end, builder.urem(builder.sub(end, start), INDEX(self.places)))
+        with cgutils.for_range_slice(builder, start, whole, INDEX(self.places)) as (done, _):
             self.emit_piece(begin, done, self.places, count)
-        with builder.if_then(builder.icmp_signed("<", whole, count)):
-            self.emit_piece(begin, whole, builder.sub(count, whole), count)
+        with builder.if_then(builder.icmp_signed("<", whole, end)):
+            self.emit_piece(begin, whole, builder.sub(end, whole), count)
 
     def emit_piece(self, begin, done, some, count):
         """The next `some` of `count` samples that begin at a position of the order, of which some are `done`."""
@@ -221,9 +250,9 @@ class Steps:
                     weights = self.pick(parameters, [place(layer, i, j) for _, i in columns])
                     total = fma(deltas, weights, total)
                 delta = total * sigmoid_derivative(below)
-            self.add_gradient(layer, self.gradients[number], below, of_layer, some)
+            self.add_gradient(layer, self.sums[number], below, of_layer, some)
 
-    def add_gradient(self, layer, gradient, below, delta, some):
+    def add_gradient(self, layer, sum, below, delta, some):
         """Σ over the samples, in their order; a bias is the weight of an input that is always 1."""
         n_in, n_out = layer
         parameters = [None] * layer_size(n_in, n_out)
@@ -233,9 +262,9 @@ class Steps:
         for s in range(self.places):
             inputs = [one if i == n_in else s * n_in + i for i, _ in parameters]
             deltas = self.pick(delta, [s * n_out + j for _, j in parameters])
-            total = fma(self.pick(below, inputs, below.simd.constant(1)), deltas, gradient.get())
+            total = fma(self.pick(below, inputs, below.simd.constant(1)), deltas, sum.get())
             is_there = self.less(s, some)
-            gradient.set(total if is_there is True else where(is_there, total, gradient.get()))
+            sum.set(total if is_there is True else where(is_there, total, sum.get()))
 
     def add_squares(self, g, y, done, some, count):
         """To the sums of `loss.mse`, for which no step waits."""

@@ -99,7 +99,7 @@ def tiny_networks(dtype):
         arrays = [stretch.array(a.astype(dtype), at_end) for stretch, a in zip(stretches, arrays, strict=False)]
         order = stretches[-1].array(rng.permutation(samples), at_end)
         parameters, before, x, y = arrays
-        tiny(sizes, batch)(before, True, True, parameters, x, y, order, 0, samples, 0.0, 0.1)
+        tiny(sizes, batch)(before, True, True, parameters, x, y, order, 0, samples, 0.0, 0.1, batch, 1)
 
 
 if __name__ == "__main__":
