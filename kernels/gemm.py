@@ -11,6 +11,8 @@ Where C has few rows, or its sums few terms, and the crew can, no tiles are comp
 (`thin`).
 """
 
+import numpy as np
+
 from .ahead import fetch_some
 from .blocking import (
     A_BLOCK,
@@ -100,7 +102,7 @@ def crew_of(team, like):
 def _crew_of(team, like):
     if team.instance_class is Crew:
         return lambda team, like: team
-    return lambda team, like: Crew(team.threads, team.grain, 0, 0, stream_address(like))
+    return lambda team, like: Crew(np.intp(team.threads), np.intp(team.grain), 0, 0, stream_address(like))
 
 
 @jit

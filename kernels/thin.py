@@ -27,8 +27,14 @@ def stream_address(like):
 
 @helper
 def to_stream(done, epilogue, c, e, a, b, scale, panels, crew, kc):
-    """The arguments of `stream`, in the types that it is compiled for."""
+    """The arguments of `stream`, in the types that it is compiled for, whatever integers the sizes are."""
+    c, e, a, b = of_intp(c), of_intp(e), of_intp(a), of_intp(b)
     return done, np.intp(epilogue), c, e, a, b, np.float64(scale), panels, crew, np.intp(kc)
+
+
+@helper
+def of_intp(m):
+    return Matrix(m.data, np.intp(m.rows), np.intp(m.columns), np.intp(m.row_stride), np.intp(m.column_stride))
 
 
 @internal
