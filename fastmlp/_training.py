@@ -40,11 +40,11 @@ def program_and_pace(sizes, batch_size, samples, threads):
 class OwnCode:
     """Which tiny networks are trained by code of their own, which takes from 0.3 to 3 s to compile.
 
-    A few at once; others when training them has taken a while, so that to try many takes no longer than twice the time.
-    The code for all networks takes 10 s to compile, once.
+    A few at once, which may take as long as the code for all networks, 10 s; others when training them has taken a
+    while, so that to try many costs no more than a few times what training does.
     """
 
-    AT_ONCE = 8  # networks
+    AT_ONCE = 16  # networks
     AFTER = 0.3  # seconds
 
     def __init__(self):

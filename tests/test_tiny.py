@@ -122,15 +122,15 @@ def own_code(monkeypatch):
 
 
 def test_a_few_have_it_at_once_and_others_when_it_has_paid(own_code):
-    networks = [((2, n, 1), 4, 4) for n in range(1, 12)]
+    networks = [((2, 2, 1), batch, 4) for batch in range(1, own_code.AT_ONCE + 4)]
     given = [own_code.of(network) is not None for network in networks]
     assert given == [True] * own_code.AT_ONCE + [False] * 3
     late = networks[-1]
     own_code.trained_without(late, own_code.AFTER / 2)
     assert own_code.of(late) is None
     own_code.trained_without(late, own_code.AFTER / 2)
-    assert own_code.of(late) == ((2, 11, 1), 4)
-    assert own_code.of(networks[0]) == ((2, 1, 1), 4)
+    assert own_code.of(late) == ((2, 2, 1), own_code.AT_ONCE + 3)
+    assert own_code.of(networks[0]) == ((2, 2, 1), 1)
     assert own_code.of(networks[-2]) is None
 
 
