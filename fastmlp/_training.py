@@ -88,15 +88,15 @@ class Trainer:
         self.sizes, self.single = sizes, single
         self.all_seen = False  # by the kernels, and finite: until then nothing may be changed for good
         self.minibatches = max(1, int(FIRST_CALL_WORK / (3 * batch_size * parameters.size + STEP_WORK)))
-        # Steps one by one are of minibatches that may differ: then there is code for up to 1, 2, 4, ... samples.
-        self.network = sizes, 1 << (batch_size - 1).bit_length() if single else batch_size, X.itemsize
+        self.network = None  # for code of its own, which takes samples whose elements are adjacent
+        if X.strides[1] == X.itemsize and Y.strides[1] == Y.itemsize:
+            # Steps one by one are of minibatches that may differ: then there is code for up to 1, 2, 4, ... samples.
+            self.network = sizes, 1 << (batch_size - 1).bit_length() if single else batch_size, X.itemsize
         self._choose()
 
     def _choose(self):
         """Choose what trains, and what it needs."""
-        X, Y = self.arrays
-        adjacent = X.strides[1] == X.itemsize and Y.strides[1] == Y.itemsize
-        self.tiny = OWN_CODE.of(self.network) if adjacent else None
+        self.tiny = OWN_CODE.of(self.network) if self.network else None
         self.program, self.pace, self.laid_out = "", None, False
         if self.tiny is not None:
             _, batch, _ = self.network
@@ -156,9 +156,10 @@ class Trainer:
 
     def _note_time_without(self, start):
         """Note how long a tiny network has been trained without code of its own, and use it if it has that now."""
-        if self.tiny is None and is_tiny(*self.network):
+        if self.tiny is None and self.network and is_tiny(*self.network):
             OWN_CODE.trained_without(self.network, time.perf_counter() - start)
-            self._choose()
+            if OWN_CODE.of(self.network):
+                self._choose()
 
     def _leave_finite(self):
         """Leave finite parameters, of the last step that was taken, where anything is raised: KeyboardInterrupt too."""

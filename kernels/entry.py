@@ -32,7 +32,7 @@ def as_matrix(operand, like):
 
 
 @implements(as_matrix)
-def as_matrix_of(operand, like):
+def _as_matrix(operand, like):
     if isinstance(operand, types.BaseTuple):
 
         def from_place(operand, like):

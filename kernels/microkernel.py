@@ -114,15 +114,11 @@ class Emitter:
             with wide:
                 if most > 2:
                     emit(self.overlapping(most))
-            with narrow:
-                self.for_narrow(emit)
-
-    def for_narrow(self, emit):
-        with self.if_else(">", self.n, self.simd.lanes) as (two, one):
-            with two:
-                emit(self.overlapping(2))
-            with one:
-                emit([Columns(INDEX(0), self.simd.first(self.n))])
+            with narrow, self.if_else(">", self.n, lanes) as (two, one):
+                with two:
+                    emit(self.overlapping(2))
+                with one:
+                    emit([Columns(INDEX(0), self.simd.first(self.n))])
 
     def sums_stride(self, vectors):
         """From row to row of the sums: 2 vectors where not more are asked for."""

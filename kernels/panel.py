@@ -129,8 +129,7 @@ class Rows:
             builder.store(builder.or_(builder.load(bits), of_value), bits)
 
         self.emit(vector)
-        without_sign = builder.shl(builder.load(bits), ir.Constant(simd.integers, [1] * simd.lanes))
-        return simd.all(builder.icmp_unsigned("==", without_sign, zero))
+        return simd.all_zero(builder.load(bits))
 
     def load(self, source, j, mask):
         return self.simd.load(self.builder.gep(source, [j]), mask)

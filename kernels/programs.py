@@ -41,7 +41,7 @@ def may_stream(sizes, batch_size):
     """Whether some products of such batches have few rows or terms, as `thin` has it, and are quicker if streamed."""
     if batch_size == 1 or 1 in sizes:
         return True
-    for n_in, n_out in itertools.pairwise(map(int, sizes)):
+    for n_in, n_out in itertools.pairwise(sizes):
         rows, columns = (n_out, n_in) if is_narrow(n_in, n_out) else (n_in, n_out)  # as the weights are stored
         if batch_size <= max(2 * FEW_ROWS, FEW_TERMS) and n_in * n_out > FAR:
             return True

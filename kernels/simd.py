@@ -104,6 +104,11 @@ class Simd:
         bits = ir.IntType(self.lanes)
         return self.builder.icmp_unsigned("==", self.builder.bitcast(mask, bits), ir.Constant(bits, -1))
 
+    def all_zero(self, bits):
+        """Whether all lanes, given as integers, are 0 or -0: as 0 x is for all x but NaN and infinity."""
+        without_sign = self.builder.shl(bits, ir.Constant(self.integers, [1] * self.lanes))
+        return self.all(self.builder.icmp_unsigned("==", without_sign, ir.Constant(self.integers, [0] * self.lanes)))
+
     def prefetch(self, pointer, written):
         """Begin to fetch a cache line, to be read, or to be `written` (a Python Boolean)."""
         pointer = self.builder.bitcast(pointer, BYTE.as_pointer())
@@ -234,14 +239,14 @@ def transposed(rows):
         for i in range(lanes):
             if not i & h:
                 pair = rows[i], rows[i + h]
-                rows[i], rows[i + h] = _shuffle(*pair, low), _shuffle(*pair, [t + h for t in low])
+                rows[i], rows[i + h] = shuffled(*pair, low), shuffled(*pair, [t + h for t in low])
         h //= 2
     low = [t - t % n + t % n // 2 + t % 2 * lanes for t in range(lanes)]
     steps = n
     while steps > 1:
         for i in range(0, lanes, n):
             pairs = [(rows[i + t], rows[i + t + n // 2]) for t in range(n // 2)]
-            rows[i : i + n] = [_shuffle(*pair, [t + up for t in low]) for pair in pairs for up in (0, n // 2)]
+            rows[i : i + n] = [shuffled(*pair, [t + up for t in low]) for pair in pairs for up in (0, n // 2)]
         steps //= 2
     return rows
 
@@ -250,22 +255,22 @@ def joined(vectors):
     """One vector of the lanes of 1, 2, 4, ... vectors. LLVM splits it, and interleaves what is done with the parts."""
     vectors = list(vectors)
     while len(vectors) > 1:
-        simd = Simd(vectors[0].simd.builder, vectors[0].simd.dtype, 2 * vectors[0].simd.lanes)
         pairs = zip(vectors[::2], vectors[1::2], strict=True)
-        vectors = [Vector(simd, _shuffle(*pair, range(simd.lanes)).llvm) for pair in pairs]
+        vectors = [shuffled(*pair, range(2 * vectors[0].simd.lanes)) for pair in pairs]
     return vectors[0]
 
 
 def split(vector, simd):
     """The vectors of `simd` that were joined."""
     starts = range(0, vector.simd.lanes, simd.lanes)
-    return [Vector(simd, _shuffle(vector, vector, range(start, start + simd.lanes)).llvm) for start in starts]
+    return [shuffled(vector, vector, range(start, start + simd.lanes)) for start in starts]
 
 
-def _shuffle(x, y, lanes):
-    """The lanes of x followed by those of y, as numbered."""
+def shuffled(x, y, lanes):
+    """A vector of those lanes of x, followed by the lanes of y, that have these numbers."""
+    simd = Simd(x.simd.builder, x.simd.dtype, len(lanes))
     numbers = ir.Constant(ir.VectorType(INT32, len(lanes)), list(lanes))
-    return Vector(x.simd, x.simd.builder.shuffle_vector(x.llvm, y.llvm, numbers))
+    return Vector(simd, simd.builder.shuffle_vector(x.llvm, y.llvm, numbers))
 
 
 @intrinsic

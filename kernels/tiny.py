@@ -28,7 +28,7 @@ from .matrix import pointer, scalar
 from .optimizer import sgd
 from .parameters import is_narrow, layer_size, parameters_size
 from .rowwise import delta_of_output
-from .simd import INDEX, INT32, Simd, Vector, fma, minimum, where
+from .simd import INDEX, INT32, Simd, Vector, fma, minimum, shuffled, where
 from .tasks import reference
 from .wide import slice_length
 
@@ -128,8 +128,7 @@ class Steps:
         self.x, self.samples, _, self.x_stride, _ = x
         self.y, _, _, self.y_stride, _ = y
         self.order, self.last, self.rate, self.ahead = order, last, rate, ahead
-        self.memory, self.parameters, start = [], [], 0
-        self.gradients = []
+        self.memory, self.parameters, self.gradients, start = [], [], [], 0
         for n_in, n_out in self.layers:
             at = builder.gep(parameters, [INDEX(start)])
             loaded = self.load(at, layer_size(n_in, n_out))
@@ -224,13 +223,17 @@ class Steps:
     def forward(self, layer, parameters, below):
         """g = σ(Σ + b), the sum over the inputs in their order."""
         n_in, n_out = layer
-        rows = list(itertools.product(range(self.places), range(n_out)))
-        total = 0
-        for i in range(n_in):
-            inputs = self.pick(below, [s * n_in + i for s, _ in rows])
-            weights = self.pick(parameters, [place(layer, i, j) for _, j in rows])
-            total = fma(inputs, weights, total)
-        return sigmoid(total + self.pick(parameters, [place(layer, n_in, j) for _, j in rows]))
+        total = self.weighted(below, n_in, parameters, n_out, lambda i, j: place(layer, i, j))
+        return sigmoid(total + self.pick(parameters, [place(layer, n_in, j) for j in range(n_out)] * self.places))
+
+    def weighted(self, values, terms, parameters, columns, at):
+        """Σ over p < terms, in their order, of values[s, p] parameters[at(p, j)], for all samples s and j < columns."""
+        lanes, total = list(itertools.product(range(self.places), range(columns))), 0
+        for p in range(terms):
+            of_samples = self.pick(values, [s * terms + p for s, _ in lanes])
+            weights = self.pick(parameters, [at(p, j) for _, j in lanes])
+            total = fma(of_samples, weights, total)
+        return total
 
     def backward(self, activations, y, some, count):
         """δ of all layers, and what they add to the gradient."""
@@ -243,12 +246,7 @@ class Steps:
             layer, parameters, below = self.layers[number], self.parameters[number].get(), activations[number]
             (n_in, n_out), of_layer = layer, delta
             if number > 0:
-                columns = list(itertools.product(range(self.places), range(n_in)))
-                total = 0
-                for j in range(n_out):
-                    deltas = self.pick(of_layer, [s * n_out + j for s, _ in columns])
-                    weights = self.pick(parameters, [place(layer, i, j) for _, i in columns])
-                    total = fma(deltas, weights, total)
+                total = self.weighted(of_layer, n_out, parameters, n_in, lambda j, i, layer=layer: place(layer, i, j))
                 delta = total * sigmoid_derivative(below)
             self.add_gradient(layer, self.sums[number], below, of_layer, some)
 
@@ -348,10 +346,8 @@ class Steps:
 
     def pick(self, vector, numbers, other=None):
         """The lanes with these numbers, of a vector followed by another."""
-        simd = Simd(self.builder, self.dtype, self.lanes(len(numbers)))
-        numbers = numbers + numbers[:1] * (simd.lanes - len(numbers))
-        mask = ir.Constant(ir.VectorType(INT32, simd.lanes), numbers)
-        return Vector(simd, self.builder.shuffle_vector(vector.llvm, (other or vector).llvm, mask))
+        padding = numbers[:1] * (self.lanes(len(numbers)) - len(numbers))
+        return shuffled(vector, other or vector, numbers + padding)
 
     def lanes(self, elements):
         """Of a vector for so many elements: a power of two, 16 bytes or more."""
@@ -362,16 +358,12 @@ class Steps:
         return self.pick(exact.load(at), list(range(count)))
 
     def store(self, vector, at, count):
-        exact = Simd(self.builder, self.dtype, count)
-        mask = ir.Constant(ir.VectorType(INT32, count), list(range(count)))
-        exact.store(Vector(exact, self.builder.shuffle_vector(vector.llvm, vector.llvm, mask)), at)
+        exact = shuffled(vector, vector, range(count))
+        exact.simd.store(exact, at)
 
     def all_finite(self, vector):
         """0 x is 0, -0 or NaN."""
-        simd, builder = vector.simd, self.builder
-        bits = builder.bitcast((vector * 0).llvm, simd.integers)
-        without_sign = builder.shl(bits, ir.Constant(simd.integers, [1] * simd.lanes))
-        return simd.all(builder.icmp_unsigned("==", without_sign, ir.Constant(simd.integers, [0] * simd.lanes)))
+        return vector.simd.all_zero(self.builder.bitcast((vector * 0).llvm, vector.simd.integers))
 
     def is_finite(self, number):
         zero = ir.Constant(number.type, 0.0)

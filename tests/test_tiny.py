@@ -28,20 +28,9 @@ def train(net, X, Y, order, batch, part=slice(None), keep=True, check=True, loss
     """Loss, the sample at which training stopped, the parameters, and those to go back to."""
     parameters, before = net.parameters.copy(), np.full_like(net.parameters, 7)
     first, last, _ = part.indices(len(order))
-    rest = slice_of(net.sizes, (last - first) % batch)
-    run = (
-        parameters,
-        entry.operand(X),
-        entry.operand(Y),
-        order,
-        first,
-        last,
-        loss,
-        0.5,
-        slice_of(net.sizes, batch),
-        rest,
-    )
-    return *tiny(net.sizes, batch)(before, keep, check, *run), parameters, before
+    run = parameters, entry.operand(X), entry.operand(Y), order, first, last, loss, 0.5
+    lengths = slice_of(net.sizes, batch), slice_of(net.sizes, (last - first) % batch)
+    return *tiny(net.sizes, batch)(before, keep, check, *run, *lengths), parameters, before
 
 
 @pytest.mark.parametrize(("sizes", "batch"), CASES)
