@@ -18,7 +18,8 @@ from ._threads import team
 from .kernels import SERIAL, entry, workspace_size
 from .kernels.blocking import PREDICT_ROWS
 from .kernels.network import shared_by_predict, training_size
-from .kernels.programs import fit_size, given_sizes, may_share
+from .kernels.plan import predict_plan, predict_size
+from .kernels.programs import fit_size, given_sizes, may_share, samples_in_rows
 
 ACTIVATIONS = ("sigmoid",)
 LOSSES = ("mse",)
@@ -130,6 +131,8 @@ class Network:
         self._fit_size = functools.lru_cache(functools.partial(fit_size, sizes, itemsize=itemsize))
         self._may_share = functools.lru_cache(functools.partial(may_share, sizes))
         self._given_sizes = functools.partial(given_sizes, sizes, parameters.dtype)
+        self._in_rows = samples_in_rows(sizes)
+        self._rows_size = functools.lru_cache(functools.partial(predict_size, sizes, self._in_rows, itemsize))
         self._workspaces = []
 
     @property
@@ -274,19 +277,25 @@ class Network:
         samples = len(X_checked)
         g = np.empty((samples, self._sizes[-1]), self._parameters.dtype)
         x = entry.operand(X_checked)
+        if self._in_rows and samples >= PREDICT_ROWS:  # for fewer, to lay weights out would take too long
+            finite = self._compute_in_rows(entry.predict_in_rows, (g, self._parameters, x), samples)
+        else:
+            finite = self._predict_in_tiles(g, x, samples)
+        if not finite:
+            _checks.samples("X", X, self._sizes[0], self.dtype)
+        return g
+
+    def _predict_in_tiles(self, g, x, samples):
+        """Without anything laid out beforehand."""
         rows = samples if samples < PREDICT_ROWS else PREDICT_ROWS
         arguments = g, self._parameters, x, rows, *self._given_sizes(rows)
         shared = shared_by_predict(self._parameters.size, samples, rows)
         if shared == 0:
-            finite = self._lend_workspace(entry.predict, arguments, self._workspace_size(rows), SERIAL)
-        else:
-            with team(shared) as crew:
-                many = crew.threads if rows < samples else 1
-                size = many * self._workspace_size(rows, threads=crew.threads // many)
-                finite = self._lend_workspace(entry.predict, arguments, size, crew)
-        if not finite:
-            _checks.samples("X", X, self._sizes[0], self.dtype)
-        return g
+            return self._lend_workspace(entry.predict, arguments, self._workspace_size(rows), SERIAL)
+        with team(shared) as crew:
+            many = crew.threads if rows < samples else 1
+            size = many * self._workspace_size(rows, threads=crew.threads // many)
+            return self._lend_workspace(entry.predict, arguments, size, crew)
 
     def loss(self, X: ArrayLike, Y: ArrayLike) -> float:
         """𝓛 of the network's output for X against Y."""
@@ -327,6 +336,10 @@ class Network:
         self._parameters[:] = parameters
 
     def _mean_loss(self, X, Y):
+        if self._in_rows:
+            losses = np.empty(-(-len(X) // self._in_rows))
+            arguments = losses, self._parameters, entry.operand(X), entry.operand(Y)
+            return self._compute_in_rows(entry.mean_loss_in_rows, arguments, len(X))
         rows = min(PREDICT_ROWS, len(X))
         arguments = self._parameters, entry.operand(X), entry.operand(Y), rows, *self._given_sizes(rows)
         return self._compute(entry.mean_loss, arguments, rows, len(X), self._workspace_size)
@@ -340,6 +353,19 @@ class Network:
             return self._lend_workspace(function, arguments, size(batch), SERIAL)
         with team(samples * self._parameters.size) as crew:
             return self._lend_workspace(function, arguments, size(batch, threads=crew.threads), crew)
+
+    def _compute_in_rows(self, function, arguments, samples):
+        """function(*arguments, batch size, plan, threads, grain), with memory for each thread's batches."""
+
+        def compute(workspace, *team):
+            plan = predict_plan(self._sizes, self._in_rows, team[0], workspace)
+            return function(*arguments, self._in_rows, plan, *team)
+
+        work = samples * self._parameters.size
+        if samples <= self._in_rows or work < 2 * SERIAL.grain:
+            return self._lend_workspace(compute, (), self._rows_size(1), SERIAL)
+        with team(work) as crew:
+            return self._lend_workspace(compute, (), self._rows_size(crew.threads), crew)
 
     def _lend_workspace(self, function, arguments, size, crew):
         """function(*arguments, workspace, *crew); calls in several threads of Python at once get a workspace each."""

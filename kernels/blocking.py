@@ -157,14 +157,20 @@ RECOPIED = 6
 # takes 1.03 times as long, one of 4-3 by 10 0.97, one of 1-100 by 16 0.55.
 FEW_OUTPUTS = 2
 # Inputs of a single output from which on its sums are taken side by side, those of a vector of samples: one of 64-1 by
-# 64 takes 0.5 of the time, one of 4-1 by 8 1.27; and of all samples, up to which that is quicker than tiles are: one of
-# 64-1 by 64 takes 0.8 of the time, one of 64-1 by 200 1.15, of 500-1 by 100 1.6.
-ACROSS, MOST_ACROSS = 8, 1 << 13
+# 64 takes 0.5 of the time, one of 4-1 by 8 1.27; and of all samples, up to which that is quicker than tiles are: a step
+# of 9-1 by 1024 takes 0.8 of the time, of 64-1 by 200 0.92, of 200-1 by 500 0.98, of 800-1 by 600 1.2.
+ACROSS, MOST_ACROSS = 8, 1 << 17
 
 # Outputs of a layer up to which W is stored and not Wᵀ: a step of 17-64-64-6 by 64 takes 0.96 of the time, one of
 # 64-64-10 by 32 0.93, a prediction of one sample by 64-64-10 0.03 us more.
 NARROW = 12
 
+# Parameters up to which many samples are predicted with the network laid out in rows, so many elements of the widest
+# layer at a time. Of the time that tiles take, 10,000 samples by one thread take 0.4 on 1-1 and 2-1, 0.55 on 4-8-3, 0.9
+# on 10-50-1, 1.0 on 2-32-32-1, 17-64-64-6 and 64-64-10, 1.03 to 1.09 on these with AVX2 or in float64; 1.2 and more on
+# 784-30-10 with AVX2; and what is compiled first takes a third. With 256 samples at a time one of 50-1 takes 1.1.
+PREDICTED_IN_ROWS, PREDICTED_ELEMENTS = 1 << 14, 1 << 11
+FEW_INPUTS = 64  # up to which it is quicker to see whether they are finite than whether their first output tells
 PREDICT_ROWS = 256  # samples that go through all layers together, so that activations stay in the L2 cache
 
 

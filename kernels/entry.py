@@ -8,7 +8,7 @@ it, and `stream`: 0, or what the function of this name returns, for products tha
 
 from numba import types
 
-from . import apart, divided, laid_out, minibatch, network, online, together, train
+from . import apart, divided, laid_out, minibatch, network, online, predict_rows, together, train
 from .compiling import implements, jit
 from .cuts import SHARES
 from .matrix import Matrix, matrix, pointer, pointer_at
@@ -53,6 +53,18 @@ def stream(parameters):
 def predict(g, parameters, x, batch_size, sizes, _, stream, workspace, threads, grain):
     g, x, team = as_matrix(g, parameters), as_matrix(x, parameters), Crew(threads, grain, 0, 0, stream)
     return network.predict(g, parameters, x, batch_size, sizes, workspace, team)
+
+
+@jit
+def predict_in_rows(g, parameters, x, batch_size, plan, threads, grain):
+    g, x, team = as_matrix(g, parameters), as_matrix(x, parameters), Crew(threads, grain, 0, 0, 0)
+    return predict_rows.predict_in_rows(g, parameters, x, batch_size, plan, team)
+
+
+@jit
+def mean_loss_in_rows(losses, parameters, x, y, batch_size, plan, threads, grain):
+    x, y, team = as_matrix(x, parameters), as_matrix(y, parameters), Crew(threads, grain, 0, 0, 0)
+    return predict_rows.mean_loss_in_rows(losses, parameters, x, y, batch_size, plan, team)
 
 
 @jit

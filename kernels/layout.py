@@ -24,7 +24,6 @@ from .plan import (
     OUTPUTS,
     SLICE_LENGTH,
     SLICES,
-    TRANSPOSE,
     WT,
     X_STRIDE,
     Y_STRIDE,
@@ -81,12 +80,6 @@ def layer_of(net, layer):
         Matrix(pointer_at(read(net.table, line, G), like), samples, n_out, length, 1),
         Matrix(pointer_at(read(net.table, line, DELTA), like), samples, n_out, length, 1),
     )
-
-
-@helper
-def transpose_of(net, layer):
-    """Pointer to where the inputs of a single output are transposed."""
-    return pointer_at(read(net.table, 2 * layer + 1, TRANSPOSE), net.x.data)
 
 
 @helper

@@ -7,6 +7,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .blocking import COPIED_AHEAD, GATHERED_AHEAD, HOST
+from .compiling import helper
 from .matrix import get, put
 from .simd import INDEX, Simd, minimum, transposed
 from .tasks import outlined
@@ -15,12 +16,20 @@ from .tasks import outlined
 @outlined
 def copy(target, source):
     """target = source, Matrices of the same shape that do not overlap; the columns of target are adjacent."""
-    if source.column_stride == 1:
+    if is_adjacent(source) and is_adjacent(target):
+        copy_rows(target.data, 0, source.data, 0, 1, source.rows * source.columns)
+    elif source.column_stride == 1:
         copy_rows(target.data, target.row_stride, source.data, source.row_stride, source.rows, source.columns)
     elif source.row_stride == 1:
         copy_transposed(target.data, target.row_stride, source.data, source.column_stride, source.rows, source.columns)
     else:
         copy_any(target, source)
+
+
+@helper
+def is_adjacent(m):
+    """Whether the elements of a Matrix are one row in memory."""
+    return m.column_stride == 1 and m.row_stride == m.columns
 
 
 @outlined
@@ -52,6 +61,8 @@ def copy_any(target, source):
 @outlined
 def all_finite(m):
     """Whether no element of a Matrix is NaN or infinite."""
+    if is_adjacent(m):
+        return _all_finite(m.data, 0, 1, m.rows * m.columns)
     if m.column_stride == 1:
         return _all_finite(m.data, m.row_stride, m.rows, m.columns)
     if m.row_stride == 1:

@@ -12,7 +12,7 @@ import itertools
 import numpy as np
 
 from .ahead import BYTES_OF_LINES
-from .blocking import ACROSS, APART_PARAMETERS, APART_SAMPLES, CACHE_LINE, HOST, INPUTS_FETCHING, KC, SAMPLES_FETCHING
+from .blocking import APART_PARAMETERS, APART_SAMPLES, CACHE_LINE, HOST, INPUTS_FETCHING, KC, SAMPLES_FETCHING
 from .compiling import helper
 from .cuts import gradient_length, is_halved
 from .loss import rows_of_part
@@ -28,10 +28,10 @@ from .wide import is_wide, slice_length
 LAYERS, INPUTS, X, X_STRIDE, Y, Y_STRIDE, TURNS = range(7)
 LENGTH, FIRST_LENGTH, LAST_LENGTH, LAST_FIRST_LENGTH, LAST_HALVED, TOLD, AHEAD = range(7)
 
-# Of a layer: how many outputs; into how many slices of how many inputs its sums are cut; Wᵀ, b, W, g and δ. Then where
-# its inputs are transposed for a single output; whether W is of fewer vectors than Wᵀ; where a gradient is handed over.
+# Of a layer: how many outputs; into how many slices of how many inputs its sums are cut; Wᵀ, b, W, g and δ. Then
+# whether W is of fewer vectors than Wᵀ; where a gradient is handed over.
 OUTPUTS, SLICES, SLICE_LENGTH, WT, B, W, G, DELTA = range(8)
-TRANSPOSE, BY_OUTPUTS, LETTER = range(3)
+BY_OUTPUTS, LETTER = range(2)
 
 
 @helper
@@ -85,6 +85,12 @@ def small_size(sizes, samples, itemsize):
     return CACHE_LINE // itemsize + weights_size(sizes, itemsize) + samples_size(sizes, samples, itemsize)
 
 
+def predict_size(sizes, batch_size, itemsize, threads):
+    """Elements of memory for such a network and so many threads, each with samples of its own."""
+    each = samples_size(sizes, batch_size, itemsize)
+    return CACHE_LINE // itemsize + weights_size(sizes, itemsize) + threads * each
+
+
 def together_size(sizes, batch_size, itemsize):
     """Elements of memory for a network that two threads train together."""
     half = BYTES_OF_LINES // itemsize + samples_size(sizes, rows_of_part(0, 2, batch_size)[1], itemsize)
@@ -101,8 +107,7 @@ class _Samples:
     """Where minibatch and activations lie, in elements, and where they end.
 
     Rows of inputs and activations follow each other at once, unless they lie apart. Targets lie where the last δ will
-    take their place. A single output's inputs are transposed, if there are several and many samples, to where the δ of
-    the layer below will be, or, those of the network, behind its own δ.
+    take their place.
     """
 
     def __init__(self, sizes, samples, lanes, start):
@@ -111,15 +116,11 @@ class _Samples:
         if apart:
             self.y, self.end = self.end, self.end + rows_size(apart, samples, sizes[-1], lanes)
         self.layers = []
-        for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes), 1):
+        for n_out in sizes[1:]:
             rows = rows_size(apart, samples, n_out, lanes)
-            g, delta, transpose = self.end, self.end + rows, self.x
+            g, delta = self.end, self.end + rows
             self.end += 2 * rows
-            if layer > 1:
-                _, transpose, _ = self.layers[-1]
-            elif n_out == 1 and n_in >= ACROSS and not apart:
-                transpose, self.end = self.end, self.end + rows_size(False, n_in, samples, lanes)
-            self.layers.append((g, delta, transpose))
+            self.layers.append((g, delta))
         if not apart:
             self.y = self.layers[-1][1]
 
@@ -129,13 +130,18 @@ def plan_for(program, sizes, batch_size, samples, workspace):
 
     Its memory is that of the vector `workspace`.
     """
-    start, together = workspace.ctypes.data, program == "train_together"
-    return _plan_at(start, tuple(sizes), batch_size, samples % batch_size, workspace.itemsize, together)
+    together, last = program == "train_together", samples % batch_size
+    return _plan_at(workspace.ctypes.data, _plan, tuple(sizes), batch_size, last, workspace.itemsize, together)
+
+
+def predict_plan(sizes, batch_size, threads, workspace):
+    """A plan, whose memory is that of a vector of `predict_size` elements, with a table for each of so many threads."""
+    return _plan_at(workspace.ctypes.data, _predict_plan, sizes, batch_size, workspace.itemsize, threads)
 
 
 @functools.lru_cache
-def _plan_at(start, *network):
-    tables, addresses = _plan(*network)
+def _plan_at(start, plan, *network):
+    tables, addresses = plan(*network)
     return tables + addresses * (-(-start // CACHE_LINE) * CACHE_LINE)
 
 
@@ -152,6 +158,14 @@ def _plan(sizes, batch_size, last, itemsize, together):
             ahead = letters + size + half * (lines + samples_size(sizes, rows, itemsize))
             plans.append(_table(sizes, batch_size, rows, last, itemsize, ahead + lines, (told, ahead, letters)))
     return tuple(np.stack(tables) for tables in zip(*plans, strict=True))
+
+
+@functools.lru_cache
+def _predict_plan(sizes, batch_size, itemsize, threads):
+    """As `_plan`."""
+    first, each = weights_size(sizes, itemsize), samples_size(sizes, batch_size, itemsize)
+    tables = [_table(sizes, batch_size, batch_size, 0, itemsize, first + t * each) for t in range(threads)]
+    return tuple(np.stack(of_all) for of_all in zip(*tables, strict=True))
 
 
 def _table(sizes, batch_size, rows, last, itemsize, start, shared=(0, 0, 0)):
@@ -187,9 +201,8 @@ def _table(sizes, batch_size, rows, last, itemsize, start, shared=(0, 0, 0)):
         of_WT, of_b, of_W = weight_extents(layer, n_in, n_out, lanes)
         length = slice_length(n_in, n_out)
         put(2 * layer, OUTPUTS, n_out, -(-n_in // length), length)
-        g, delta, transpose = memory.layers[layer - 1]
-        put_places(2 * layer, WT, weights, weights + of_WT, weights + of_WT + of_b, g, delta)
-        put_places(2 * layer + 1, TRANSPOSE, transpose)
+        places = memory.layers[layer - 1]
+        put_places(2 * layer, WT, weights, weights + of_WT, weights + of_WT + of_b, *places)
         put(2 * layer + 1, BY_OUTPUTS, layer > 1 and of_W < of_WT)
         put_places(2 * layer + 1, LETTER, letter)
         weights += of_WT + of_b + of_W

@@ -6,14 +6,14 @@ import math
 
 import numpy as np
 
-from .blocking import FAR, FEW_ROWS, FEW_TERMS, SHARE
+from .blocking import FAR, FEW_ROWS, FEW_TERMS, PREDICT_ROWS, PREDICTED_ELEMENTS, PREDICTED_IN_ROWS, SHARE
 from .cuts import cuts_of, shares
 from .divided import divided_size, is_divided
 from .entry import LAID_OUT, stream
 from .matrix import Vector
 from .network import training_size
 from .online import is_online
-from .parameters import is_narrow
+from .parameters import is_narrow, parameters_size
 from .plan import is_apart, small_size, together_size
 from .together import is_together
 
@@ -68,3 +68,10 @@ def fit_size(sizes, batch_size, itemsize, threads, samples):
         return max(size, together_size(sizes, batch_size, itemsize)) if program == "train_together" else size
     size = training_size(sizes, batch_size, itemsize, threads)
     return max(size, divided_size(sizes, batch_size, itemsize)) if program == "train_divided" else size
+
+
+def samples_in_rows(sizes):
+    """How many samples at a time are predicted with the network laid out in rows, or 0 where that is not quicker."""
+    if parameters_size(Vector(sizes, len(sizes))) > PREDICTED_IN_ROWS:
+        return 0
+    return min(PREDICT_ROWS, max(PREDICT_ROWS // 4, PREDICTED_ELEMENTS // max(sizes) // 16 * 16))

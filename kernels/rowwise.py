@@ -14,9 +14,8 @@ from .activation import sigmoid, sigmoid_derivative
 from .blocking import HOST, ROWS_AT_ONCE, ROWS_UPDATED
 from .epilogue import BIAS_SIGMOID, EPILOGUES
 from .loss import squared_error, squared_error_gradient
-from .microkernel import row_sums
 from .optimizer import sgd
-from .simd import INDEX, Simd, fma, joined, minimum, split, where
+from .simd import INDEX, Simd, fma, joined, minimum, split, transposed, where
 
 STEP, STEP_WITH, STORE = range(3)  # what an update does with its sums
 
@@ -63,19 +62,59 @@ def _sums(finish, one=False):
 
 
 @intrinsic
-def sums_across(typingctx, c, e, a, b, rsb, k, n, slices, kc):
-    """c[j] = Σ a[p] b[p*rsb + j] + e[0] for j < n, the sum over p < k in so many slices of kc."""
+def sums_across(typingctx, c, e, a, b, rsb, m, k, kc):
+    """c[i] = Σ a[p] b[i*rsb + p] + e[0] for i < m, the sum over p < k in slices of kc: the rows are lanes of a vector.
+
+    b is read in squares of as many rows and columns as a vector has lanes, which are transposed in registers. A single
+    column is read up to whole vectors, as c is written, with each row of b behind the one before.
+    """
 
     def codegen(context, builder, signature, args):
-        c, e, a, b, rsb, k, n, slices, kc = args
+        c, e, a, b, rsb, m, k, kc = args
         simd = simd_of(builder, signature, False)
-        with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
-            [total] = row_sums(simd, a, INDEX(1), [(builder.gep(b, [j]), None)], rsb, k, slices, kc, (4, 1))
-            simd.store(total + simd.splat(builder.load(e)), builder.gep(c, [j]))
+        lanes, last = INDEX(simd.lanes), builder.sub(m, INDEX(1))
+        total, part = simd.variable(), simd.variable()
+
+        def add_square(rows, p, mask=None, columns=None):
+            """The terms from p on, of as many columns as there are lanes, or of fewer."""
+            square = [simd.load(builder.gep(row, [p]), mask) for row in rows]
+            for t, column in enumerate(transposed(square)):
+                there = builder.icmp_signed("<", INDEX(t), columns) if columns else cgutils.true_bit
+                with builder.if_then(there):
+                    x = simd.splat(builder.load(builder.gep(a, [builder.add(p, INDEX(t))])))
+                    part.set(fma(x, column, part.get()))
+
+        def emit_numbers():
+            with cgutils.for_range_slice(builder, INDEX(0), m, lanes) as (i, _):
+                product = simd.splat(builder.load(a)) * simd.load(builder.gep(b, [i]))
+                simd.store(product + simd.splat(builder.load(e)), builder.gep(c, [i]))
+
+        def emit_rows():
+            with cgutils.for_range_slice(builder, INDEX(0), m, lanes) as (i, _):
+                numbers = [minimum(builder, builder.add(i, INDEX(t)), last) for t in range(simd.lanes)]
+                rows = [builder.gep(b, [builder.mul(number, rsb)]) for number in numbers]
+                total.set(simd.constant(-0.0))  # which added changes nothing
+                with cgutils.for_range_slice(builder, INDEX(0), k, kc) as (start, _):
+                    part.set(simd.constant(0))
+                    end = minimum(builder, builder.add(start, kc), k)
+                    whole = builder.add(start, builder.and_(builder.sub(end, start), INDEX(-simd.lanes)))
+                    with cgutils.for_range_slice(builder, start, whole, lanes) as (p, _):
+                        add_square(rows, p)
+                    rest = builder.sub(end, whole)
+                    with builder.if_then(builder.icmp_signed(">", rest, INDEX(0))):
+                        add_square(rows, whole, simd.first(rest), rest)
+                    total.set(total.get() + part.get())
+                simd.store(total.get() + simd.splat(builder.load(e)), builder.gep(c, [i]))
+
+        with builder.if_else(builder.icmp_signed("==", k, INDEX(1))) as (single, several):
+            with single:
+                emit_numbers()
+            with several:
+                emit_rows()
         return context.get_dummy_value()
 
     index = types.intp
-    return types.void(c, c, c, c, index, index, index, index, index), codegen
+    return types.void(c, c, c, c, index, index, index, index), codegen
 
 
 def _add_slices(simd, rows, columns, k, kc, element_at, vector_at, begin=lambda totals: None):

@@ -6,7 +6,7 @@ Every sum has the order that it has elsewhere: so the bits are the same.
 from .ahead import fetch_more
 from .blocking import ACROSS, FEW_OUTPUTS, INPUTS_FETCHING, KC, RECOPIED, SAMPLES_FETCHING
 from .compiling import helper, jit
-from .layout import has_fewer_by_outputs, lanes_of, layer_of, letter_of, row_of, transpose_of
+from .layout import has_fewer_by_outputs, lanes_of, layer_of, letter_of, row_of
 from .loss import part_errors
 from .matrix import advance, rows, scalar
 from .panel import copy_transposed
@@ -60,11 +60,7 @@ def forward_rows(net, batch, line, number):
         elif 1 < n_in < ACROSS:
             sums_one(g, 1, at.b, 0, x, x_stride, at.W, 1, batch, n_in, 1, at.kc)
         else:
-            transpose = x
-            if n_in > 1:
-                transpose = transpose_of(net, layer)
-                copy_transposed(transpose, batch, x, x_stride, n_in, batch)
-            sums_across(g, at.b, at.W, transpose, batch, n_in, batch, at.slices, at.kc)
+            sums_across(g, at.b, at.W, x, x_stride, batch, n_in, at.kc)
         activate(g, batch * n_out)
         below = at.g
 

@@ -11,6 +11,8 @@ from harness import EAGER, SERIAL, layer_delta, layer_forward, layer_update, pan
 
 from fastmlp import kernels
 from fastmlp._memory import count_parameters
+from fastmlp.kernels import entry
+from fastmlp.kernels.plan import predict_plan, predict_size
 from fastmlp.kernels.tiny import tiny
 
 PAGE = mmap.PAGESIZE
@@ -89,6 +91,24 @@ def networks(dtype):
         kernels.predict(g, parameters, x, batch, np.array(sizes), workspace, SERIAL)
 
 
+def networks_in_rows(dtype):
+    """Predictions and losses of many samples, in batches of which the last is smaller."""
+    rng = np.random.default_rng(0)
+    stretches = [Guarded(100_000) for _ in range(6)]
+    cases = (1, 1), (50, 1), (3, 5, 1), (17, 20, 6)
+    for sizes, batch, order, at_end in itertools.product(cases, (3, 21), "CF", (False, True)):
+        samples = 2 * batch + 1
+        shapes = (count_parameters(sizes),), (samples, sizes[0]), (samples, sizes[-1]), (samples, sizes[-1])
+        arrays = [np.asarray(rng.random(shape).astype(dtype), order=order) for shape in shapes]
+        arrays += [np.empty(predict_size(sizes, batch, dtype.itemsize, 1), dtype), np.empty(3)]
+        placed = [stretch.array(array, at_end) for stretch, array in zip(stretches, arrays, strict=True)]
+        parameters, x, y, _, workspace, losses = placed
+        plan, g = predict_plan(sizes, batch, 1, workspace), stretches[3].array(np.ascontiguousarray(arrays[3]), at_end)
+        x, y = entry.operand(x), entry.operand(y)
+        entry.predict_in_rows(g, parameters, x, batch, plan, *SERIAL)
+        entry.mean_loss_in_rows(losses, parameters, x, y, batch, plan, *SERIAL)
+
+
 def tiny_networks(dtype):
     """Training by code for one network alone, with a smaller last minibatch."""
     rng = np.random.default_rng(0)
@@ -107,4 +127,5 @@ if __name__ == "__main__":
         Guarded(8).array(np.zeros(1), at_end=True).ctypes.data_as(ctypes.POINTER(ctypes.c_double))[1] = 1
     main(np.dtype(sys.argv[1]))
     networks(np.dtype(sys.argv[1]))
+    networks_in_rows(np.dtype(sys.argv[1]))
     tiny_networks(np.dtype(sys.argv[1]))

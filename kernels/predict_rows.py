@@ -1,0 +1,104 @@
+"""Outputs of a small network for many samples, and their loss, with the network laid out in rows of whole vectors.
+
+Threads take batches in turn: each has activations of its own, and reads the weights that are laid out once a call.
+Every sum has the order that it has elsewhere: so outputs have the bits that `network.predict` gives. But less is
+compiled, and most of it for training too.
+"""
+
+from .blocking import FEW_INPUTS
+from .compiling import helper, internal
+from .layout import Small, exchange, layer_of, small_network, table_of
+from .matrix import itemsize, matrix, pointer, rows
+from .network import input_finite
+from .panel import all_finite, copy
+from .parallel import lead, share
+from .small import errors_of_outputs, forward_rows
+from .tasks import ONE, address, reference, task_address
+
+
+@helper
+def predict_in_rows(g, parameters, x, batch_size, plan, team):
+    """`network.predict` by a plan that `predict_plan` gave."""
+    found, first = reference(ONE), pointer(parameters)
+    arguments = reference((found, matrix(g), first, matrix(x), batch_size, address(pointer(plan))))
+    lead(task_address(_predict, arguments), address(arguments), team, parameters.size * x.rows)
+    return found[0] != 0
+
+
+@internal
+def _predict(arguments, memory, _):
+    _, _, parameters, x, batch_size, plan = arguments[0]
+    lay_out(parameters, batch_size, plan)
+    share(task_address(_predict_batch, arguments), address(arguments), batches(x, batch_size), memory)
+
+
+@internal
+def _predict_batch(arguments, task, worker):
+    found, g, parameters, x, batch_size, plan = arguments[0]
+    x, target = batch_of(x, batch_size, task), batch_of(g, batch_size, task)
+    net = forward_batch(x, batch_size, table_of(plan, worker), parameters)
+    output = rows(layer_of(net, net.layers).g, 0, x.rows)
+    copy(target, output)
+    if not (all_finite(x) if x.columns <= FEW_INPUTS else input_finite(x, layer_of(net, 1).g)):
+        found[0] = 0
+
+
+@helper
+def mean_loss_in_rows(losses, parameters, x, y, batch_size, plan, team):
+    """`network.mean_loss` by a plan that `predict_plan` gave; `losses` is a float64 vector, an element a batch."""
+    losses, first = pointer(losses), pointer(parameters)
+    arguments = reference((losses, first, x, y, batch_size, address(pointer(plan))))
+    lead(task_address(_mean_loss, arguments), address(arguments), team, parameters.size * x.rows)
+    total = 0.0
+    for batch in range(batches(x, batch_size)):
+        total += losses[batch]
+    return total / (y.rows * y.columns)
+
+
+@internal
+def _mean_loss(arguments, memory, _):
+    _, parameters, x, _, batch_size, plan = arguments[0]
+    lay_out(parameters, batch_size, plan)
+    share(task_address(_batch_errors, arguments), address(arguments), batches(x, batch_size), memory)
+
+
+@internal
+def _batch_errors(arguments, task, worker):
+    losses, parameters, x, y, batch_size, plan = arguments[0]
+    x, y = batch_of(x, batch_size, task), batch_of(y, batch_size, task)
+    net = forward_batch(x, batch_size, table_of(plan, worker), parameters)
+    copy(rows(net.y, 0, y.rows), y)
+    losses[task] = errors_of_outputs(net, 0, y.rows)
+
+
+@helper
+def batches(x, batch_size):
+    return (x.rows + batch_size - 1) // batch_size
+
+
+@helper
+def batch_of(m, batch_size, number):
+    first = number * batch_size
+    return rows(m, first, min(batch_size, m.rows - first))
+
+
+@helper
+def lay_out(parameters, batch_size, plan):
+    """Copy the weights to where all tables of the plan have them, and 0 to what lies behind the rows' ends."""
+    net = small_network(plan, parameters, batch_size, False, 0)
+    start = layer_of(net, 1).WT
+    for i in range((address(net.x.data) - address(start)) // itemsize(start)):
+        start[i] = 0
+    exchange(net, parameters, False)
+
+
+@helper
+def forward_batch(x, batch_size, table, like):
+    """The Small of a table, of the dtype behind the pointer `like`, with g of all layers for x."""
+    net = small_network(table, like, batch_size, False, 0)
+    if x.column_stride == 1 and x.columns > 1:  # a single column is read beyond its end
+        net = Small(net.table, net.layers, net.apart, x, net.y, net.ahead)
+    else:
+        copy(rows(net.x, 0, x.rows), x)
+    forward_rows(net, x.rows, 0, 0)
+    return net
