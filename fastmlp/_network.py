@@ -19,7 +19,7 @@ from .kernels import SERIAL, entry, workspace_size
 from .kernels.blocking import PREDICT_ROWS
 from .kernels.network import shared_by_predict, training_size
 from .kernels.plan import predict_plan, predict_size
-from .kernels.programs import fit_size, given_sizes, may_share, samples_in_rows
+from .kernels.programs import fit_size, given_sizes, may_share, samples_in_rows, work_in_rows
 
 ACTIVATIONS = ("sigmoid",)
 LOSSES = ("mse",)
@@ -355,13 +355,13 @@ class Network:
             return self._lend_workspace(function, arguments, size(batch, threads=crew.threads), crew)
 
     def _compute_in_rows(self, function, arguments, samples):
-        """function(*arguments, batch size, plan, threads, grain), with memory for each thread's batches."""
+        """function(*arguments, batch size, work, plan, threads, grain), with memory for each thread's batches."""
 
         def compute(workspace, *team):
             plan = predict_plan(self._sizes, self._in_rows, team[0], workspace)
-            return function(*arguments, self._in_rows, plan, *team)
+            return function(*arguments, self._in_rows, work, plan, *team)
 
-        work = samples * self._parameters.size
+        work = work_in_rows(self._sizes, samples)
         if samples <= self._in_rows or work < 2 * SERIAL.grain:
             return self._lend_workspace(compute, (), self._rows_size(1), SERIAL)
         with team(work) as crew:

@@ -33,6 +33,7 @@ GRAIN = {"omp": 1 << 18, "tbb": 1 << 18, "workqueue": 1 << 23}
 # costs 1 to 3 us and every cache line that another core wrote some 10 ns: with 2**18, a step of 128-128-10 by 64, which
 # then shares two products of 2**20, takes 1.06 times as long.
 SHARE = 1 << 20
+SIGMOID = 32  # multiply-adds that take as long as a σ
 COPY = 64  # multiply-adds that take as long as copying an element that is in no near cache
 
 TASKS_EACH = 4  # tasks for every thread that shares a product

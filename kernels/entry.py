@@ -56,15 +56,15 @@ def predict(g, parameters, x, batch_size, sizes, _, stream, workspace, threads, 
 
 
 @jit
-def predict_in_rows(g, parameters, x, batch_size, plan, threads, grain):
+def predict_in_rows(g, parameters, x, batch_size, work, plan, threads, grain):
     g, x, team = as_matrix(g, parameters), as_matrix(x, parameters), Crew(threads, grain, 0, 0, 0)
-    return predict_rows.predict_in_rows(g, parameters, x, batch_size, plan, team)
+    return predict_rows.predict_in_rows(g, parameters, x, batch_size, work, plan, team)
 
 
 @jit
-def mean_loss_in_rows(losses, parameters, x, y, batch_size, plan, threads, grain):
+def mean_loss_in_rows(losses, parameters, x, y, batch_size, work, plan, threads, grain):
     x, y, team = as_matrix(x, parameters), as_matrix(y, parameters), Crew(threads, grain, 0, 0, 0)
-    return predict_rows.mean_loss_in_rows(losses, parameters, x, y, batch_size, plan, team)
+    return predict_rows.mean_loss_in_rows(losses, parameters, x, y, batch_size, work, plan, team)
 
 
 @jit

@@ -17,11 +17,11 @@ from .tasks import ONE, address, reference, task_address
 
 
 @helper
-def predict_in_rows(g, parameters, x, batch_size, plan, team):
-    """`network.predict` by a plan that `predict_plan` gave."""
+def predict_in_rows(g, parameters, x, batch_size, work, plan, team):
+    """`network.predict` by a plan that `predict_plan` gave, for so much `work` as `work_in_rows` says."""
     found, first = reference(ONE), pointer(parameters)
     arguments = reference((found, matrix(g), first, matrix(x), batch_size, address(pointer(plan))))
-    lead(task_address(_predict, arguments), address(arguments), team, parameters.size * x.rows)
+    lead(task_address(_predict, arguments), address(arguments), team, work)
     return found[0] != 0
 
 
@@ -44,11 +44,11 @@ def _predict_batch(arguments, task, worker):
 
 
 @helper
-def mean_loss_in_rows(losses, parameters, x, y, batch_size, plan, team):
-    """`network.mean_loss` by a plan that `predict_plan` gave; `losses` is a float64 vector, an element a batch."""
+def mean_loss_in_rows(losses, parameters, x, y, batch_size, work, plan, team):
+    """`network.mean_loss` in the same way; `losses` is a float64 vector, an element a batch."""
     losses, first = pointer(losses), pointer(parameters)
     arguments = reference((losses, first, x, y, batch_size, address(pointer(plan))))
-    lead(task_address(_mean_loss, arguments), address(arguments), team, parameters.size * x.rows)
+    lead(task_address(_mean_loss, arguments), address(arguments), team, work)
     total = 0.0
     for batch in range(batches(x, batch_size)):
         total += losses[batch]

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from .blocking import FAR, FEW_ROWS, FEW_TERMS, PREDICT_ROWS, PREDICTED_ELEMENTS, PREDICTED_IN_ROWS, SHARE
+from .blocking import FAR, FEW_ROWS, FEW_TERMS, PREDICT_ROWS, PREDICTED_ELEMENTS, PREDICTED_IN_ROWS, SHARE, SIGMOID
 from .cuts import cuts_of, shares
 from .divided import divided_size, is_divided
 from .entry import LAID_OUT, stream
@@ -75,3 +75,8 @@ def samples_in_rows(sizes):
     if parameters_size(Vector(sizes, len(sizes))) > PREDICTED_IN_ROWS:
         return 0
     return min(PREDICT_ROWS, max(PREDICT_ROWS // 4, PREDICTED_ELEMENTS // max(sizes) // 16 * 16))
+
+
+def work_in_rows(sizes, samples):
+    """Multiply-adds that take as long as all of that for so many samples."""
+    return samples * (parameters_size(Vector(sizes, len(sizes))) + SIGMOID * sum(sizes[1:]))

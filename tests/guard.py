@@ -105,8 +105,8 @@ def networks_in_rows(dtype):
         parameters, x, y, _, workspace, losses = placed
         plan, g = predict_plan(sizes, batch, 1, workspace), stretches[3].array(np.ascontiguousarray(arrays[3]), at_end)
         x, y = entry.operand(x), entry.operand(y)
-        entry.predict_in_rows(g, parameters, x, batch, plan, *SERIAL)
-        entry.mean_loss_in_rows(losses, parameters, x, y, batch, plan, *SERIAL)
+        entry.predict_in_rows(g, parameters, x, batch, 0, plan, *SERIAL)
+        entry.mean_loss_in_rows(losses, parameters, x, y, batch, 0, plan, *SERIAL)
 
 
 def tiny_networks(dtype):

@@ -33,12 +33,12 @@ def samples_of(net, samples, seed=0):
     return (rng.standard_normal((samples, n)).astype(net.dtype) for n in (net.sizes[0], net.sizes[-1]))
 
 
-def in_rows(function, net, *arguments, threads=1, grain=1):
+def in_rows(function, net, *arguments, threads=1):
     rows = samples_in_rows(net.sizes)
     workspace = aligned_empty(predict_size(net.sizes, rows, net.dtype.itemsize, threads), net.dtype)
     workspace[:] = np.nan
     plan = predict_plan(net.sizes, rows, threads, workspace)
-    return function(*arguments, rows, plan, *Team(threads, grain))
+    return function(*arguments, rows, threads, plan, *Team(threads, 1))
 
 
 @pytest.mark.parametrize("samples", [1, 3, 64, 300])
