@@ -184,18 +184,40 @@ class Steps:
                     self.emit_piece(begin, 0, self.batch, self.batch)
                 with rest:
                     self.emit_piece(begin, 0, count, count)
-        elif self.sums is self.gradients:
-            self.emit_pieces(begin, INDEX(0), count, count)
         else:
-            with cgutils.for_range_slice(builder, INDEX(0), count, length) as (start, _):
+            self.emit_runs(begin, count, length)
+
+    def emit_runs(self, begin, count, length):
+        """Runs of samples, each within one slice of `length` and one half of a minibatch."""
+        builder, half = self.builder, self.half(count)
+        loop, end_of_loop = builder.append_basic_block("runs"), builder.append_basic_block("end_of_runs")
+        at = cgutils.alloca_once_value(builder, INDEX(0))
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        start = builder.load(at)
+        done_of_slice = builder.urem(start, length)
+        end = builder.select(builder.icmp_signed("<", start, half), half, count)
+        end = minimum(builder, end, builder.add(start, builder.sub(length, done_of_slice)))
+        if self.sums is not self.gradients:
+            with builder.if_then(builder.icmp_signed("==", done_of_slice, INDEX(0))):
                 for sum in self.sums:
                     sum.set(sum.simd.constant(0))
-                self.emit_pieces(begin, start, minimum(builder, builder.add(start, length), count), count)
+        self.emit_pieces(begin, start, end, count)
+        is_last = builder.icmp_signed("==", end, count)
+        if self.sums is not self.gradients:
+            with builder.if_then(builder.or_(is_last, builder.icmp_signed("==", builder.urem(end, length), INDEX(0)))):
                 for gradient, sum in zip(self.gradients, self.sums, strict=True):
                     gradient.set(gradient.get() + sum.get())
+        with builder.if_then(builder.icmp_signed("==", end, half)):
+            for first, second in zip(*self.squares, strict=True):
+                builder.store(builder.load(second), first)
+                builder.store(ir.Constant(DOUBLE, 0.0), second)
+        builder.store(end, at)
+        builder.cbranch(is_last, end_of_loop, loop)
+        builder.position_at_end(end_of_loop)
 
     def emit_pieces(self, begin, start, end, count):
-        """The samples `start` to `end` of a minibatch, a slice."""
+        """The samples `start` to `end` of a minibatch."""
         builder = self.builder
         whole = builder.sub(end, builder.urem(builder.sub(end, start), INDEX(self.places)))
         with cgutils.for_range_slice(builder, start, whole, INDEX(self.places)) as (done, _):
@@ -217,7 +239,7 @@ class Steps:
         activations = [x]
         for layer, variable in zip(self.layers, self.parameters, strict=True):
             activations.append(self.forward(layer, variable.get(), activations[-1]))
-        self.add_squares(activations[-1], y, done, some, count)
+        self.add_squares(activations[-1], y, some, count)
         self.backward(activations, y, some, count)
 
     def forward(self, layer, parameters, below):
@@ -264,20 +286,25 @@ class Steps:
             is_there = self.less(s, some)
             sum.set(total if is_there is True else where(is_there, total, sum.get()))
 
-    def add_squares(self, g, y, done, some, count):
+    def add_squares(self, g, y, some, count):
         """To the sums of `loss.mse`, for which no step waits."""
         builder, outputs = self.builder, self.sizes[-1]
         wide = Simd(builder, types.float64, g.simd.lanes)
         squares = squared_error(g.simd.widened(g, wide), g.simd.widened(y, wide)).llvm
-        half = (count + 1) // 2 if isinstance(count, int) else builder.lshr(builder.add(count, INDEX(1)), INDEX(1))
         for s, j in itertools.product(range(self.places), range(outputs)):
-            square = builder.extract_element(squares, ir.Constant(INT32, s * outputs + j))
-            is_there, position = self.less(s, some), s
-            if not isinstance(done, int):
-                position = builder.add(done, INDEX(s))
-            is_first = self.less(position, half)
+            square, is_there = builder.extract_element(squares, ir.Constant(INT32, s * outputs + j)), self.less(s, some)
+            if self.places < self.batch:  # those of the half that this run is of
+                self.add_where(is_there, square, self.squares[1][j])
+                continue
+            is_first = self.less(s, self.half(count))
             for part, is_in_part in zip(self.squares, (is_first, self.negated(is_first)), strict=True):
                 self.add_where(self.both(is_there, is_in_part), square, part[j])
+
+    def half(self, count):
+        """The larger."""
+        if isinstance(count, int):
+            return (count + 1) // 2
+        return self.builder.lshr(self.builder.add(count, INDEX(1)), INDEX(1))
 
     def mean_error(self, count):
         """𝓛 of so many samples, from the sums."""
