@@ -19,10 +19,11 @@ from .kernels import SERIAL, entry, workspace_size
 from .kernels.blocking import PREDICT_ROWS
 from .kernels.network import shared_by_predict, training_size
 from .kernels.plan import predict_plan, predict_size
-from .kernels.programs import fit_size, given_sizes, may_share, samples_in_rows, work_in_rows
+from .kernels.programs import fit_size, given_sizes, least_in_rows, may_share, samples_in_rows, work_in_rows
 
 ACTIVATIONS = ("sigmoid",)
 LOSSES = ("mse",)
+NO_PLAN = None, 0, None  # of no workspace and threads
 Callback = Callable[["Network", History], object]
 
 
@@ -131,7 +132,8 @@ class Network:
         self._fit_size = functools.lru_cache(functools.partial(fit_size, sizes, itemsize=itemsize))
         self._may_share = functools.lru_cache(functools.partial(may_share, sizes))
         self._given_sizes = functools.partial(given_sizes, sizes, parameters.dtype)
-        self._in_rows = samples_in_rows(sizes)
+        self._in_rows, self._least_in_rows = samples_in_rows(sizes), least_in_rows(sizes)
+        self._work_in_rows, self._plan = work_in_rows(sizes), NO_PLAN
         self._rows_size = functools.lru_cache(functools.partial(predict_size, sizes, self._in_rows, itemsize))
         self._workspaces = []
 
@@ -277,7 +279,7 @@ class Network:
         samples = len(X_checked)
         g = np.empty((samples, self._sizes[-1]), self._parameters.dtype)
         x = entry.operand(X_checked)
-        if self._in_rows and samples >= PREDICT_ROWS:  # for fewer, to lay weights out would take too long
+        if samples >= self._least_in_rows:
             finite = self._compute_in_rows(entry.predict_in_rows, (g, self._parameters, x), samples)
         else:
             finite = self._predict_in_tiles(g, x, samples)
@@ -357,12 +359,15 @@ class Network:
     def _compute_in_rows(self, function, arguments, samples):
         """function(*arguments, batch size, work, plan, threads, grain), with memory for each thread's batches."""
 
-        def compute(workspace, *team):
-            plan = predict_plan(self._sizes, self._in_rows, team[0], workspace)
-            return function(*arguments, self._in_rows, work, plan, *team)
+        def compute(workspace, threads, grain):
+            planned, for_threads, plan = self._plan
+            if planned is not workspace or for_threads != threads:
+                plan = predict_plan(self._sizes, self._in_rows, threads, workspace)
+                self._plan = workspace, threads, plan
+            return function(*arguments, self._in_rows, work, plan, threads, grain)
 
-        work = work_in_rows(self._sizes, samples)
-        if samples <= self._in_rows or work < 2 * SERIAL.grain:
+        work = samples * self._work_in_rows
+        if samples <= PREDICT_ROWS or work < 2 * SERIAL.grain:
             return self._lend_workspace(compute, (), self._rows_size(1), SERIAL)
         with team(work) as crew:
             return self._lend_workspace(compute, (), self._rows_size(crew.threads), crew)
@@ -374,6 +379,7 @@ class Network:
         except IndexError:
             workspace = None
         if workspace is None or workspace.size < size:
+            self._plan = NO_PLAN  # which would keep the one before
             workspace = aligned_empty(size, self.dtype)
         try:
             return function(*arguments, workspace, *crew)

@@ -6,7 +6,7 @@ The parameters themselves stay as they are until all is known to be well: they a
 import numpy as np
 
 from .compiling import internal, jit
-from .layout import exchange, small_network, weights_finite
+from .layout import ALL, BACK, exchange, small_network, weights_finite
 from .matrix import matrix, pointer, vector
 from .online import train_online
 from .pace import may_gain, run_by_the_quicker
@@ -48,7 +48,7 @@ def _train_laid_out(arguments, memory, _):
             workspace.data[i] = 0
     net = small_network(plan, workspace.data, batch_size, False, 0)  # for its weights alone
     if live[0] == 0:
-        exchange(net, parameters, False)
+        exchange(net, parameters, ALL)
         live[0] = 1
     call_task(program, run, last, memory)
     _, reached = result[0]
@@ -56,4 +56,4 @@ def _train_laid_out(arguments, memory, _):
         live[0] = 0
         result[0] = (np.nan, reached)
     elif commit != 0:
-        exchange(net, parameters, True)
+        exchange(net, parameters, BACK)

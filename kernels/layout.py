@@ -9,6 +9,8 @@ stored in other pieces. Where everything lies, a plan says.
 
 from collections import namedtuple
 
+import numpy as np
+
 from .blocking import CACHE_LINE, HOST
 from .compiling import helper
 from .matrix import Matrix, advance, itemsize, pointer_at, transposed
@@ -36,6 +38,8 @@ from .plan import (
 from .tasks import outlined
 
 VECTOR_BYTES = HOST.vector_bytes
+
+ALL, FORWARD, BACK = map(np.intp, range(3))  # what `exchange` copies
 
 Small = namedtuple("Small", "table layers apart x y ahead")
 """Where the table of a plan is, how many layers there are, whether rows of activations lie `apart`, a minibatch as
@@ -114,8 +118,8 @@ def row_of(m, s):
 
 
 @outlined
-def exchange(net, parameters, back):
-    """Copy the parameters to all layers' arrays, or `back`."""
+def exchange(net, parameters, how):
+    """Copy the parameters to all layers' arrays, or to those alone that the way FORWARD needs, or BACK."""
     below = net.x
     for layer in range(1, net.layers + 1):
         at = layer_of(net, layer)
@@ -123,7 +127,7 @@ def exchange(net, parameters, back):
         W, b = layer_parameters(parameters, n_in, n_out)
         own_WT, own_W = Matrix(at.WT, n_in, n_out, at.stride, 1), Matrix(at.W, n_out, n_in, at.width, 1)
         own_b = Matrix(at.b, 1, n_out, at.stride, 1)
-        if back:
+        if how == BACK:
             if n_out == 1:
                 copy(W, own_W)
             elif W.column_stride == 1:
@@ -134,7 +138,7 @@ def exchange(net, parameters, back):
         else:
             if n_out > 1:
                 copy(own_WT, transposed(W))
-            if layer > 1 or n_out == 1:
+            if n_out == 1 or (layer > 1 and how == ALL):
                 copy(own_W, W)
             copy(own_b, b)
         parameters = advance(parameters, layer_size(n_in, n_out))

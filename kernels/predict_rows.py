@@ -7,7 +7,7 @@ compiled, and most of it for training too.
 
 from .blocking import FEW_INPUTS
 from .compiling import helper, internal
-from .layout import Small, exchange, layer_of, small_network, table_of
+from .layout import FORWARD, Small, exchange, layer_of, small_network, table_of
 from .matrix import itemsize, matrix, pointer, rows
 from .network import input_finite
 from .panel import all_finite, copy
@@ -89,7 +89,7 @@ def lay_out(parameters, batch_size, plan):
     start = layer_of(net, 1).WT
     for i in range((address(net.x.data) - address(start)) // itemsize(start)):
         start[i] = 0
-    exchange(net, parameters, False)
+    exchange(net, parameters, FORWARD)
 
 
 @helper

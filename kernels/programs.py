@@ -6,7 +6,17 @@ import math
 
 import numpy as np
 
-from .blocking import FAR, FEW_ROWS, FEW_TERMS, PREDICT_ROWS, PREDICTED_ELEMENTS, PREDICTED_IN_ROWS, SHARE, SIGMOID
+from .blocking import (
+    FAR,
+    FEW_ROWS,
+    FEW_TERMS,
+    PREDICT_ROWS,
+    PREDICTED_ELEMENTS,
+    PREDICTED_IN_ROWS,
+    PREDICTED_ONE,
+    SHARE,
+    SIGMOID,
+)
 from .cuts import cuts_of, shares
 from .divided import divided_size, is_divided
 from .entry import LAID_OUT, stream
@@ -77,6 +87,14 @@ def samples_in_rows(sizes):
     return min(PREDICT_ROWS, max(PREDICT_ROWS // 4, PREDICTED_ELEMENTS // max(sizes) // 16 * 16))
 
 
-def work_in_rows(sizes, samples):
-    """Multiply-adds that take as long as all of that for so many samples."""
-    return samples * (parameters_size(Vector(sizes, len(sizes))) + SIGMOID * sum(sizes[1:]))
+def least_in_rows(sizes):
+    """How many samples are predicted so, or more: to lay out many weights takes longer than to predict few samples."""
+    parameters = parameters_size(Vector(sizes, len(sizes)))
+    if parameters > PREDICTED_IN_ROWS:
+        return math.inf
+    return 1 if parameters <= PREDICTED_ONE else PREDICT_ROWS // 4
+
+
+def work_in_rows(sizes):
+    """Multiply-adds that take as long as all of that for a sample."""
+    return parameters_size(Vector(sizes, len(sizes))) + SIGMOID * sum(sizes[1:])

@@ -8,6 +8,7 @@ from reference import UNIT_ROUNDOFF, Rounded, forward, layers
 from fastmlp import Network
 from fastmlp._memory import aligned_empty
 from fastmlp.kernels import Team, entry
+from fastmlp.kernels.blocking import PREDICTED_ONE
 from fastmlp.kernels.plan import predict_plan, predict_size
 from fastmlp.kernels.programs import samples_in_rows
 
@@ -44,9 +45,19 @@ def in_rows(function, net, *arguments, threads=1):
 @pytest.mark.parametrize("samples", [1, 3, 64, 300])
 def test_outputs_have_the_bits_that_tiles_give(net, samples):
     X, _ = samples_of(net, samples)
-    g = np.empty((samples, net.sizes[-1]), net.dtype)
+    g, in_tiles = np.empty((2, samples, net.sizes[-1]), net.dtype)
     assert in_rows(entry.predict_in_rows, net, g, net.parameters, X)
-    assert_array_equal(g, np.concatenate([net.predict(x) for x in np.array_split(X, -(-samples // 100))]))
+    assert net._predict_in_tiles(in_tiles, X, samples)
+    assert_array_equal(g, in_tiles)
+
+
+@pytest.mark.parametrize("samples", [1, 63, 64, 257])
+def test_a_network_predicts_so_where_that_is_quicker(net, samples, monkeypatch):
+    X, _ = samples_of(net, samples)
+    calls = []
+    monkeypatch.setattr(net, "_predict_in_tiles", lambda *arguments: calls.append(arguments) or True)
+    net.predict(X)
+    assert bool(calls) == (net.n_parameters > PREDICTED_ONE and samples < 64)
 
 
 def test_outputs_and_loss_are_within_the_error_of_arithmetic(net):
