@@ -18,7 +18,7 @@ from ._threads import team
 from .kernels import SERIAL, entry, workspace_size
 from .kernels.blocking import PREDICT_ROWS
 from .kernels.network import shared_by_predict, training_size
-from .kernels.plan import predict_plan, predict_size
+from .kernels.plan import predict_plan, small_size
 from .kernels.programs import fit_size, given_sizes, least_in_rows, may_share, samples_in_rows, work_in_rows
 
 ACTIVATIONS = ("sigmoid",)
@@ -134,7 +134,7 @@ class Network:
         self._given_sizes = functools.lru_cache(functools.partial(given_sizes, sizes, parameters.dtype))
         self._in_rows, self._least_in_rows = samples_in_rows(sizes), least_in_rows(sizes)
         self._work_in_rows, self._plan = work_in_rows(sizes), NO_PLAN
-        self._rows_size = functools.lru_cache(functools.partial(predict_size, sizes, self._in_rows, itemsize))
+        self._rows_size = functools.lru_cache(functools.partial(small_size, sizes, self._in_rows, itemsize))
         self._workspaces = []
 
     @property

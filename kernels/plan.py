@@ -80,15 +80,9 @@ def samples_size(sizes, samples, itemsize):
     return padded(_Samples(sizes, samples, HOST.lanes(itemsize), 0).end)
 
 
-def small_size(sizes, samples, itemsize):
-    """Elements of memory for a network laid out for so many samples, all by one thread."""
-    return CACHE_LINE // itemsize + weights_size(sizes, itemsize) + samples_size(sizes, samples, itemsize)
-
-
-def predict_size(sizes, batch_size, itemsize, threads):
-    """Elements of memory for such a network and so many threads, each with samples of its own."""
-    each = samples_size(sizes, batch_size, itemsize)
-    return CACHE_LINE // itemsize + weights_size(sizes, itemsize) + threads * each
+def small_size(sizes, samples, itemsize, threads=1):
+    """Elements of memory for a network laid out for so many samples by one thread, or by each of several."""
+    return CACHE_LINE // itemsize + weights_size(sizes, itemsize) + threads * samples_size(sizes, samples, itemsize)
 
 
 def together_size(sizes, batch_size, itemsize):
@@ -135,19 +129,19 @@ def plan_for(program, sizes, batch_size, samples, workspace):
 
 
 def predict_plan(sizes, batch_size, threads, workspace):
-    """A plan, whose memory is that of a vector of `predict_size` elements, with a table for each of so many threads."""
+    """A plan, with a table for each of so many threads, whose memory is that of a vector of `small_size` elements."""
     return _plan_at(workspace.ctypes.data, _predict_plan, sizes, batch_size, workspace.itemsize, threads)
 
 
 @functools.lru_cache
 def _plan_at(start, plan, *network):
-    tables, addresses = plan(*network)
+    tables, addresses = map(np.stack, zip(*plan(*network), strict=True))
     return tables + addresses * (-(-start // CACHE_LINE) * CACHE_LINE)
 
 
 @functools.lru_cache
 def _plan(sizes, batch_size, last, itemsize, together):
-    """A plan whose addresses are of memory that begins at 0; and 1 wherever it has an address, elsewhere 0."""
+    """Tables whose addresses are of memory that begins at 0; each with 1 wherever it has an address, elsewhere 0."""
     told = weights_size(sizes, itemsize)
     plans = [_table(sizes, batch_size, batch_size, last, itemsize, told)]
     if together:
@@ -157,15 +151,14 @@ def _plan(sizes, batch_size, last, itemsize, together):
         for half in range(2):
             ahead = letters + size + half * (lines + samples_size(sizes, rows, itemsize))
             plans.append(_table(sizes, batch_size, rows, last, itemsize, ahead + lines, (told, ahead, letters)))
-    return tuple(np.stack(tables) for tables in zip(*plans, strict=True))
+    return plans
 
 
 @functools.lru_cache
 def _predict_plan(sizes, batch_size, itemsize, threads):
     """As `_plan`."""
     first, each = weights_size(sizes, itemsize), samples_size(sizes, batch_size, itemsize)
-    tables = [_table(sizes, batch_size, batch_size, 0, itemsize, first + t * each) for t in range(threads)]
-    return tuple(np.stack(of_all) for of_all in zip(*tables, strict=True))
+    return [_table(sizes, batch_size, batch_size, 0, itemsize, first + t * each) for t in range(threads)]
 
 
 def _table(sizes, batch_size, rows, last, itemsize, start, shared=(0, 0, 0)):

@@ -19,17 +19,10 @@ from .tasks import ONE, address, reference, task_address
 @helper
 def predict_in_rows(g, parameters, x, batch_size, work, plan, team):
     """`network.predict` by a plan that `predict_plan` gave, for so much `work` as `work_in_rows` says."""
-    found, first = reference(ONE), pointer(parameters)
-    arguments = reference((found, matrix(g), first, matrix(x), batch_size, address(pointer(plan))))
-    lead(task_address(_predict, arguments), address(arguments), team, work)
+    found, first, plan = reference(ONE), pointer(parameters), address(pointer(plan))
+    arguments = reference((found, matrix(g), first, matrix(x), batch_size, plan))
+    run_batches(task_address(_predict_batch, arguments), address(arguments), first, x, batch_size, work, plan, team)
     return found[0] != 0
-
-
-@internal
-def _predict(arguments, memory, _):
-    _, _, parameters, x, batch_size, plan = arguments[0]
-    lay_out(parameters, batch_size, plan)
-    share(task_address(_predict_batch, arguments), address(arguments), batches(x, batch_size), memory)
 
 
 @internal
@@ -46,20 +39,13 @@ def _predict_batch(arguments, task, worker):
 @helper
 def mean_loss_in_rows(losses, parameters, x, y, batch_size, work, plan, team):
     """`network.mean_loss` in the same way; `losses` is a float64 vector, an element a batch."""
-    losses, first = pointer(losses), pointer(parameters)
-    arguments = reference((losses, first, x, y, batch_size, address(pointer(plan))))
-    lead(task_address(_mean_loss, arguments), address(arguments), team, work)
+    losses, first, plan = pointer(losses), pointer(parameters), address(pointer(plan))
+    arguments = reference((losses, first, x, y, batch_size, plan))
+    run_batches(task_address(_batch_errors, arguments), address(arguments), first, x, batch_size, work, plan, team)
     total = 0.0
     for batch in range(batches(x, batch_size)):
         total += losses[batch]
     return total / (y.rows * y.columns)
-
-
-@internal
-def _mean_loss(arguments, memory, _):
-    _, parameters, x, _, batch_size, plan = arguments[0]
-    lay_out(parameters, batch_size, plan)
-    share(task_address(_batch_errors, arguments), address(arguments), batches(x, batch_size), memory)
 
 
 @internal
@@ -69,6 +55,20 @@ def _batch_errors(arguments, task, worker):
     net = forward_batch(x, batch_size, table_of(plan, worker), parameters)
     copy(rows(net.y, 0, y.rows), y)
     losses[task] = errors_of_outputs(net, 0, y.rows)
+
+
+@helper
+def run_batches(function, of_batches, parameters, x, batch_size, work, plan, team):
+    """Call function(of_batches, batch, worker), both given as addresses, for every batch, with the weights laid out."""
+    arguments = reference((function, of_batches, parameters, batches(x, batch_size), batch_size, plan))
+    lead(task_address(_run_batches, arguments), address(arguments), team, work)
+
+
+@internal
+def _run_batches(arguments, memory, _):
+    function, of_batches, parameters, count, batch_size, plan = arguments[0]
+    lay_out(parameters, batch_size, plan)
+    share(function, of_batches, count, memory)
 
 
 @helper

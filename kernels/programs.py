@@ -89,10 +89,9 @@ def samples_in_rows(sizes):
 
 def least_in_rows(sizes):
     """How many samples are predicted so, or more: to lay out many weights takes longer than to predict few samples."""
-    parameters = parameters_size(Vector(sizes, len(sizes)))
-    if parameters > PREDICTED_IN_ROWS:
+    if samples_in_rows(sizes) == 0:
         return math.inf
-    return 1 if parameters <= PREDICTED_ONE else PREDICT_ROWS // 4
+    return 1 if parameters_size(Vector(sizes, len(sizes))) <= PREDICTED_ONE else PREDICT_ROWS // 4
 
 
 def work_in_rows(sizes):

@@ -12,7 +12,7 @@ from harness import EAGER, SERIAL, layer_delta, layer_forward, layer_update, pan
 from fastmlp import kernels
 from fastmlp._memory import count_parameters
 from fastmlp.kernels import entry
-from fastmlp.kernels.plan import predict_plan, predict_size
+from fastmlp.kernels.plan import predict_plan, small_size
 from fastmlp.kernels.tiny import tiny
 
 PAGE = mmap.PAGESIZE
@@ -100,7 +100,7 @@ def networks_in_rows(dtype):
         samples = 2 * batch + 1
         shapes = (count_parameters(sizes),), (samples, sizes[0]), (samples, sizes[-1]), (samples, sizes[-1])
         arrays = [np.asarray(rng.random(shape).astype(dtype), order=order) for shape in shapes]
-        arrays += [np.empty(predict_size(sizes, batch, dtype.itemsize, 1), dtype), np.empty(3)]
+        arrays += [np.empty(small_size(sizes, batch, dtype.itemsize), dtype), np.empty(3)]
         placed = [stretch.array(array, at_end) for stretch, array in zip(stretches, arrays, strict=True)]
         parameters, x, y, _, workspace, losses = placed
         plan, g = predict_plan(sizes, batch, 1, workspace), stretches[3].array(np.ascontiguousarray(arrays[3]), at_end)

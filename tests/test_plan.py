@@ -22,7 +22,6 @@ from fastmlp.kernels.plan import (
     is_apart,
     plan_for,
     predict_plan,
-    predict_size,
     rows_size,
     small_size,
     weight_extents,
@@ -66,7 +65,7 @@ def test_no_two_arrays_of_one_thread_overlap(sizes, batch, offset, dtype):
 @pytest.mark.parametrize("offset", [0, 1])
 @pytest.mark.parametrize(("sizes", "batch"), CASES[2:])
 def test_threads_that_predict_share_weights_and_nothing_else(sizes, batch, offset, dtype):
-    workspace = np.empty(offset + predict_size(sizes, batch, dtype.itemsize, 3), dtype)[offset:]
+    workspace = np.empty(offset + small_size(sizes, batch, dtype.itemsize, 3), dtype)[offset:]
     tables = predict_plan(tuple(sizes), batch, 3, workspace)
     (weights, of_first), (same, of_second), (_, of_third) = (places(t, sizes, batch, dtype.itemsize) for t in tables)
     assert weights == same

@@ -9,7 +9,7 @@ from fastmlp import Network
 from fastmlp._memory import aligned_empty
 from fastmlp.kernels import Team, entry
 from fastmlp.kernels.blocking import PREDICTED_ONE
-from fastmlp.kernels.plan import predict_plan, predict_size
+from fastmlp.kernels.plan import predict_plan, small_size
 from fastmlp.kernels.programs import samples_in_rows
 
 NETWORKS = [(1, 1), (2, 1), (9, 1), (33, 1), (70, 1), (300, 1), (5, 1, 3), (3, 20, 1, 9, 1), (17, 64, 64, 6), (500, 30)]
@@ -36,7 +36,7 @@ def samples_of(net, samples, seed=0):
 
 def in_rows(function, net, *arguments, threads=1):
     rows = samples_in_rows(net.sizes)
-    workspace = aligned_empty(predict_size(net.sizes, rows, net.dtype.itemsize, threads), net.dtype)
+    workspace = aligned_empty(small_size(net.sizes, rows, net.dtype.itemsize, threads), net.dtype)
     workspace[:] = np.nan
     plan = predict_plan(net.sizes, rows, threads, workspace)
     return function(*arguments, rows, threads, plan, *Team(threads, 1))
