@@ -76,7 +76,7 @@ def forward_apart(net, batch, scale):
             if n_out > 1:
                 layer_row(g, at.b, x, at.WT, at.stride, n_in, n_out, at.slices, at.kc, is_last, of_last, y, scale)
             else:
-                delta = layer_one(g, at.b, x, at.W, 1, n_in, 1, at.slices, at.kc, is_last, of_last, y, scale)
+                delta = layer_one(g, at.b, x, at.W, n_in, is_last, y, scale)
                 of_last[0] = delta
         below = at.g
     return delta

@@ -119,7 +119,6 @@ APART = 1 << 14
 # are near to each other: by 2 a step of 784-30-10 takes 0.6 of the time, by 10 too; on cores that are far 1.0 and 0.9.
 SLICE = 128
 SLICED_WEIGHTS = 1 << 18
-SINGLE_SLICE = 16  # inputs, at least, of a slice of a single output, and elements of the longest vector
 DIVIDED = 1 << 14
 RUN = 8  # minibatches from which on it pays to call threads together for that, and that are timed together
 RUNS = 8  # such runs at most as one: two threads begin one by copying weights
@@ -141,6 +140,8 @@ PADDING = 1 << 12  # elements that these rows may take beyond what is promised
 # 64, 0.6 on 30-1 by 1, 4-8-3 by 32 and 6-3 by 200, 0.8 on 2-1 by 1000, 0.9 on 20-10-1 by 1; but 1.0 on 4-16-16-3 by 8,
 # 1.2 on 16-16-16 by 1, and in pieces 1.2 on 2-16-1 by 100. More than that takes up to 3 s to compile.
 TINY_BATCH, TINY_WIDEST, TINY_WORK, TINY_PARAMETERS, TINY_PIECE = 64, 16, 128, 256, 16
+# Inputs of a single output up to which there is: by 1 a step takes as long without on 40-1, 0.8 of the time on 63-1.
+TINY_DOT = 48
 # Elements of the widest layer up to which one thread with such code is quicker than two without: by 1000 a step of 1-1
 # takes 0.8 of the time, by 5000 0.45; one of 2-1 by 10,000 1.5, of 1-5 by 4000 1.0.
 TINY_ELEMENTS = 1 << 13
@@ -157,10 +158,10 @@ RECOPIED = 6
 # Outputs up to which their squared errors are added up one by one, not in vectors: with vectors a step of 1-2 by 16
 # takes 1.03 times as long, one of 4-3 by 10 0.97, one of 1-100 by 16 0.55.
 FEW_OUTPUTS = 2
-# Inputs of a single output from which on its sums are taken side by side, those of a vector of samples: one of 64-1 by
-# 64 takes 0.5 of the time, one of 4-1 by 8 1.27; and of all samples, up to which that is quicker than tiles are: a step
-# of 9-1 by 1024 takes 0.8 of the time, of 64-1 by 200 0.92, of 200-1 by 500 0.98, of 800-1 by 600 1.2.
-ACROSS, MOST_ACROSS = 8, 1 << 17
+DOT = 16  # sums that one of a single output is of: as many as the lanes of the widest vector
+# Inputs of all samples together, up to which a single output of them is trained without tiles: of the time by tiles a
+# step of 9-1 by 1024 takes 0.80, of 64-1 by 200 0.93, of 500-1 by 100 1.0, of 200-1 by 500 1.04, of 800-1 by 600 1.2.
+DOTTED = 1 << 16
 
 # Outputs of a layer up to which W is stored and not Wᵀ: a step of 17-64-64-6 by 64 takes 0.96 of the time, one of
 # 64-64-10 by 32 0.93, a prediction of one sample by 64-64-10 0.03 us more.
@@ -174,7 +175,9 @@ PREDICTED_IN_ROWS, PREDICTED_ELEMENTS = 1 << 14, 1 << 11
 # Parameters up to which few samples are predicted so too: a call of Network.predict for one takes 0.94 of the time on
 # 2-32-32-1, 1.09 on 64-64-10, 1.5 on 784-10, for 64 on these 1.04 and 1.05.
 PREDICTED_ONE = 1 << 11
-FEW_INPUTS = 64  # up to which it is quicker to see whether they are finite than whether their first output tells
+# Inputs up to which it is quicker to see whether they are finite than whether their first output tells: the other way
+# 10,000 predictions take 1.25 times as long on 9-1, 1.0 on 20-1, 0.88 on 50-1.
+FEW_INPUTS = 20
 PREDICT_ROWS = 256  # samples that go through all layers together, so that activations stay in the L2 cache
 
 

@@ -8,7 +8,7 @@ C is computed in panels of NR columns, from its top to its bottom. Where rows of
 memory, a panel of B is copied before it is used. Where there are many panels, so is a large A, once for all of them,
 unless its columns are adjacent: then its rows are fetched a tile ahead. So each tile reads what is adjacent or near.
 Where C has few rows, or its sums few terms, and the crew can, no tiles are computed: the largest operand is streamed
-(`thin`).
+(`thin`). The outputs of a layer that has one are dot products (`dot`), whose terms have an order of their own.
 """
 
 import numpy as np
@@ -29,7 +29,8 @@ from .blocking import (
     PREFETCH,
 )
 from .compiling import helper, implements, internal, jit
-from .epilogue import SIGMOID_DELTA, STORE, finish_block, finish_row
+from .dot import some_outputs
+from .epilogue import BIAS_SIGMOID, SIGMOID_DELTA, STORE, finish_block, finish_row
 from .matrix import Matrix, advance, block, has_rows_on_pages, matrix, pointer, rows, scalar, transposed
 from .microkernel import EXPECT_A, EXPECT_C, EXPECT_E, accumulate, add_rows, columns_at_once, tile_shape
 from .panel import copy
@@ -148,7 +149,13 @@ def _product(arguments, memory, _):
 
 @outlined
 def product_by_crew(epilogue, c, e, a, b, scale, kc, panels, crew):
-    """`fused_product`: streamed, or in tiles."""
+    """`fused_product`: of a layer of a single output, or streamed, or in tiles."""
+    if epilogue == BIAS_SIGMOID and c.columns == 1:
+        _, _, two = tile_shape(c)
+        parts = tasks_for(product_work(c.rows, 1, a.columns), crew)
+        of_outputs = reference((c, e, a, b, panels, worker_size(1, a.columns, MR, two), parts))
+        share(task_address(some_outputs, of_outputs), address(of_outputs), parts, crew.memory)
+        return
     c, e, a, b = oriented(c, e, a, b)
     if crew.stream != 0:
         done = reference(ZERO)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .ahead import NOTHING, expect_rows, fetch_all_in, worth_fetching
-from .blocking import FEW_OUTPUTS, KC, MOST_ACROSS, ONLINE, ONLINE_SINGLE, PADDING
+from .blocking import DOTTED, FEW_OUTPUTS, KC, ONLINE, ONLINE_SINGLE, PADDING
 from .compiling import internal
 from .layout import layer_of, small_network
 from .loss import mse, row_parts, rows_of_part
@@ -27,7 +27,7 @@ def is_online(sizes, batch_size):
 def pays_online(sizes, batch_size):
     """Whether so small products are the quicker without tiles."""
     limit = ONLINE_SINGLE if batch_size == 1 else ONLINE
-    if sizes[1] == 1 and batch_size * sizes[0] > MOST_ACROSS:
+    if sizes[1] == 1 and batch_size * sizes[0] > DOTTED:
         return False
     return batch_size <= KC and batch_size * parameters_size(Vector(sizes, len(sizes))) <= limit
 

@@ -15,22 +15,22 @@ from .blocking import HOST, ROWS_AT_ONCE, ROWS_UPDATED
 from .epilogue import BIAS_SIGMOID, EPILOGUES
 from .loss import squared_error, squared_error_gradient
 from .optimizer import sgd
-from .simd import INDEX, Simd, fma, joined, minimum, split, transposed, where
+from .simd import INDEX, Simd, fma, joined, minimum, split, where
 
 STEP, STEP_WITH, STORE = range(3)  # what an update does with its sums
 
 
-def _sums(finish, one=False):
+def _sums(finish):
     """An intrinsic: c[i*rsc + j] = finish(Σ a[i*rsa + p] b[p*rsb + j], e[i*rse + j]) for i < m, j < n.
 
-    The sum over p < k is in slices of kc. With `one`, n is 1.
+    The sum over p < k is in slices of kc.
     """
 
     @intrinsic
     def sums(typingctx, c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc):
         def codegen(context, builder, signature, args):
             c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc = args
-            simd = simd_of(builder, signature, one)
+            simd = simd_of(builder, signature, False)
 
             def at(pointer, stride, i, j):
                 return builder.gep(pointer, [builder.add(builder.mul(i, stride), j)])
@@ -48,10 +48,7 @@ def _sums(finish, one=False):
                 at_once = min(ROWS_AT_ONCE, HOST.registers // 2 // len(columns))
                 _for_rows(builder, m, at_once, lambda rows: add_up(rows, columns))
 
-            if one:
-                rows_at_once([INDEX(0)])
-            else:
-                _for_columns_from_the_last(simd, n, rows_at_once)
+            _for_columns_from_the_last(simd, n, rows_at_once)
             return context.get_dummy_value()
 
         index = types.intp
@@ -59,62 +56,6 @@ def _sums(finish, one=False):
         return types.void(*strided, *(index,) * 4), codegen
 
     return sums
-
-
-@intrinsic
-def sums_across(typingctx, c, e, a, b, rsb, m, k, kc):
-    """c[i] = Σ a[p] b[i*rsb + p] + e[0] for i < m, the sum over p < k in slices of kc: the rows are lanes of a vector.
-
-    b is read in squares of as many rows and columns as a vector has lanes, which are transposed in registers. A single
-    column is read up to whole vectors, as c is written, with each row of b behind the one before.
-    """
-
-    def codegen(context, builder, signature, args):
-        c, e, a, b, rsb, m, k, kc = args
-        simd = simd_of(builder, signature, False)
-        lanes, last = INDEX(simd.lanes), builder.sub(m, INDEX(1))
-        total, part = simd.variable(), simd.variable()
-
-        def add_square(rows, p, mask=None, columns=None):
-            """The terms from p on, of as many columns as there are lanes, or of fewer."""
-            square = [simd.load(builder.gep(row, [p]), mask) for row in rows]
-            for t, column in enumerate(transposed(square)):
-                there = builder.icmp_signed("<", INDEX(t), columns) if columns else cgutils.true_bit
-                with builder.if_then(there):
-                    x = simd.splat(builder.load(builder.gep(a, [builder.add(p, INDEX(t))])))
-                    part.set(fma(x, column, part.get()))
-
-        def emit_numbers():
-            with cgutils.for_range_slice(builder, INDEX(0), m, lanes) as (i, _):
-                product = simd.splat(builder.load(a)) * simd.load(builder.gep(b, [i]))
-                simd.store(product + simd.splat(builder.load(e)), builder.gep(c, [i]))
-
-        def emit_rows():
-            with cgutils.for_range_slice(builder, INDEX(0), m, lanes) as (i, _):
-                numbers = [minimum(builder, builder.add(i, INDEX(t)), last) for t in range(simd.lanes)]
-                rows = [builder.gep(b, [builder.mul(number, rsb)]) for number in numbers]
-                total.set(simd.constant(-0.0))  # which added changes nothing
-                with cgutils.for_range_slice(builder, INDEX(0), k, kc) as (start, _):
-                    part.set(simd.constant(0))
-                    end = minimum(builder, builder.add(start, kc), k)
-                    whole = builder.add(start, builder.and_(builder.sub(end, start), INDEX(-simd.lanes)))
-                    with cgutils.for_range_slice(builder, start, whole, lanes) as (p, _):
-                        add_square(rows, p)
-                    rest = builder.sub(end, whole)
-                    with builder.if_then(builder.icmp_signed(">", rest, INDEX(0))):
-                        add_square(rows, whole, simd.first(rest), rest)
-                    total.set(total.get() + part.get())
-                simd.store(total.get() + simd.splat(builder.load(e)), builder.gep(c, [i]))
-
-        with builder.if_else(builder.icmp_signed("==", k, INDEX(1))) as (single, several):
-            with single:
-                emit_numbers()
-            with several:
-                emit_rows()
-        return context.get_dummy_value()
-
-    index = types.intp
-    return types.void(c, c, c, c, index, index, index, index), codegen
 
 
 def _add_slices(simd, rows, columns, k, kc, element_at, vector_at, begin=lambda totals: None):
@@ -322,6 +263,6 @@ def simd_of(builder, signature, one):
     return Simd(builder, dtype, 1) if one else Simd.of_host(builder, dtype)
 
 
-sums_rows, sums_one = (_sums(lambda total, b: total + b, one) for one in (False, True))
+sums_rows = _sums(lambda total, b: total + b)
 delta_rows = _sums(lambda total, g: total * sigmoid_derivative(g))
 update_rows, update_one = _update(False), _update(True)

@@ -10,6 +10,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .activation import sigmoid, sigmoid_derivative
+from .dot import dot
 from .microkernel import row_sums
 from .optimizer import sgd
 from .rowwise import delta_of_output, simd_of
@@ -31,56 +32,53 @@ def copy_row(typingctx, target, source, n):
     return types.void(target, target, types.intp), codegen
 
 
-def _layer(one):
-    """An intrinsic: g = σ(Σ + b) for one row, and δ if it `is_last`, none by way of memory.
+@intrinsic
+def layer_row(typingctx, g, b, x, w, rsw, k, n, slices, kc, is_last, delta, y, scale):
+    """g = σ(Σ + b) for one row, and δ if it `is_last`, none by way of memory."""
 
-    With `one`, δ is returned instead.
-    """
+    def codegen(context, builder, signature, args):
+        g, b, x, w, rsw, k, n, slices, kc, is_last, delta, y, scale = args
+        simd = Simd.of_host(builder, signature.args[0].dtype)
+        with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
+            g_j, b_j, w_j, delta_j, y_j = (builder.gep(pointer, [j]) for pointer in (g, b, w, delta, y))
+            [total] = row_sums(simd, x, INDEX(1), [(w_j, None)], rsw, k, slices, kc, (2, 1))
+            value = sigmoid(total + simd.load(b_j))
+            simd.store(value, g_j)
+            with builder.if_then(builder.icmp_signed("!=", is_last, INDEX(0))):
+                simd.store(delta_of_output(value, simd.load(y_j), simd.splat(scale)), delta_j)
+        return context.get_dummy_value()
 
-    @intrinsic
-    def layer(typingctx, g, b, x, w, rsw, k, n, slices, kc, is_last, delta, y, scale):
-        def codegen(context, builder, signature, args):
-            g, b, x, w, rsw, k, n, slices, kc, is_last, delta, y, scale = args
-            simd, dtype = simd_of(builder, signature, one), signature.args[0].dtype
-            # In place of a single number, which LLVM would move to other registers and back, 16 bytes with it in front.
-            wide = Simd(builder, dtype, 128 // dtype.bitwidth) if one else simd
-            of_last = wide.variable()
-            of_last.set(wide.constant(0))
-            with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
-
-                def load(pointer):
-                    return _widened(simd.load(builder.gep(pointer, [j])), wide)
-
-                columns, at_once = [(builder.gep(w, [j]), None)], (4, 1) if one else (2, 1)
-                [total] = row_sums(simd, x, INDEX(1), columns, rsw, k, slices, kc, at_once)
-                value = sigmoid(_widened(total, wide) + load(b))
-                simd.store(_narrowed(value, simd), builder.gep(g, [j]))
-                with builder.if_then(builder.icmp_signed("!=", is_last, INDEX(0))):
-                    of_last.set(delta_of_output(value, load(y), wide.splat(scale)))
-                    if not one:
-                        simd.store(of_last.get(), builder.gep(delta, [j]))
-            first = ir.Constant(ir.IntType(32), 0)
-            return builder.extract_element(of_last.get().llvm, first) if one else context.get_dummy_value()
-
-        index, result = types.intp, g.dtype if one else types.void
-        return result(g, g, g, g, index, index, index, index, index, index, g, g, g.dtype), codegen
-
-    return layer
+    index = types.intp
+    return types.void(g, g, g, g, index, index, index, index, index, index, g, g, g.dtype), codegen
 
 
-def _widened(vector, wide):
-    """A vector as the first lanes of one of the Simd `wide`."""
-    if vector.simd.lanes == wide.lanes:
-        return vector
-    undefined, first = ir.Constant(wide.vector, ir.Undefined), ir.Constant(ir.IntType(32), 0)
-    builder = wide.builder
-    number = builder.extract_element(vector.llvm, first)
-    return Vector(wide, builder.insert_element(undefined, number, first))
+@intrinsic
+def layer_one(typingctx, g, b, x, w, k, is_last, y, scale):
+    """g = σ(Σ + b) for one row and a single output, whose δ is returned if it `is_last`."""
+
+    def codegen(context, builder, signature, args):
+        g, b, x, w, k, is_last, y, scale = args
+        dtype = signature.args[0].dtype
+        # In place of a single number, which LLVM would move to other registers and back, 16 bytes with it in front.
+        one, few = Simd(builder, dtype, 1), Simd(builder, dtype, 128 // dtype.bitwidth)
+        of_last = few.variable()
+        total = dot(Simd.of_host(builder, dtype), w, x, k)
+        value = sigmoid(_widened(total, few) + _widened(one.load(b), few))
+        one.store(split(value, one)[0], g)
+        of_last.set(few.constant(0))
+        with builder.if_then(builder.icmp_signed("!=", is_last, INDEX(0))):
+            of_last.set(delta_of_output(value, _widened(one.load(y), few), few.splat(scale)))
+        return builder.extract_element(of_last.get().llvm, ir.Constant(ir.IntType(32), 0))
+
+    index = types.intp
+    return g.dtype(g, g, g, g, index, index, g, g.dtype), codegen
 
 
-def _narrowed(vector, simd):
-    """The first lanes of a vector, as many as `simd` has."""
-    return split(vector, simd)[0]
+def _widened(number, few):
+    """A vector of one lane as the first of one of the Simd `few`."""
+    undefined, first = ir.Constant(few.vector, ir.Undefined), ir.Constant(ir.IntType(32), 0)
+    element = few.builder.extract_element(number.llvm, first)
+    return Vector(few, few.builder.insert_element(undefined, element, first))
 
 
 @intrinsic
@@ -136,5 +134,4 @@ def _step_by(one):
     return step_by
 
 
-layer_row, layer_one = _layer(False), _layer(True)
 step_row_by, step_one_by = _step_by(False), _step_by(True)

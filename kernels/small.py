@@ -4,8 +4,9 @@ Every sum has the order that it has elsewhere: so the bits are the same.
 """
 
 from .ahead import fetch_more
-from .blocking import ACROSS, FEW_OUTPUTS, INPUTS_FETCHING, KC, RECOPIED, SAMPLES_FETCHING
+from .blocking import FEW_OUTPUTS, INPUTS_FETCHING, KC, RECOPIED, SAMPLES_FETCHING
 from .compiling import helper, jit
+from .dot import dot_rows
 from .layout import has_fewer_by_outputs, lanes_of, layer_of, letter_of, row_of
 from .loss import part_errors
 from .matrix import advance, rows, scalar
@@ -20,8 +21,6 @@ from .rowwise import (
     delta_rows,
     errors_of_rows,
     output_delta,
-    sums_across,
-    sums_one,
     sums_rows,
     update_one,
     update_output,
@@ -57,10 +56,8 @@ def forward_rows(net, batch, line, number):
                     fetch_more(net.ahead)
                 of_s, x_of_s, count = advance(g, s * n_out), advance(x, s * x_stride), min(some, batch - s)
                 sums_rows(of_s, n_out, at.b, 0, x_of_s, x_stride, at.WT, at.stride, count, n_in, n_out, at.kc)
-        elif 1 < n_in < ACROSS:
-            sums_one(g, 1, at.b, 0, x, x_stride, at.W, 1, batch, n_in, 1, at.kc)
         else:
-            sums_across(g, at.b, at.W, x, x_stride, batch, n_in, at.kc)
+            dot_rows(g, at.b, at.W, x, x_stride, batch, n_in)
         activate(g, batch * n_out)
         below = at.g
 

@@ -141,10 +141,6 @@ def few_rows(epilogue, c, e, a, b, scale, kc, panels):
     slices = max(1, (k + kc - 1) // kc)
     staged, whole = panels, advance(panels, 2 * nr)
     part = advance(whole, STREAMED if m == 1 else SUMS_STREAMED)
-    of_one = m == 1 and e.column_stride == 0  # the bias of a single output
-    if of_one:
-        for t in range(nr):
-            staged[nr + t] = e.data[0]
     j = 0
     while j < c.columns:
         n, stride = columns_at_once(c.columns - j, 2 * two, two), 2 * two
@@ -169,13 +165,11 @@ def few_rows(epilogue, c, e, a, b, scale, kc, panels):
             while done < n:
                 width = columns_at_once(n - done, nr, two)
                 c_block, e_block = block(c, i, j + done, 1, width), block(e, i, j + done, 1, width)
-                if of_one:
-                    e_block = Matrix(advance(staged, nr), 1, width, 0, 1)
                 if width == nr and c.column_stride == 1 and e_block.column_stride == 1:
                     # Rows of a panel's width, as if one were below the other: then some are computed side by side.
                     count = (n - done) // nr
                     c_block = Matrix(c_block.data, count, nr, nr, 1)
-                    e_block = Matrix(e_block.data, count, nr, 0 if of_one else nr, 1)
+                    e_block = Matrix(e_block.data, count, nr, nr, 1)
                     width = count * nr
                 finish_block(epilogue, c_block, e_block, sums, scale, staged)
                 sums, done = advance(sums, width), done + width

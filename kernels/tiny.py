@@ -18,9 +18,21 @@ from numba.extending import intrinsic
 
 from .activation import sigmoid, sigmoid_derivative
 from .ahead import worth_fetching
-from .blocking import HOST, ROWS_AHEAD, TINY_BATCH, TINY_ELEMENTS, TINY_PARAMETERS, TINY_PIECE, TINY_WIDEST, TINY_WORK
+from .blocking import (
+    DOT,
+    HOST,
+    ROWS_AHEAD,
+    TINY_BATCH,
+    TINY_DOT,
+    TINY_ELEMENTS,
+    TINY_PARAMETERS,
+    TINY_PIECE,
+    TINY_WIDEST,
+    TINY_WORK,
+)
 from .compiling import jit
 from .cuts import gradient_length, shards_of
+from .dot import in_halves
 from .entry import as_matrix
 from .loss import row_parts, squared_error
 from .matrix import Vector as Sizes
@@ -30,21 +42,20 @@ from .parameters import is_narrow, layer_size, parameters_size
 from .rowwise import delta_of_output
 from .simd import INDEX, INT32, Simd, Vector, fma, minimum, shuffled, where
 from .tasks import reference
-from .wide import slice_length
 
 DOUBLE = ir.DoubleType()
 
 
 @functools.lru_cache(maxsize=1024)
 def is_tiny(sizes, batch_size, itemsize):
-    """Whether a network is trained so: it is small enough, and sums over inputs, and minibatches, are not cut."""
+    """Whether a network is trained so: it is small enough, and minibatches are not cut."""
     network, places = Sizes(sizes, len(sizes)), places_of(sizes, batch_size, itemsize)
     small = parameters_size(network) <= TINY_PARAMETERS and places > 0
-    whole = all(slice_length(n_in, n_out) >= n_in for n_in, n_out in itertools.pairwise(sizes))
+    small = small and all(n_in <= TINY_DOT for n_in, n_out in itertools.pairwise(sizes) if n_out == 1)
     if places == batch_size:
-        return small and whole and slice_of(sizes, batch_size) == batch_size
+        return small and slice_of(sizes, batch_size) == batch_size
     small = small and batch_size * max(sizes) <= TINY_ELEMENTS
-    return small and whole and shards_of(network, batch_size) == 1 and row_parts(batch_size, sizes[-1]) == 2
+    return small and shards_of(network, batch_size) == 1 and row_parts(batch_size, sizes[-1]) == 2
 
 
 @functools.lru_cache(maxsize=1024)
@@ -243,19 +254,23 @@ class Steps:
         self.backward(activations, y, some, count)
 
     def forward(self, layer, parameters, below):
-        """g = σ(Σ + b), the sum over the inputs in their order."""
+        """g = σ(Σ + b), the sum over the inputs in the order that it has elsewhere."""
         n_in, n_out = layer
-        total = self.weighted(below, n_in, parameters, n_out, lambda i, j: place(layer, i, j))
+        at_once = DOT if n_out == 1 else 1
+        total = self.weighted(below, n_in, parameters, n_out, lambda i, j: place(layer, i, j), at_once)
         return sigmoid(total + self.pick(parameters, [place(layer, n_in, j) for j in range(n_out)] * self.places))
 
-    def weighted(self, values, terms, parameters, columns, at):
-        """Σ over p < terms, in their order, of values[s, p] parameters[at(p, j)], for all samples s and j < columns."""
-        lanes, total = list(itertools.product(range(self.places), range(columns))), 0
+    def weighted(self, values, terms, parameters, columns, at, at_once=1):
+        """Σ over p < terms of values[s, p] parameters[at(p, j)], for all samples s and j < columns.
+
+        So many sums `at_once`, each of terms in their order, are added in halves.
+        """
+        lanes, totals = list(itertools.product(range(self.places), range(columns))), [0] * min(at_once, terms)
         for p in range(terms):
             of_samples = self.pick(values, [s * terms + p for s, _ in lanes])
             weights = self.pick(parameters, [at(p, j) for _, j in lanes])
-            total = fma(of_samples, weights, total)
-        return total
+            totals[p % at_once] = fma(of_samples, weights, totals[p % at_once])
+        return in_halves(totals)
 
     def backward(self, activations, y, some, count):
         """δ of all layers, and what they add to the gradient."""

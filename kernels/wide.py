@@ -1,18 +1,15 @@
-"""Layers of many inputs and few outputs: their sums over the inputs are taken in slices, that follow from sizes alone.
+"""Layers of many inputs and few outputs: sums over the inputs are taken in two halves, as follows from sizes alone.
 
-Of a single output in up to four, side by side: else each term waits for the last. Of more in two halves: two threads
-can then share them, though a small minibatch has too few rows and such a layer too few columns.
+Two threads can then share them, though a small minibatch has too few rows and such a layer too few columns.
 """
 
-from .blocking import KC, SINGLE_SLICE, SLICE, SLICED_WEIGHTS
+from .blocking import KC, SLICE, SLICED_WEIGHTS
 from .compiling import helper
 
 
 @helper
 def slice_length(n_in, n_out):
     """Inputs of a slice; the last has perhaps fewer."""
-    if n_out == 1 and n_in >= 4 * SINGLE_SLICE:
-        return min(KC, (n_in + 3) // 4)
     return (n_in + 1) // 2 if is_sliced(n_in, n_out) else KC
 
 

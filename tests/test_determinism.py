@@ -24,7 +24,7 @@ numba.set_num_threads(threads)
 rng = np.random.default_rng(0)
 sha = hashlib.sha256()
 nets = ([7, 5, 3], 200, 4), ([150, 301, 200, 10], 200, 65), ([20, 61, 9], 1500, 700), ([520, 40, 3], 200, 16)
-nets += (([17, 64, 64, 6], 600, 64),)
+nets += ([17, 64, 64, 6], 600, 64), ([33, 20, 1], 200, 40), ([70, 150, 1], 200, 65)
 for sizes, samples, batch in nets:
     X, Y = rng.random((samples, sizes[0])), rng.random((samples, sizes[-1]))
     net = Network(sizes, dtype=dtype, seed=1)

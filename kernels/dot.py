@@ -1,0 +1,143 @@
+"""Layers of a single output: each of their sums is a dot product, of W and a sample's inputs, both rows in memory.
+
+It is of DOT sums, each of every DOT-th term, in order. The second half of these is added to the first, and so on until
+one is left. So the terms are taken in vectors as they lie in memory, and the bits do not depend on a vector's width.
+"""
+
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .blocking import DOT, HOST
+from .compiling import internal
+from .matrix import advance, row_major, rows, transposed
+from .microkernel import tile_shape
+from .panel import copy, copy_any
+from .rowwise import activate
+from .simd import INDEX, Simd, fma, minimum, shuffled
+
+VECTORS = 16  # of sums, at most, that are taken before σ of them
+
+
+@intrinsic
+def dot_rows(typingctx, c, e, a, b, rsb, m, k):
+    """c[i] = Σ a[p] b[i*rsb + p] over p < k, + e[0], for i < m. Of c, whole vectors are written."""
+
+    def codegen(context, builder, signature, args):
+        c, e, a, b, rsb, m, k = args
+        simd = Simd.of_host(builder, signature.args[0].dtype)
+        at_once = max(1, HOST.registers // 2 * simd.lanes // DOT)
+        bias, last = simd.splat(builder.load(e)), builder.sub(m, INDEX(1))
+        offsets = [builder.mul(minimum(builder, INDEX(t), last), rsb) for t in range(simd.lanes)]
+        last_group = builder.sub(m, minimum(builder, m, INDEX(simd.lanes)))
+
+        def emit_rows(i):
+            i = minimum(builder, i, last_group)  # a last group that would be cut short begins earlier instead
+            start, groups = builder.gep(b, [builder.mul(i, rsb)]), []
+            for first in range(0, simd.lanes, at_once):
+                groups += _folded(_sums(simd, a, start, offsets[first : first + at_once], k), simd.lanes)
+            simd.store(_folded(groups, len(groups))[0] + bias, builder.gep(c, [i]))
+
+        def emit_column(i):
+            column = simd.load(builder.gep(b, [i]), simd.first(builder.sub(m, i)))
+            simd.store(simd.splat(builder.load(a)) * column + bias, builder.gep(c, [i]))
+
+        is_column = builder.and_(*(builder.icmp_signed("==", number, INDEX(1)) for number in (k, rsb)))
+        with builder.if_else(is_column) as branches:
+            for branch, emit in zip(branches, (emit_column, emit_rows), strict=True):
+                with branch, cgutils.for_range_slice(builder, INDEX(0), m, INDEX(simd.lanes)) as (i, _):
+                    emit(i)
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(c, c, c, c, index, index, index), codegen
+
+
+def dot(simd, a, row, k):
+    """Σ a[p] row[p] over p < k, as a Vector of one lane."""
+    [total] = _sums(simd, a, row, [INDEX(0)], k)
+    while total.simd.lanes > 1:
+        half = total.simd.lanes // 2
+        total = shuffled(total, total, range(half)) + shuffled(total, total, range(half, 2 * half))
+    return total
+
+
+def in_halves(sums):
+    """Sums added up, the second half of them to the first, as if behind them were zeros, up to a power of two."""
+    while len(sums) > 1:
+        half = 1 << (len(sums) - 1).bit_length() - 1
+        added = [x + y for x, y in zip(sums, sums[half:], strict=False)]
+        sums = added + sums[len(added) : half]
+    return sums[0]
+
+
+def _sums(simd, a, b, offsets, k):
+    """The DOT sums of each row, as many as a vector has lanes: if they are more, those that are to be are added.
+
+    The rows begin so many elements behind b.
+    """
+    builder = simd.builder
+    totals = [[simd.variable() for _ in range(DOT // simd.lanes)] for _ in offsets]
+    for total in totals:
+        for part in total:
+            part.set(simd.constant(0))
+
+    def add_terms(p, masks):
+        for v, mask in enumerate(masks):
+            at = builder.add(p, INDEX(v * simd.lanes))
+            weights, start = simd.load(builder.gep(a, [at]), mask), simd.opaque(builder.gep(b, [at]))
+            for offset, total in zip(offsets, totals, strict=True):
+                total[v].set(fma(weights, simd.load(builder.gep(start, [offset]), mask), total[v].get()))
+
+    whole = builder.and_(k, INDEX(-DOT))
+    with cgutils.for_range_slice(builder, INDEX(0), whole, INDEX(DOT)) as (p, _):
+        add_terms(p, [None] * (DOT // simd.lanes))
+    rest = builder.sub(k, whole)
+    with builder.if_then(builder.icmp_signed(">", rest, INDEX(0))):
+        add_terms(whole, [simd.first(rest, v) for v in range(0, DOT, simd.lanes)])
+    return [in_halves([part.get() for part in total]) for total in totals]
+
+
+def _folded(vectors, sums):
+    """One vector of the rows of several, side by side, each with so many `sums`, which are added up by halves."""
+    while len(vectors) > 1:
+        lanes = range(2 * vectors[0].simd.lanes)  # of two vectors
+        first = [t for t in lanes if t % sums < sums // 2]
+        pairs = zip(vectors[::2], vectors[1::2], strict=True)
+        vectors = [shuffled(x, y, first) + shuffled(x, y, [t + sums // 2 for t in first]) for x, y in pairs]
+        sums //= 2
+    return vectors
+
+
+@internal
+def some_outputs(arguments, task, worker):
+    """One task's share of g = σ(x W + b), of a single column, some rows at a time.
+
+    Where a row of x, or W, is not adjacent in memory it is copied. Each thread has so many elements of `panels`.
+    """
+    g, b, x, W, panels, size, parts = arguments[0]
+    _, _, two = tile_shape(g)
+    vector, k = two // 2, x.columns
+    at_once = VECTORS * vector
+    sums = advance(panels, worker * size)
+    weights = advance(sums, at_once)
+    packed = advance(weights, k)
+    copied = x.column_stride != 1 and k > 1
+    if W.row_stride == 1:
+        weights = W.data
+    else:
+        copy(row_major(weights, 1, k), transposed(W))
+    first, end, some = task * g.rows // parts, (task + 1) * g.rows // parts, vector if copied else at_once
+    for i in range(first, end, some):
+        m = min(some, end - i)
+        of_x = rows(x, i, m)
+        if copied:
+            copy(row_major(packed, m, k), of_x)
+            of_x = row_major(packed, m, k)
+        dot_rows(sums, b.data, weights, of_x.data, of_x.row_stride, m, k)
+        activate(sums, m)
+        target = transposed(rows(g, i, m))
+        if target.column_stride == 1:
+            copy(target, row_major(sums, 1, m))
+        else:
+            copy_any(target, row_major(sums, 1, m))
