@@ -87,6 +87,9 @@ UNROLLED = 4
 # of more than C_FAR is fetched for any k: steps of 1000x4 and 3000-2000 by 32 take 0.85 of the time.
 PREFETCH = 64
 C_FAR = 1 << 19
+# Terms of each sum from which on it pays to transpose a C of few columns, twice: the update of 784-10 takes 0.6 of the
+# time by 100, 0.85 by 32, 1.1 by 16; of 784-3 0.3, 0.55 and 0.9; of 300-5 by 500 0.3.
+TERMS_TRANSPOSED = 32
 # Rows fetched ahead where the loss goes down a few columns, page after page: 0.75 of its time on 1024x4; and where
 # samples are taken one by one: 0.6 of a step of 7-1 by 1 among 200,000 of them.
 ROWS_AHEAD = 16

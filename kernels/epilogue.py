@@ -9,10 +9,10 @@ from numba.extending import intrinsic
 
 from .activation import sigmoid, sigmoid_derivative
 from .compiling import helper
-from .matrix import advance, row_major
+from .matrix import advance, row_major, transposed
 from .microkernel import Emitter, columns_at_once, tile_shape
 from .optimizer import sgd
-from .panel import copy_any
+from .panel import copy, copy_any
 from .simd import INDEX, Simd, joined, split
 from .tasks import outlined
 
@@ -103,10 +103,14 @@ def finish_block(epilogue, c, e, sums, scale, staged):
     adjacent = c.column_stride == 1 and e.column_stride == 1
     if not adjacent:
         c_data, e_data, c_stride, e_stride = staged, advance(staged, c.rows * c.columns), c.columns, c.columns
-        copy_any(row_major(c_data, c.rows, c.columns), c)
-        copy_any(row_major(e_data, c.rows, c.columns), e)
+        if epilogue == SGD:
+            copy(row_major(c_data, c.rows, c.columns), c)
+        elif epilogue != STORE:
+            copy(row_major(e_data, c.rows, c.columns), e)
     finish(epilogue, c_data, c_stride, e_data, e_stride, sums, scale, c.rows, c.columns)
-    if not adjacent:
+    if not adjacent and c.row_stride == 1:
+        copy(transposed(c), transposed(row_major(c_data, c.rows, c.columns)))
+    elif not adjacent:
         copy_any(c, row_major(c_data, c.rows, c.columns))
 
 

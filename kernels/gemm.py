@@ -5,7 +5,8 @@ slices are added in order. So its bits depend on nothing but its own row of A an
 fall, who computes them, or how many other rows there are.
 
 C is computed in panels of NR columns, from its top to its bottom. Where rows of B lie far apart, or are not rows in
-memory, a panel of B is copied before it is used. Where there are many panels, so is a large A, once for all of them,
+memory, a panel of B is copied before it is used. A C of few columns and many rows is computed in panels of rows, if
+those of B then are rows in memory. Where there are many panels, so is a large A, once for all of them,
 unless its columns are adjacent: then its rows are fetched a tile ahead. So each tile reads what is adjacent or near.
 Where C has few rows, or its sums few terms, and the crew can, no tiles are computed: the largest operand is streamed
 (`thin`). The outputs of a layer that has one are dot products (`dot`), whose terms have an order of their own.
@@ -27,6 +28,7 @@ from .blocking import (
     MR,
     PACK_ROWS,
     PREFETCH,
+    TERMS_TRANSPOSED,
 )
 from .compiling import helper, implements, internal, jit
 from .dot import some_outputs
@@ -47,11 +49,18 @@ def panels_size(m, n, k, itemsize, threads=1):
 
 
 def one_way_size(m, n, k, itemsize, threads):
-    """`panels_size` for a C whose columns are adjacent; a single column is computed as a row."""
+    """`panels_size` for a C whose columns are adjacent; a single one is computed as a row, and a few may be."""
     if n == 1:
         m, n = n, m
     lanes = HOST.lanes(itemsize)
     nr, two = HOST.vectors * lanes, 2 * lanes
+    if pays_transposed(m, n, k, nr, two):
+        return max(any_way_size(m, n, k, nr, two, threads), any_way_size(n, m, k, nr, two, threads))
+    return any_way_size(m, n, k, nr, two, threads)
+
+
+def any_way_size(m, n, k, nr, two, threads):
+    """For a C that is computed as it is."""
     packed = (min(m, packed_block(m, n, k) // max(k, 1)) + 2 * MR) * k if is_packed(m, n, k, nr) else 0
     worker = max(thin_size(n, k, nr, two), worker_size(m, k, MR, two if n <= two else nr))
     return -(-packed // nr) * nr + threads * worker
@@ -172,10 +181,27 @@ def product_by_crew(epilogue, c, e, a, b, scale, kc, panels, crew):
 
 @helper
 def oriented(c, e, a, b):
-    """The product as it is, or transposed if then the columns of C are adjacent; a column is computed as a row."""
-    if c.row_stride == 1 and (c.column_stride != 1 or c.columns == 1):
+    """The product as it is, or transposed if then the columns of C are adjacent; a column is computed as a row.
+
+    Or the other way round, if these columns are too few.
+    """
+    upright = c.row_stride == 1 and (c.column_stride != 1 or c.columns == 1)
+    if (upright and not has_narrow_rows(transposed(c), transposed(b))) or has_narrow_rows(c, a):
         return transposed(c), transposed(e), transposed(b), transposed(a)
     return c, e, a, b
+
+
+@helper
+def has_narrow_rows(c, a):
+    """Whether the columns of C, of which there are few, fill lanes so much better that it pays to transpose C twice."""
+    _, nr, two = tile_shape(c)
+    adjacent = c.column_stride == 1 and a.row_stride == 1
+    return adjacent and pays_transposed(c.rows, c.columns, a.columns, nr, two)
+
+
+@helper
+def pays_transposed(m, n, k, nr, two):
+    return 1 < n <= min(MR, 3 * two // 4) and m >= nr and k >= TERMS_TRANSPOSED
 
 
 @jit(inline=True)

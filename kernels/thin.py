@@ -63,7 +63,7 @@ def has_few_rows(c, b):
     if b.column_stride != 1:
         return has_columns(c, b)
     few = 2 * FEW_ROWS if has_rows_on_pages(b) else FEW_ROWS
-    return c.rows == 1 or (c.rows <= few and b.rows * b.columns > FAR)
+    return c.rows == 1 or (c.rows <= few and c.column_stride == 1 and b.rows * b.columns > FAR)
 
 
 @helper
