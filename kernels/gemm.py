@@ -5,11 +5,11 @@ slices are added in order. So its bits depend on nothing but its own row of A an
 fall, who computes them, or how many other rows there are.
 
 C is computed in panels of NR columns, from its top to its bottom. Where rows of B lie far apart, or are not rows in
-memory, a panel of B is copied before it is used. A C of few columns and many rows is computed in panels of rows, if
-those of B then are rows in memory. Where there are many panels, so is a large A, once for all of them,
+memory, a panel of B is copied before it is used. Where there are many panels, so is a large A, once for all of them,
 unless its columns are adjacent: then its rows are fetched a tile ahead. So each tile reads what is adjacent or near.
-Where C has few rows, or its sums few terms, and the crew can, no tiles are computed: the largest operand is streamed
-(`thin`). The outputs of a layer that has one are dot products (`dot`), whose terms have an order of their own.
+A C of few columns and many rows is computed as its transpose, if then the rows of B are rows in memory. Where C has few
+rows, or its sums few terms, and the crew can, no tiles are computed: the largest operand is streamed (`thin`). The
+outputs of a layer that has one are dot products (`dot`), whose terms have an order of their own.
 """
 
 import numpy as np
