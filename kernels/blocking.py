@@ -173,7 +173,8 @@ NARROW = 12
 # Parameters up to which many samples are predicted with the network laid out in rows, so many elements of the widest
 # layer at a time. Of the time that tiles take, 10,000 samples by one thread take 0.4 on 1-1 and 2-1, 0.55 on 4-8-3, 0.9
 # on 10-50-1, 1.0 on 2-32-32-1, 17-64-64-6 and 64-64-10, 1.03 to 1.09 on these with AVX2 or in float64; 1.2 and more on
-# 784-30-10 with AVX2; and what is compiled first takes a third. With 256 samples at a time one of 50-1 takes 1.1.
+# 784-30-10 with AVX2; and what is compiled first takes a third. With two or four times as many elements at a time they
+# take 0.94 to 1.08.
 PREDICTED_IN_ROWS, PREDICTED_ELEMENTS = 1 << 14, 1 << 11
 # Parameters up to which few samples are predicted so too: a call of Network.predict for one takes 0.94 of the time on
 # 2-32-32-1, 1.09 on 64-64-10, 1.5 on 784-10, for 64 on these 1.04 and 1.05.
