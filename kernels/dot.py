@@ -12,7 +12,7 @@ from .blocking import DOT, HOST
 from .compiling import internal
 from .matrix import advance, row_major, rows, transposed
 from .microkernel import tile_shape
-from .panel import copy, copy_any
+from .panel import copy
 from .rowwise import activate
 from .simd import INDEX, Simd, fma, minimum, shuffled
 
@@ -136,8 +136,4 @@ def some_outputs(arguments, task, worker):
             of_x = row_major(packed, m, k)
         dot_rows(sums, b.data, weights, of_x.data, of_x.row_stride, m, k)
         activate(sums, m)
-        target = transposed(rows(g, i, m))
-        if target.column_stride == 1:
-            copy(target, row_major(sums, 1, m))
-        else:
-            copy_any(target, row_major(sums, 1, m))
+        copy(rows(g, i, m), row_major(sums, m, 1))

@@ -9,10 +9,10 @@ from numba.extending import intrinsic
 
 from .activation import sigmoid, sigmoid_derivative
 from .compiling import helper
-from .matrix import advance, row_major, transposed
+from .matrix import advance, row_major
 from .microkernel import Emitter, columns_at_once, tile_shape
 from .optimizer import sgd
-from .panel import copy, copy_any
+from .panel import copy
 from .simd import INDEX, Simd, joined, split
 from .tasks import outlined
 
@@ -37,7 +37,10 @@ EPILOGUES = (
     Epilogue(lambda total, e, c, scale: sgd(c, total, scale), reads_c=True),
 )
 # np.intp, because Numba would specialise a kernel for every Python number
-STORE, BIAS_SIGMOID, SIGMOID_DELTA, SGD = map(np.intp, range(len(EPILOGUES)))
+NUMBERS = tuple(map(np.intp, range(len(EPILOGUES))))
+STORE, BIAS_SIGMOID, SIGMOID_DELTA, SGD = NUMBERS
+READING_E = tuple(number for number in NUMBERS if EPILOGUES[number].reads_e)
+READING_C = tuple(number for number in NUMBERS if EPILOGUES[number].reads_c)
 
 
 @intrinsic
@@ -103,15 +106,13 @@ def finish_block(epilogue, c, e, sums, scale, staged):
     adjacent = c.column_stride == 1 and e.column_stride == 1
     if not adjacent:
         c_data, e_data, c_stride, e_stride = staged, advance(staged, c.rows * c.columns), c.columns, c.columns
-        if epilogue == SGD:
+        if epilogue in READING_C:
             copy(row_major(c_data, c.rows, c.columns), c)
-        elif epilogue != STORE:
+        if epilogue in READING_E:
             copy(row_major(e_data, c.rows, c.columns), e)
     finish(epilogue, c_data, c_stride, e_data, e_stride, sums, scale, c.rows, c.columns)
-    if not adjacent and c.row_stride == 1:
-        copy(transposed(c), transposed(row_major(c_data, c.rows, c.columns)))
-    elif not adjacent:
-        copy_any(c, row_major(c_data, c.rows, c.columns))
+    if not adjacent:
+        copy(c, row_major(c_data, c.rows, c.columns))
 
 
 class Finish(Emitter):

@@ -55,11 +55,11 @@ def one_way_size(m, n, k, itemsize, threads):
     lanes = HOST.lanes(itemsize)
     nr, two = HOST.vectors * lanes, 2 * lanes
     if pays_transposed(m, n, k, nr, two):
-        return max(any_way_size(m, n, k, nr, two, threads), any_way_size(n, m, k, nr, two, threads))
-    return any_way_size(m, n, k, nr, two, threads)
+        return max(size_as_it_is(m, n, k, nr, two, threads), size_as_it_is(n, m, k, nr, two, threads))
+    return size_as_it_is(m, n, k, nr, two, threads)
 
 
-def any_way_size(m, n, k, nr, two, threads):
+def size_as_it_is(m, n, k, nr, two, threads):
     """For a C that is computed as it is."""
     packed = (min(m, packed_block(m, n, k) // max(k, 1)) + 2 * MR) * k if is_packed(m, n, k, nr) else 0
     worker = max(thin_size(n, k, nr, two), worker_size(m, k, MR, two if n <= two else nr))

@@ -128,12 +128,7 @@ def exchange(net, parameters, how):
         own_WT, own_W = Matrix(at.WT, n_in, n_out, at.stride, 1), Matrix(at.W, n_out, n_in, at.width, 1)
         own_b = Matrix(at.b, 1, n_out, at.stride, 1)
         if how == BACK:
-            if n_out == 1:
-                copy(W, own_W)
-            elif W.column_stride == 1:
-                copy(W, transposed(own_WT))
-            else:
-                copy(transposed(W), own_WT)
+            copy(W, own_W if n_out == 1 else transposed(own_WT))
             copy(b, own_b)
         else:
             if n_out > 1:

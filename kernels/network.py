@@ -245,11 +245,7 @@ def _predict_batch(arguments, task, worker):
     space = divide(advance(workspace, worker * part), sizes, batch)
     team = Crew(team.threads, team.grain, found[1], 0, team.stream)
     output = forward_layers(parameters, x, sizes, space, team, 1)
-    target = rows(g, first, batch)
-    if target.column_stride == 1:
-        copy(target, output)
-    else:
-        copy_any(target, output)
+    copy(rows(g, first, batch), output)
     if not input_finite(x, spaced(space.activations, batch, sizes.data[1])):
         found[0] = 0
 

@@ -9,14 +9,19 @@ from numba.extending import intrinsic
 from .blocking import COPIED_AHEAD, GATHERED_AHEAD, HOST
 from .compiling import helper
 from .matrix import get, put
+from .matrix import transposed as transposed_matrix
 from .simd import INDEX, Simd, minimum, transposed
 from .tasks import outlined
 
 
 @outlined
 def copy(target, source):
-    """target = source, Matrices of the same shape that do not overlap; the columns of target are adjacent."""
-    if is_adjacent(source) and is_adjacent(target):
+    """target = source, Matrices of the same shape that do not overlap."""
+    if target.column_stride != 1 and target.row_stride == 1:
+        target, source = transposed_matrix(target), transposed_matrix(source)
+    if target.column_stride != 1:
+        copy_any(target, source)
+    elif is_adjacent(source) and is_adjacent(target):
         copy_rows(target.data, 0, source.data, 0, 1, source.rows * source.columns)
     elif source.column_stride == 1:
         copy_rows(target.data, target.row_stride, source.data, source.row_stride, source.rows, source.columns)

@@ -30,7 +30,7 @@ def _sums(finish):
     def sums(typingctx, c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc):
         def codegen(context, builder, signature, args):
             c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc = args
-            simd = simd_of(builder, signature, False)
+            simd = Simd.of_host(builder, signature.args[0].dtype)
 
             def at(pointer, stride, i, j):
                 return builder.gep(pointer, [builder.add(builder.mul(i, stride), j)])
@@ -239,7 +239,7 @@ def update_output(typingctx, c, b, delta, rsd, x, rsx, k, kc, scale):
 
     def codegen(context, builder, signature, args):
         c, b, delta, rsd, x, rsx, k, kc, scale = args
-        simd = simd_of(builder, signature, False)
+        simd = Simd.of_host(builder, signature.args[0].dtype)
         scale = simd.splat(scale)
 
         def element_at(p, _):

@@ -23,7 +23,7 @@ def copy_row(typingctx, target, source, n):
 
     def codegen(context, builder, signature, args):
         target, source, n = args
-        simd = simd_of(builder, signature, False)
+        simd = Simd.of_host(builder, signature.args[0].dtype)
         with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
             row = simd.load(builder.gep(source, [j]), simd.first(builder.sub(n, j)))
             simd.store(row, builder.gep(target, [j]))
@@ -87,7 +87,7 @@ def step_rows_by(typingctx, c, rsc, a, b, m, n, scale):
 
     def codegen(context, builder, signature, args):
         c, rsc, a, b, m, n, scale = args
-        simd = simd_of(builder, signature, False)
+        simd = Simd.of_host(builder, signature.args[0].dtype)
         scale = simd.splat(scale)
         with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
             row = simd.load(builder.gep(b, [j]))
