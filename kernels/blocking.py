@@ -113,6 +113,9 @@ HALVED = 16
 # step takes 0.61 of the time on 17-64-64-6 by 64, 0.67 on 64-64-10 and 0.85 on 2-32-32-1 by 32; on cores that are far
 # 1.2 to 2 times the time, and one thread is chosen.
 TOGETHER = 1 << 15
+# Times the parameters that these may take beyond the memory that is promised: each has weights and a letter. With
+# shared weights, or letters in place of W, a step of 17-64-64-6 by 64 takes 1.15 times as long on far cores.
+LETTERS = 4
 # Bytes between the memory of two threads that divide a layer. Processors fetch so far ahead of strided reads, and take
 # lines that the other thread then has to take back.
 APART = 1 << 14

@@ -18,11 +18,13 @@ from .panel import all_finite, copy
 from .parallel import read
 from .parameters import layer_parameters, layer_size
 from .plan import (
+    BIAS_LETTER,
     BY_OUTPUTS,
     DELTA,
     INPUTS,
     LAYERS,
     LETTER,
+    OTHER,
     OUTPUTS,
     SLICE_LENGTH,
     SLICES,
@@ -87,9 +89,17 @@ def layer_of(net, layer):
 
 
 @helper
-def letter_of(net, layer):
-    """Pointer to where a layer's gradient is handed over: Wᵀ and b, or b and W of a single output."""
-    return pointer_at(read(net.table, 2 * layer + 1, LETTER), net.x.data)
+def others(net, own):
+    """Pointer to where the other of two threads has what this one has at `own`, among weights and letters."""
+    return advance(own, read(net.table, 1, OTHER))
+
+
+@helper
+def letter_of(net, layer, swapped):
+    """Pointers to a layer's gradient in a letter, of Wᵀ or W and of b: in one's place or, `swapped`, the other's."""
+    line, like, behind = 2 * layer + 1, net.x.data, 0 if swapped == 0 else read(net.table, 1, OTHER)
+    of_W, of_b = pointer_at(read(net.table, line, LETTER), like), pointer_at(read(net.table, line, BIAS_LETTER), like)
+    return advance(of_W, behind), advance(of_b, behind)
 
 
 @helper

@@ -2,8 +2,8 @@
 
 A plan holds what follows from sizes alone, in lines of eight numbers: two for the network, then two for each layer.
 Where two threads train together it is three such tables: that of one thread, which trains what is left, and those of
-both halves of a minibatch. With that in the kernels, and single samples in one program with many, the first fit on a
-machine took 1.35 times as long.
+both halves of a minibatch, each with weights of its own. With that in the kernels, and single samples in one program
+with many, the first fit on a machine took 1.35 times as long.
 """
 
 import functools
@@ -24,14 +24,15 @@ from .wide import is_wide, slice_length
 # Of the network: how many layers; a minibatch's inputs and targets, and from row to row of them; the turns in which the
 # next minibatch is fetched. Then into slices of how many samples the sums over a minibatch are cut, and those of the
 # first layer's weights, the same of the last and smaller minibatch, and whether that `is_halved`; where is what two
-# threads tell each other, and what is fetched ahead.
+# threads tell each other, and what is fetched ahead; how many elements behind one's own weights
+# and letters the other's lie.
 LAYERS, INPUTS, X, X_STRIDE, Y, Y_STRIDE, TURNS = range(7)
-LENGTH, FIRST_LENGTH, LAST_LENGTH, LAST_FIRST_LENGTH, LAST_HALVED, TOLD, AHEAD = range(7)
+LENGTH, FIRST_LENGTH, LAST_LENGTH, LAST_FIRST_LENGTH, LAST_HALVED, TOLD, AHEAD, OTHER = range(8)
 
 # Of a layer: how many outputs; into how many slices of how many inputs its sums are cut; Wᵀ, b, W, g and δ. Then
-# whether W is of fewer vectors than Wᵀ; where a gradient is handed over.
+# whether W is of fewer vectors than Wᵀ; where gradients are handed over, of weights and of biases.
 OUTPUTS, SLICES, SLICE_LENGTH, WT, B, W, G, DELTA = range(8)
-BY_OUTPUTS, LETTER = range(2)
+BY_OUTPUTS, LETTER, BIAS_LETTER = range(3)
 
 
 @helper
@@ -69,10 +70,16 @@ def weights_size(sizes, itemsize):
     return padded(sum(sum(weight_extents(layer, *extents, lanes)) for layer, extents in layers))
 
 
-def gradient_size(sizes, itemsize):
-    """Elements of memory for a gradient: of layer after layer Wᵀ and b, or b and W of a single output."""
-    lanes = HOST.lanes(itemsize)
-    return padded(sum(sum(weight_extents(1, *extents, lanes)) for extents in itertools.pairwise(sizes)))
+def letter_extents(layer, n_in, n_out, lanes):
+    """Elements of a letter: a layer's gradient, of Wᵀ or W, whichever is stepped, and of b."""
+    of_WT, of_b, of_W = weight_extents(layer, n_in, n_out, lanes)
+    return min(of_WT or of_W, of_W or of_WT), of_b
+
+
+def letters_size(sizes, itemsize):
+    """Elements of memory for the letters of a thread."""
+    lanes, layers = HOST.lanes(itemsize), enumerate(itertools.pairwise(sizes), 1)
+    return padded(sum(sum(letter_extents(layer, *extents, lanes)) for layer, extents in layers))
 
 
 def samples_size(sizes, samples, itemsize):
@@ -87,9 +94,9 @@ def small_size(sizes, samples, itemsize, threads=1):
 
 def together_size(sizes, batch_size, itemsize):
     """Elements of memory for a network that two threads train together."""
-    half = BYTES_OF_LINES // itemsize + samples_size(sizes, rows_of_part(0, 2, batch_size)[1], itemsize)
-    told = BYTES_TOLD // itemsize + gradient_size(sizes, itemsize)
-    return CACHE_LINE // itemsize + weights_size(sizes, itemsize) + told + 2 * half
+    samples = samples_size(sizes, rows_of_part(0, 2, batch_size)[1], itemsize)
+    half = weights_size(sizes, itemsize) + letters_size(sizes, itemsize) + BYTES_OF_LINES // itemsize + samples
+    return CACHE_LINE // itemsize + BYTES_TOLD // itemsize + 2 * half
 
 
 def plan_size(sizes, itemsize, together=False):
@@ -142,15 +149,16 @@ def _plan_at(start, plan, *network):
 @functools.lru_cache
 def _plan(sizes, batch_size, last, itemsize, together):
     """Tables whose addresses are of memory that begins at 0; each with 1 wherever it has an address, elsewhere 0."""
-    told = weights_size(sizes, itemsize)
-    plans = [_table(sizes, batch_size, batch_size, last, itemsize, told)]
+    size = weights_size(sizes, itemsize)
+    plans = [_table(sizes, batch_size, batch_size, last, itemsize, size)]
     if together:
-        rows, size = rows_of_part(0, 2, batch_size)[1], gradient_size(sizes, itemsize)
-        lines = BYTES_OF_LINES // itemsize
-        letters = told + BYTES_TOLD // itemsize
-        for half in range(2):
-            ahead = letters + size + half * (lines + samples_size(sizes, rows, itemsize))
-            plans.append(_table(sizes, batch_size, rows, last, itemsize, ahead + lines, (told, ahead, letters)))
+        rows, lines = rows_of_part(0, 2, batch_size)[1], BYTES_OF_LINES // itemsize
+        told = size + letters_size(sizes, itemsize)
+        halves, size = told + BYTES_TOLD // itemsize, lines + samples_size(sizes, rows, itemsize)
+        second = halves + 2 * size
+        for weights, other, ahead in ((0, second, halves), (second, -second, halves + size)):
+            shared = weights, other, told, ahead
+            plans.append(_table(sizes, batch_size, rows, last, itemsize, ahead + lines, shared))
     return plans
 
 
@@ -161,10 +169,11 @@ def _predict_plan(sizes, batch_size, itemsize, threads):
     return [_table(sizes, batch_size, batch_size, 0, itemsize, first + t * each) for t in range(threads)]
 
 
-def _table(sizes, batch_size, rows, last, itemsize, start, shared=(0, 0, 0)):
+def _table(sizes, batch_size, rows, last, itemsize, start, shared=(0, 0, 0, 0)):
     """One table of a plan, for minibatches, or halves of them, of up to so many `rows`, whose memory begins at `start`.
 
-    `shared` says where is what two threads tell each other, what is fetched ahead, and a gradient that is handed over.
+    `shared` says where the weights are, how far from there the other thread's, where is what two tell each other, and
+    what is fetched ahead.
     """
     lanes = HOST.lanes(itemsize)
     table = np.zeros((2 * len(sizes), CACHE_LINE // 8), np.int64)
@@ -177,7 +186,7 @@ def _table(sizes, batch_size, rows, last, itemsize, start, shared=(0, 0, 0)):
         put(line, first, *(itemsize * place for place in elements))
         addresses[line, first : first + len(elements)] = 1
 
-    memory, (told, ahead, letter) = _Samples(sizes, rows, lanes, start), shared
+    memory, (weights, other, told, ahead) = _Samples(sizes, rows, lanes, start), shared
     put(0, LAYERS, len(sizes) - 1, sizes[0])
     put_places(0, X, memory.x)
     put(0, X_STRIDE, row_length(memory.apart, sizes[0], lanes))
@@ -189,17 +198,19 @@ def _table(sizes, batch_size, rows, last, itemsize, start, shared=(0, 0, 0)):
         put(1, first, length, KC if is_wide(*sizes[:2], batch) else length)
     put(1, LAST_HALVED, last > 0 and is_halved(vector, last))
     put_places(1, TOLD, told, ahead)
-    weights = 0
+    put(1, OTHER, other)
+    letter = weights + weights_size(sizes, itemsize)
     for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes), 1):
         of_WT, of_b, of_W = weight_extents(layer, n_in, n_out, lanes)
         length = slice_length(n_in, n_out)
         put(2 * layer, OUTPUTS, n_out, -(-n_in // length), length)
         places = memory.layers[layer - 1]
         put_places(2 * layer, WT, weights, weights + of_WT, weights + of_WT + of_b, *places)
+        of_letter, of_biases = letter_extents(layer, n_in, n_out, lanes)
         put(2 * layer + 1, BY_OUTPUTS, layer > 1 and of_W < of_WT)
-        put_places(2 * layer + 1, LETTER, letter)
+        put_places(2 * layer + 1, LETTER, letter, letter + of_letter)
         weights += of_WT + of_b + of_W
-        letter += sum(weight_extents(1, n_in, n_out, lanes))
+        letter += of_letter + of_biases
     return table, addresses
 
 

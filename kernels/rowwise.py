@@ -17,7 +17,7 @@ from .loss import squared_error, squared_error_gradient
 from .optimizer import sgd
 from .simd import INDEX, Simd, fma, joined, minimum, split, where
 
-STEP, STEP_WITH, STORE = range(3)  # what an update does with its sums
+STEP, STORE = range(2)  # what an update does with its sums
 
 
 def _sums(finish):
@@ -58,16 +58,15 @@ def _sums(finish):
     return sums
 
 
-def _add_slices(simd, rows, columns, k, kc, element_at, vector_at, begin=lambda totals: None):
+def _add_slices(simd, rows, columns, k, kc, element_at, vector_at):
     """Σ over p < k, in slices of kc, of the element of a row i times the vector of a column j: as Vectors at (i, j).
 
-    `element_at` gives a pointer, `vector_at` a Vector; `begin` may give the totals another value to begin with.
+    `element_at` gives a pointer, `vector_at` a Vector.
     """
     builder = simd.builder
     totals, parts = ({(i, j): simd.variable() for i in rows for j in columns} for _ in range(2))
     for total in totals.values():
         total.set(simd.constant(-0.0))  # which added changes nothing
-    begin(totals)
     with cgutils.for_range_slice(builder, INDEX(0), k, kc) as (start, _):
         for part in parts.values():
             part.set(simd.constant(0))
@@ -179,17 +178,16 @@ def delta_of_output(g, y, scale):
 def _update(one):
     """An intrinsic: c[i*rsc + j] = SGD(Σ a[p*rsa + i] b[p*rsb + j]) for i < m, j < n.
 
-    The sum over p < k is in slices of kc; `how` is STEP, STEP_WITH where e[i*rsc + j] is added to it, or STORE where it
-    is put into c itself. Up to whole vectors of j; with `one`, for i = j = 0 alone.
+    The sum over p < k is in slices of kc; `how` is STEP, or STORE where it is put into c itself. Up to whole vectors of
+    j; with `one`, for i = j = 0 alone.
     """
 
     @intrinsic
-    def update(typingctx, c, rsc, e, a, rsa, b, rsb, m, n, k, kc, scale, how):
+    def update(typingctx, c, rsc, a, rsa, b, rsb, m, n, k, kc, scale, how):
         def codegen(context, builder, signature, args):
-            c, rsc, e, a, rsa, b, rsb, m, n, k, kc, scale, how = args
+            c, rsc, a, rsa, b, rsb, m, n, k, kc, scale, how = args
             simd = simd_of(builder, signature, one)
             scale, stored = simd.splat(scale), builder.icmp_signed("==", how, INDEX(STORE))
-            added = builder.icmp_signed("==", how, INDEX(STEP_WITH))
 
             def element_at(p, i):
                 return builder.gep(a, [builder.add(builder.mul(p, rsa), i)])
@@ -198,17 +196,9 @@ def _update(one):
                 return simd.load(builder.gep(b, [builder.add(builder.mul(p, rsb), j)]))
 
             def add_up(rows, columns):
-                def at(pointer, i, j):
-                    return builder.gep(pointer, [builder.add(builder.mul(i, rsc), j)])
-
-                def begin(totals):
-                    with builder.if_then(added):
-                        for (i, j), total in totals.items():
-                            total.set(simd.load(at(e, i, j)))
-
-                for (i, j), total in _add_slices(simd, rows, columns, k, kc, element_at, vector_at, begin).items():
-                    step = sgd(simd.load(at(c, i, j)), total, scale)
-                    simd.store(where(stored, total, step), at(c, i, j))
+                for (i, j), total in _add_slices(simd, rows, columns, k, kc, element_at, vector_at).items():
+                    at = builder.gep(c, [builder.add(builder.mul(i, rsc), j)])
+                    simd.store(where(stored, total, sgd(simd.load(at), total, scale)), at)
 
             def rows_at_once(columns):
                 at_once = max(ROWS_UPDATED, ROWS_AT_ONCE // len(columns))
@@ -225,7 +215,7 @@ def _update(one):
             return context.get_dummy_value()
 
         index = types.intp
-        return types.void(c, index, c, c, index, c, index, *(index,) * 4, c.dtype, index), codegen
+        return types.void(c, index, c, index, c, index, *(index,) * 4, c.dtype, index), codegen
 
     return update
 

@@ -7,15 +7,13 @@ from .ahead import fetch_more
 from .blocking import FEW_OUTPUTS, INPUTS_FETCHING, KC, RECOPIED, SAMPLES_FETCHING
 from .compiling import helper, jit
 from .dot import dot_rows
-from .layout import has_fewer_by_outputs, lanes_of, layer_of, letter_of, row_of
+from .layout import has_fewer_by_outputs, lanes_of, layer_of, letter_of, others, row_of
 from .loss import part_errors
 from .matrix import advance, rows, scalar
+from .optimizer import step_against_sum
 from .panel import copy_transposed
-from .parallel import wait_until
-from .plan import whole
 from .rowwise import (
     STEP,
-    STEP_WITH,
     STORE,
     activate,
     delta_rows,
@@ -35,31 +33,31 @@ def rows_at_once(net, rows, fetching):
     return rows if net.ahead == 0 else fetching
 
 
-@outlined
-def forward_rows(net, batch, line, number):
-    """g of all layers, of many samples.
-
-    Another thread writes the weights of layer ℓ until the number in the cache line `line`, if that is not 0, is
-    `number` + ℓ or more.
-    """
-    below = net.x
+@helper
+def forward_rows(net, batch):
+    """g of all layers, of many samples."""
     for layer in range(1, net.layers + 1):
-        at = layer_of(net, layer)
-        if line != 0:
-            wait_until(line, number + layer)
-        n_in, n_out = below.columns, at.g.columns
-        g, x, x_stride = at.g.data, below.data, below.row_stride
-        if n_out > 1:
-            some = rows_at_once(net, batch, SAMPLES_FETCHING)
-            for s in range(0, batch, some):
-                if net.ahead != 0:
-                    fetch_more(net.ahead)
-                of_s, x_of_s, count = advance(g, s * n_out), advance(x, s * x_stride), min(some, batch - s)
-                sums_rows(of_s, n_out, at.b, 0, x_of_s, x_stride, at.WT, at.stride, count, n_in, n_out, at.kc)
-        else:
-            dot_rows(g, at.b, at.W, x, x_stride, batch, n_in)
-        activate(g, batch * n_out)
-        below = at.g
+        layer_rows(net, layer, batch)
+
+
+@outlined
+def layer_rows(net, layer, batch):
+    """g of one layer."""
+    at, below = layer_of(net, layer), net.x
+    if layer > 1:
+        below = layer_of(net, layer - 1).g
+    n_in, n_out = below.columns, at.g.columns
+    g, x, x_stride = at.g.data, below.data, below.row_stride
+    if n_out > 1:
+        some = rows_at_once(net, batch, SAMPLES_FETCHING)
+        for s in range(0, batch, some):
+            if net.ahead != 0:
+                fetch_more(net.ahead)
+            of_s, x_of_s, count = advance(g, s * n_out), advance(x, s * x_stride), min(some, batch - s)
+            sums_rows(of_s, n_out, at.b, 0, x_of_s, x_stride, at.WT, at.stride, count, n_in, n_out, at.kc)
+    else:
+        dot_rows(g, at.b, at.W, x, x_stride, batch, n_in)
+    activate(g, batch * n_out)
 
 
 @helper
@@ -119,7 +117,7 @@ def step_rows(net, batch, kc, first_kc, rate):
                     update(WT, at.stride, of_i, delta, count, n_out, batch, of_slice, rate)
             update(at.b, 0, (one, 0), delta, 1, n_out, batch, kc, rate)
         else:
-            update_single(at.b, at.b, (one, 0), delta, batch, kc, rate, STEP)
+            update_single(at.b, (one, 0), delta, batch, kc, rate, STEP)
         if by_outputs:
             copy_transposed(at.WT, at.stride, at.W, at.width, n_in, n_out)
         elif n_out > 1 and batch >= RECOPIED:
@@ -144,84 +142,59 @@ def rows_of(m):
 @helper
 def update(c, rsc, a, b, m, n, samples, kc, rate):
     """C -= η Aᵀ B, the sum over so many samples in slices of kc."""
-    update_with(c, rsc, c, a, b, m, n, samples, kc, rate, STEP)
+    update_with(c, rsc, a, b, m, n, samples, kc, rate, STEP)
 
 
 @outlined
-def update_with(c, rsc, gradient, a, b, m, n, samples, kc, rate, how):
+def update_with(c, rsc, a, b, m, n, samples, kc, rate, how):
     """`update_rows`, once for all."""
-    update_rows(c, rsc, gradient, a[0], a[1], b[0], b[1], m, n, samples, kc, rate, how)
+    update_rows(c, rsc, a[0], a[1], b[0], b[1], m, n, samples, kc, rate, how)
 
 
 @outlined
-def update_single(c, gradient, a, b, samples, kc, rate, how):
+def update_single(c, a, b, samples, kc, rate, how):
     """`update_with` of a single element."""
-    update_one(c, 0, gradient, a[0], a[1], b[0], b[1], 1, 1, samples, kc, rate, how)
+    update_one(c, 0, a[0], a[1], b[0], b[1], 1, 1, samples, kc, rate, how)
 
 
 @outlined
-def step_share(net, layer, batch, share, rate, stored):
-    """Of one of two shares of a layer's weights, the gradient from these samples alone, if it is `stored`.
-
-    Else a step of gradient descent, against the sum of that and of what is stored: each in one slice.
-    """
-    one, below, lanes = reference(scalar(1, net.x)), net.x, lanes_of(net.x.data)
+def write_letter(net, layer, batch, swapped):
+    """What these samples add to a layer's gradient, in one slice, for the other of two threads."""
+    one, zero, below = reference(scalar(1, net.x)), scalar(0, net.x), net.x
     if layer > 1:
         below = layer_of(net, layer - 1).g
-    at, gradient = layer_of(net, layer), letter_of(net, layer)
-    n_in, n_out = below.columns, at.g.columns
-    begin, end, with_biases = inputs_of(share, layer, n_in, lanes if layer > 1 or n_out == 1 else 1)
-    delta = rows_of(at.delta)
-    if n_out > 1:
-        by_outputs = is_by_outputs(net, layer, batch)
-        some = max(1, rows_at_once(net, end - begin, INPUTS_FETCHING))
-        for i in range(begin, end, some):
-            if net.ahead != 0:
-                fetch_more(net.ahead)
-            of_i, count = (advance(below.data, i), below.row_stride), min(some, end - i)
-            if by_outputs:
-                W, of_W = advance(at.W, i), advance(gradient, i)
-                update_part(W, at.width, of_W, delta, of_i, n_out, count, batch, rate, stored)
-            else:
-                WT, of_WT = advance(at.WT, i * at.stride), advance(gradient, i * at.stride)
-                update_part(WT, at.stride, of_WT, of_i, delta, count, n_out, batch, rate, stored)
-        if with_biases:
-            of_biases = advance(gradient, n_in * at.stride)
-            update_part(at.b, 0, of_biases, (one, 0), delta, 1, n_out, batch, rate, stored)
-        if layer > 1 and stored == 0:
-            W, WT, count = advance(at.W, begin), advance(at.WT, begin * at.stride), end - begin
-            if by_outputs:
-                copy_transposed(WT, at.stride, W, at.width, count, n_out)
-            else:
-                copy_transposed(W, at.width, WT, at.stride, n_out, count)
+    at, (of_W, of_b) = layer_of(net, layer), letter_of(net, layer, swapped)
+    n_in, n_out, delta = below.columns, at.g.columns, rows_of(at.delta)
+    if n_out == 1:
+        update_with(of_W, 0, delta, rows_of(below), 1, n_in, batch, batch, zero, STORE)
+        update_single(of_b, (one, 0), delta, batch, batch, zero, STORE)
+        return
+    by_outputs, some = is_by_outputs(net, layer, batch), rows_at_once(net, n_in, INPUTS_FETCHING)
+    for i in range(0, n_in, some):
+        if net.ahead != 0:
+            fetch_more(net.ahead)
+        of_i, count = (advance(below.data, i), below.row_stride), min(some, n_in - i)
+        if by_outputs:
+            update_with(advance(of_W, i), at.width, delta, of_i, n_out, count, batch, batch, zero, STORE)
+        else:
+            of_WT = advance(of_W, i * at.stride)
+            update_with(of_WT, at.stride, of_i, delta, count, n_out, batch, batch, zero, STORE)
+    update_with(of_b, 0, (one, 0), delta, 1, n_out, batch, batch, zero, STORE)
+
+
+@outlined
+def step_by_letters(net, layer, batch, rate):
+    """A step of gradient descent of a layer, against the sum of two threads' gradients."""
+    at, n_in, (of_W, of_b) = layer_of(net, layer), net.x.columns, letter_of(net, layer, 0)
+    if layer > 1:
+        n_in = layer_of(net, layer - 1).g.columns
+    n_out, by_outputs = at.g.columns, is_by_outputs(net, layer, batch)
+    if by_outputs or n_out == 1:
+        step_against_sum(at.W, of_W, others(net, of_W), rate, n_out * at.width)
     else:
-        of_W = advance(gradient, at.stride + begin)
-        x = advance(below.data, begin), below.row_stride
-        update_part(advance(at.W, begin), 0, of_W, delta, x, 1, end - begin, batch, rate, stored)
-        if with_biases:
-            c, how = destination(at.b, gradient, stored)
-            update_single(c, gradient, (one, 0), delta, batch, batch, rate, how)
-
-
-@helper
-def inputs_of(share, layer, n_in, unit):
-    """Where a layer's inputs begin and end whose weights are in a share, and whether its biases are.
-
-    Biases count as one more input. Rows of W are cut between whole vectors, a `unit`: of a narrow layer one share has
-    all, of the next the other.
-    """
-    half = min(n_in, whole((n_in + 1) // 2, unit))
-    return (0, half, False) if (share + layer) % 2 == 0 else (half, n_in, True)
-
-
-@helper
-def destination(c, gradient, stored):
-    """Where sums go, and how, as `step_share` says."""
-    return (gradient, STORE) if stored != 0 else (c, STEP_WITH)
-
-
-@helper
-def update_part(c, rsc, gradient, a, b, m, n, samples, rate, stored):
-    """`update` of C by the sum of what these samples add and a gradient that is there; or that is `stored` there."""
-    c, how = destination(c, gradient, stored)
-    update_with(c, rsc, gradient, a, b, m, n, samples, samples, rate, how)
+        step_against_sum(at.WT, of_W, others(net, of_W), rate, n_in * at.stride)
+    step_against_sum(at.b, of_b, others(net, of_b), rate, at.stride)
+    if by_outputs:
+        copy_transposed(at.WT, at.stride, at.W, at.width, n_in, n_out)
+    elif layer > 1 and n_out > 1:
+        copy_transposed(at.W, at.width, at.WT, at.stride, n_out, n_in)

@@ -1,42 +1,49 @@
-"""Training by two threads, each of which takes one half of every minibatch forward and back, with the same weights.
+"""Training by two threads, each of which takes one half of every minibatch forward and back, with weights of its own.
 
-For products that are too small to be shared one by one. Each thread takes its samples through the layers, and tells the
-other what they add to the gradient of one share of the weights; then it takes the step of the other share, against the
-sum of both threads' gradients. What one tells is asked for much later, since both go from the first layer to the last:
-with gradients, steps, and then forward again. The shares change hands from minibatch to minibatch: a cache line that
-another core has only read takes four times as long to be written as one that it has written. The network is laid out as
-one thread that trains it `online` has it; every sum has the order that it has there.
+For products that are too small to be shared one by one. Each thread writes down what its samples add to the gradient,
+a letter that the other reads while it writes its own; then both take the same step, against the sum of the two. What
+one writes is asked for later, since both go from the first layer to the last: with letters, steps, and then forward
+again. The network is laid out as one thread that trains it `online` has it; every sum has the order that it has there.
+A letter is written over the one that has been read before: a cache line that another core has only read takes longer to
+be written than one that it has written.
 """
 
 import numpy as np
 
 from .ahead import expect_rows, fetch_all_in, worth_fetching
-from .blocking import PADDING, RUN
+from .blocking import LETTERS, PADDING, RUN
 from .compiling import internal
 from .cuts import is_halved
-from .layout import small_network, table_of
+from .layout import layer_of, others, small_network, table_of
 from .loss import rows_of_part
-from .matrix import Vector, advance, pointer_at, rows, scalar
+from .matrix import Vector, advance, itemsize, pointer_at, rows, scalar
 from .network import promised
 from .online import train_online
 from .pair import Pair, both_come, both_errors, come_to, other_line, tell_errors, train_by_two
-from .panel import gather
+from .panel import copy_rows, gather
 from .parallel import read, wait_until
 from .plan import AHEAD, LAST_HALVED, TOLD, TURNS, plan_size, together_size
-from .small import delta_below, delta_of_outputs, errors_of_outputs, forward_rows, step_share
-from .tasks import outlined
+from .small import (
+    delta_below,
+    delta_of_outputs,
+    errors_of_outputs,
+    forward_rows,
+    step_by_letters,
+    write_letter,
+)
+from .tasks import address, outlined
 from .wide import is_wide
 
 
 def is_together(sizes, batch_size, samples, threads):
-    """Whether threads train so, in a run of minibatches, with about the memory that is promised."""
+    """Whether threads train so, in a run of minibatches, with not much more memory than is promised."""
     taken = together_size(sizes, batch_size, 4) + plan_size(sizes, 4, together=True)
     return (
         threads > 1
         and samples >= RUN * batch_size
         and is_halved(Vector(sizes, len(sizes)), batch_size)
         and not is_wide(*sizes[:2], batch_size)
-        and taken <= promised(sizes, batch_size, copies=0) + PADDING
+        and taken <= promised(sizes, batch_size, copies=-LETTERS) + PADDING
     )
 
 
@@ -61,30 +68,38 @@ def _train_half(arguments, half, _):
         fetch_all_in(fetched, read(plan, 0, TURNS), most, X)
     net = small_network(plan, workspace.data, most, False, fetched)
     pair, samples = Pair(pointer_at(told, workspace.data), half), (X, Y, order)
-    (loss, first), number, done, layers, rate = result[0], 0, 0, net.layers, scalar(rate, X)
+    line, layers, rate = other_line(pair), net.layers, scalar(rate, X)
+    (loss, first), number, done = result[0], 0, 1
+    if half == 1:
+        own_weights = layer_of(net, 1).WT
+        first_weights = others(net, own_weights)
+        size = (address(pair.told) - address(first_weights)) // itemsize(own_weights)
+        copy_rows(own_weights, 0, first_weights, 0, 1, size)
+    come_to(pair, done)
     while first < end:
         batch = min(batch_size, end - first)
         if batch < batch_size and read(plan, 1, LAST_HALVED) == 0:
             break
         start, past = rows_of_part(half, 2, batch)
-        own, share = past - start, (half + number) % 2
+        own = past - start
         finite = take_half(net, samples, first + start, own, batch)
-        errors = half_errors(net, own, batch, other_line(pair), done - layers)
-        tell_errors(pair, number, errors if finite else np.nan)
+        forward_rows(net, own)
+        tell_errors(pair, number, half_errors(net, own, batch) if finite else np.nan)
         for layer in range(layers, 1, -1):
             delta_below(net, layer, own)
+        wait_until(line, done)  # until both have read the letters before
         for layer in range(1, layers + 1):
-            step_share(net, layer, own, 1 - share, rate, 1)
+            write_letter(net, layer, own, number % 2)
             come_to(pair, done + layer)
-        wait_until(other_line(pair), done + 1)
+        wait_until(line, done + 1)
         of_batch = both_errors(pair, number) / (batch * Y.columns)
         if not np.isfinite(of_batch):
             break
         for layer in range(1, layers + 1):
-            wait_until(other_line(pair), done + layer)
-            step_share(net, layer, own, share, rate, 0)
-            come_to(pair, done + layers + layer)
-        done += 2 * layers
+            wait_until(line, done + layer)
+            step_by_letters(net, layer, own, rate)
+        done += layers + 1
+        come_to(pair, done)
         number += 1
         loss += of_batch * (batch / X.rows)
         first += batch
@@ -104,9 +119,8 @@ def take_half(net, samples, first, own, batch):
 
 
 @outlined
-def half_errors(net, own, batch, line, number):
-    """The sum of the squared errors of one's own samples of a minibatch; for `line`, see `forward_rows`."""
-    forward_rows(net, own, line, number)
+def half_errors(net, own, batch):
+    """The sum of the squared errors of one's own samples of a minibatch; δ of the last layer is left."""
     errors = errors_of_outputs(net, 0, own)
     delta_of_outputs(net, own, scalar(2.0 / (batch * net.y.columns), net.x))
     return errors

@@ -8,18 +8,20 @@ import pytest
 from fastmlp.kernels.blocking import CACHE_LINE, HOST, RUN
 from fastmlp.kernels.plan import (
     AHEAD,
+    BIAS_LETTER,
     BYTES_OF_LINES,
     BYTES_TOLD,
     DELTA,
     LETTER,
+    OTHER,
     TOLD,
     WT,
     B,
     G,
     W,
     X,
-    gradient_size,
     is_apart,
+    letter_extents,
     plan_for,
     predict_plan,
     rows_size,
@@ -74,15 +76,22 @@ def test_threads_that_predict_share_weights_and_nothing_else(sizes, batch, offse
 
 @pytest.mark.parametrize("offset", [0, 1])
 @pytest.mark.parametrize(("sizes", "batch"), TOGETHER)
-def test_two_threads_share_weights_and_a_gradient_and_nothing_else(sizes, batch, offset, dtype):
+def test_two_threads_share_what_they_tell_each_other_and_nothing_else(sizes, batch, offset, dtype):
     assert program_for(sizes, batch, RUN * batch, 2) == "train_together"
-    workspace = np.empty(offset + fit_size(sizes, batch, dtype.itemsize, 2, RUN * batch), dtype)[offset:]
+    item, lanes = dtype.itemsize, HOST.lanes(dtype.itemsize)
+    workspace = np.empty(offset + fit_size(sizes, batch, item, 2, RUN * batch), dtype)[offset:]
     _, *halves = plan_for("train_together", sizes, batch, RUN * batch, workspace)
-    (weights, of_first), (same, of_second) = (places(half, sizes, (batch + 1) // 2, dtype.itemsize) for half in halves)
-    assert weights == same
-    told, letter = ({half[line, which] for half in halves} for line, which in ((1, TOLD), (3, LETTER)))
-    shared = [(told.pop(), BYTES_TOLD), (letter.pop(), gradient_size(sizes, dtype.itemsize) * dtype.itemsize)]
+    told, all_places, starts = {half[1, TOLD] for half in halves}, [], []
+    for half in halves:
+        weights, samples = places(half, sizes, (batch + 1) // 2, item)
+        letters = []
+        for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes), 1):
+            extents = letter_extents(layer, n_in, n_out, lanes)
+            line = half[2 * layer + 1]
+            letters += [(line[which], n * item) for which, n in zip((LETTER, BIAS_LETTER), extents, strict=True)]
+        starts.append([start for start, _ in weights + letters])
+        all_places += [*weights, *letters, *samples, (half[1, AHEAD], BYTES_OF_LINES)]
+    check([*all_places, (told.pop(), BYTES_TOLD)], workspace)
     assert not told
-    assert not letter
-    own = [(half[1, AHEAD], BYTES_OF_LINES) for half in halves]
-    check(weights + of_first + of_second + shared + own, workspace)
+    for half, own, other in zip(halves, starts, reversed(starts), strict=True):
+        assert [start + half[1, OTHER] * item for start in own] == other
