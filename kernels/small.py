@@ -92,39 +92,47 @@ def delta_below(net, layer, batch):
 @jit(inline=True)
 def step_rows(net, batch, kc, first_kc, rate):
     """A step of gradient descent, sums over the batch in slices of `kc`, for the first layer's weights `first_kc`."""
-    one = reference(scalar(1, net.x))
     for layer in range(net.layers, 0, -1):
         at, below = layer_of(net, layer), net.x
         if layer > 1:
             delta_below(net, layer, batch)
             below = layer_of(net, layer - 1).g
-        n_in, n_out, delta = below.columns, at.delta.columns, rows_of(at.delta)
+        n_in, n_out = below.columns, at.delta.columns
         of_slice = first_kc if layer == 1 else kc
         if n_out == 1 and n_in <= lanes_of(below.data):
-            update_output(at.W, at.b, *delta, *rows_of(below), batch, kc, rate)
+            update_output(at.W, at.b, *rows_of(at.delta), *rows_of(below), batch, kc, rate)
             continue
         by_outputs = is_by_outputs(net, layer, batch)
-        if n_out > 1:
-            some = rows_at_once(net, n_in, INPUTS_FETCHING)
-            for i in range(0, n_in, some):
-                if net.ahead != 0:
-                    fetch_more(net.ahead)
-                of_i, count = (advance(below.data, i), below.row_stride), min(some, n_in - i)
-                if by_outputs:
-                    update(advance(at.W, i), at.width, delta, of_i, n_out, count, batch, of_slice, rate)
-                else:
-                    WT = advance(at.WT, i * at.stride)
-                    update(WT, at.stride, of_i, delta, count, n_out, batch, of_slice, rate)
-            update(at.b, 0, (one, 0), delta, 1, n_out, batch, kc, rate)
-        else:
-            update_single(at.b, (one, 0), delta, batch, kc, rate, STEP)
+        update_layer(net, layer, at.W if by_outputs else at.WT, at.b, batch, of_slice, kc, rate, STEP)
         if by_outputs:
             copy_transposed(at.WT, at.stride, at.W, at.width, n_in, n_out)
         elif n_out > 1 and batch >= RECOPIED:
             if layer > 1:
                 copy_transposed(at.W, at.width, at.WT, at.stride, n_out, n_in)
         elif layer > 1 or n_out == 1:
-            update(at.W, at.width, delta, rows_of(below), n_out, n_in, batch, of_slice, rate)
+            update(at.W, at.width, rows_of(at.delta), rows_of(below), n_out, n_in, batch, of_slice, rate, STEP)
+
+
+@outlined
+def update_layer(net, layer, W, b, batch, kc, kc_of_biases, rate, how):
+    """Of a layer Wᵀ or, if it `is_by_outputs`, W at the pointer W, and biases; of a single output the biases alone."""
+    one, at, below = reference(scalar(1, net.x)), layer_of(net, layer), net.x
+    if layer > 1:
+        below = layer_of(net, layer - 1).g
+    n_in, n_out, delta = below.columns, at.delta.columns, rows_of(at.delta)
+    if n_out == 1:
+        update_single(b, (one, 0), delta, batch, kc_of_biases, rate, how)
+        return
+    by_outputs, some = is_by_outputs(net, layer, batch), rows_at_once(net, n_in, INPUTS_FETCHING)
+    for i in range(0, n_in, some):
+        if net.ahead != 0:
+            fetch_more(net.ahead)
+        of_i, count = (advance(below.data, i), below.row_stride), min(some, n_in - i)
+        if by_outputs:
+            update(advance(W, i), at.width, delta, of_i, n_out, count, batch, kc, rate, how)
+        else:
+            update(advance(W, i * at.stride), at.stride, of_i, delta, count, n_out, batch, kc, rate, how)
+    update(b, 0, (one, 0), delta, 1, n_out, batch, kc_of_biases, rate, how)
 
 
 @helper
@@ -139,47 +147,28 @@ def rows_of(m):
     return m.data, m.row_stride
 
 
-@helper
-def update(c, rsc, a, b, m, n, samples, kc, rate):
-    """C -= η Aᵀ B, the sum over so many samples in slices of kc."""
-    update_with(c, rsc, a, b, m, n, samples, kc, rate, STEP)
-
-
 @outlined
-def update_with(c, rsc, a, b, m, n, samples, kc, rate, how):
-    """`update_rows`, once for all."""
+def update(c, rsc, a, b, m, n, samples, kc, rate, how):
+    """C -= η Aᵀ B, or C = Aᵀ B, the sum over so many samples in slices of kc: `update_rows`, once for all."""
     update_rows(c, rsc, a[0], a[1], b[0], b[1], m, n, samples, kc, rate, how)
 
 
 @outlined
 def update_single(c, a, b, samples, kc, rate, how):
-    """`update_with` of a single element."""
+    """`update` of a single element."""
     update_one(c, 0, a[0], a[1], b[0], b[1], 1, 1, samples, kc, rate, how)
 
 
 @outlined
 def write_letter(net, layer, batch, swapped):
     """What these samples add to a layer's gradient, in one slice, for the other of two threads."""
-    one, zero, below = reference(scalar(1, net.x)), scalar(0, net.x), net.x
+    zero, (of_W, of_b), below = scalar(0, net.x), letter_of(net, layer, swapped), net.x
     if layer > 1:
         below = layer_of(net, layer - 1).g
-    at, (of_W, of_b) = layer_of(net, layer), letter_of(net, layer, swapped)
-    n_in, n_out, delta = below.columns, at.g.columns, rows_of(at.delta)
-    if n_out == 1:
-        update_with(of_W, 0, delta, rows_of(below), 1, n_in, batch, batch, zero, STORE)
-        update_single(of_b, (one, 0), delta, batch, batch, zero, STORE)
-        return
-    by_outputs, some = is_by_outputs(net, layer, batch), rows_at_once(net, n_in, INPUTS_FETCHING)
-    for i in range(0, n_in, some):
-        if net.ahead != 0:
-            fetch_more(net.ahead)
-        of_i, count = (advance(below.data, i), below.row_stride), min(some, n_in - i)
-        if by_outputs:
-            update_with(advance(of_W, i), at.width, delta, of_i, n_out, count, batch, batch, zero, STORE)
-        else:
-            of_WT = advance(of_W, i * at.stride)
-            update_with(of_WT, at.stride, of_i, delta, count, n_out, batch, batch, zero, STORE)
-    update_with(of_b, 0, (one, 0), delta, 1, n_out, batch, batch, zero, STORE)
+    update_layer(net, layer, of_W, of_b, batch, batch, batch, zero, STORE)
+    if layer_of(net, layer).g.columns == 1:
+        delta = rows_of(layer_of(net, layer).delta)
+        update(of_W, 0, delta, rows_of(below), 1, below.columns, batch, batch, zero, STORE)
 
 
 @outlined
