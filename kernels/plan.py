@@ -24,8 +24,8 @@ from .wide import is_wide, slice_length
 # Of the network: how many layers; a minibatch's inputs and targets, and from row to row of them; the turns in which the
 # next minibatch is fetched. Then into slices of how many samples the sums over a minibatch are cut, and those of the
 # first layer's weights, the same of the last and smaller minibatch, and whether that `is_halved`; where is what two
-# threads tell each other, and what is fetched ahead; how many elements behind one's own weights
-# and letters the other's lie.
+# threads tell each other, and what is fetched ahead; how many elements behind a thread's weights and letters the
+# other's lie.
 LAYERS, INPUTS, X, X_STRIDE, Y, Y_STRIDE, TURNS = range(7)
 LENGTH, FIRST_LENGTH, LAST_LENGTH, LAST_FIRST_LENGTH, LAST_HALVED, TOLD, AHEAD, OTHER = range(8)
 
@@ -73,7 +73,7 @@ def weights_size(sizes, itemsize):
 def letter_extents(layer, n_in, n_out, lanes):
     """Elements of a letter: a layer's gradient, of Wᵀ or W, whichever is stepped, and of b."""
     of_WT, of_b, of_W = weight_extents(layer, n_in, n_out, lanes)
-    return min(of_WT or of_W, of_W or of_WT), of_b
+    return min(extent for extent in (of_WT, of_W) if extent > 0), of_b
 
 
 def letters_size(sizes, itemsize):
@@ -149,11 +149,11 @@ def _plan_at(start, plan, *network):
 @functools.lru_cache
 def _plan(sizes, batch_size, last, itemsize, together):
     """Tables whose addresses are of memory that begins at 0; each with 1 wherever it has an address, elsewhere 0."""
-    size = weights_size(sizes, itemsize)
-    plans = [_table(sizes, batch_size, batch_size, last, itemsize, size)]
+    behind_weights = weights_size(sizes, itemsize)
+    plans = [_table(sizes, batch_size, batch_size, last, itemsize, behind_weights)]
     if together:
         rows, lines = rows_of_part(0, 2, batch_size)[1], BYTES_OF_LINES // itemsize
-        told = size + letters_size(sizes, itemsize)
+        told = behind_weights + letters_size(sizes, itemsize)
         halves, size = told + BYTES_TOLD // itemsize, lines + samples_size(sizes, rows, itemsize)
         second = halves + 2 * size
         for weights, other, ahead in ((0, second, halves), (second, -second, halves + size)):
