@@ -33,31 +33,25 @@ def rows_at_once(net, rows, fetching):
     return rows if net.ahead == 0 else fetching
 
 
-@helper
+@outlined
 def forward_rows(net, batch):
     """g of all layers, of many samples."""
+    below = net.x
     for layer in range(1, net.layers + 1):
-        layer_rows(net, layer, batch)
-
-
-@outlined
-def layer_rows(net, layer, batch):
-    """g of one layer."""
-    at, below = layer_of(net, layer), net.x
-    if layer > 1:
-        below = layer_of(net, layer - 1).g
-    n_in, n_out = below.columns, at.g.columns
-    g, x, x_stride = at.g.data, below.data, below.row_stride
-    if n_out > 1:
-        some = rows_at_once(net, batch, SAMPLES_FETCHING)
-        for s in range(0, batch, some):
-            if net.ahead != 0:
-                fetch_more(net.ahead)
-            of_s, x_of_s, count = advance(g, s * n_out), advance(x, s * x_stride), min(some, batch - s)
-            sums_rows(of_s, n_out, at.b, 0, x_of_s, x_stride, at.WT, at.stride, count, n_in, n_out, at.kc)
-    else:
-        dot_rows(g, at.b, at.W, x, x_stride, batch, n_in)
-    activate(g, batch * n_out)
+        at = layer_of(net, layer)
+        n_in, n_out = below.columns, at.g.columns
+        g, x, x_stride = at.g.data, below.data, below.row_stride
+        if n_out > 1:
+            some = rows_at_once(net, batch, SAMPLES_FETCHING)
+            for s in range(0, batch, some):
+                if net.ahead != 0:
+                    fetch_more(net.ahead)
+                of_s, x_of_s, count = advance(g, s * n_out), advance(x, s * x_stride), min(some, batch - s)
+                sums_rows(of_s, n_out, at.b, 0, x_of_s, x_stride, at.WT, at.stride, count, n_in, n_out, at.kc)
+        else:
+            dot_rows(g, at.b, at.W, x, x_stride, batch, n_in)
+        activate(g, batch * n_out)
+        below = at.g
 
 
 @helper
@@ -103,7 +97,8 @@ def step_rows(net, batch, kc, first_kc, rate):
             update_output(at.W, at.b, *rows_of(at.delta), *rows_of(below), batch, kc, rate)
             continue
         by_outputs = is_by_outputs(net, layer, batch)
-        update_layer(net, layer, at.W if by_outputs else at.WT, at.b, batch, of_slice, kc, rate, STEP)
+        stepped = at.W if by_outputs else at.WT
+        update_layer(net, at, below, by_outputs, stepped, at.b, batch, of_slice, kc, rate, STEP)
         if by_outputs:
             copy_transposed(at.WT, at.stride, at.W, at.width, n_in, n_out)
         elif n_out > 1 and batch >= RECOPIED:
@@ -113,17 +108,14 @@ def step_rows(net, batch, kc, first_kc, rate):
             update(at.W, at.width, rows_of(at.delta), rows_of(below), n_out, n_in, batch, of_slice, rate, STEP)
 
 
-@outlined
-def update_layer(net, layer, W, b, batch, kc, kc_of_biases, rate, how):
-    """Of a layer Wᵀ or, if it `is_by_outputs`, W at the pointer W, and biases; of a single output the biases alone."""
-    one, at, below = reference(scalar(1, net.x)), layer_of(net, layer), net.x
-    if layer > 1:
-        below = layer_of(net, layer - 1).g
-    n_in, n_out, delta = below.columns, at.delta.columns, rows_of(at.delta)
+@helper
+def update_layer(net, at, below, by_outputs, W, b, batch, kc, kc_of_biases, rate, how):
+    """Of a layer Wᵀ or, if `by_outputs`, W at the pointer W, and biases; of a single output the biases alone."""
+    n_in, n_out, delta, one = below.columns, at.delta.columns, rows_of(at.delta), reference(scalar(1, net.x))
     if n_out == 1:
         update_single(b, (one, 0), delta, batch, kc_of_biases, rate, how)
         return
-    by_outputs, some = is_by_outputs(net, layer, batch), rows_at_once(net, n_in, INPUTS_FETCHING)
+    some = rows_at_once(net, n_in, INPUTS_FETCHING)
     for i in range(0, n_in, some):
         if net.ahead != 0:
             fetch_more(net.ahead)
@@ -162,13 +154,13 @@ def update_single(c, a, b, samples, kc, rate, how):
 @outlined
 def write_letter(net, layer, batch, swapped):
     """What these samples add to a layer's gradient, in one slice, for the other of two threads."""
-    zero, (of_W, of_b), below = scalar(0, net.x), letter_of(net, layer, swapped), net.x
+    at, below, (of_W, of_b), zero = layer_of(net, layer), net.x, letter_of(net, layer, swapped), scalar(0, net.x)
     if layer > 1:
         below = layer_of(net, layer - 1).g
-    update_layer(net, layer, of_W, of_b, batch, batch, batch, zero, STORE)
-    if layer_of(net, layer).g.columns == 1:
-        delta = rows_of(layer_of(net, layer).delta)
-        update(of_W, 0, delta, rows_of(below), 1, below.columns, batch, batch, zero, STORE)
+    by_outputs = is_by_outputs(net, layer, batch)
+    update_layer(net, at, below, by_outputs, of_W, of_b, batch, batch, batch, zero, STORE)
+    if at.g.columns == 1:
+        update(of_W, 0, rows_of(at.delta), rows_of(below), 1, below.columns, batch, batch, zero, STORE)
 
 
 @outlined
