@@ -5,7 +5,7 @@ import numpy as np
 from .ahead import worth_fetching
 from .blocking import CACHE_LINE, KC, ROWS_AHEAD
 from .compiling import helper, internal, jit
-from .layout import layer_of, row_of, small_network
+from .layout import input_of, layer_of, row_of, small_network
 from .loss import mse
 from .matrix import advance, get, itemsize, rows, scalar
 from .network import input_finite
@@ -96,10 +96,9 @@ def step_single(net, rate, last_delta):
         step_one_by(at.b, last_delta, one, 1, rate)
         top -= 1
     for layer in range(top, 0, -1):
-        at, below = layer_of(net, layer), net.x
         if layer > 1:
             delta_below(net, layer, 1)
-            below = layer_of(net, layer - 1).g
+        at, below = layer_of(net, layer), input_of(net, layer)
         n_in, x, n_out, delta = below.columns, below.data, at.delta.columns, at.delta.data
         if n_out > 1:
             step_rows_by(at.WT, at.stride, x, delta, n_in, n_out, rate)

@@ -106,12 +106,12 @@ SHARDED_PARAMETERS = 1 << 18  # of a network, up to which that is done
 MICROBATCH = 96
 MOST_SHARDS = 32  # whose losses lie on the stack
 
-# Samples of a minibatch of a small network from which on its gradient is that of two halves: by 16 a step takes 0.8 to
-# 1.0 of the time on two threads, and 1.0 to 1.05 on one.
+# Samples of a minibatch of a small network from which on its gradient is that of two halves: of one thread's time a
+# step by 16 took 0.8 to 1.0 by two threads of an earlier version, on near cores; now, on far ones, it takes 1.3 to 1.6.
 HALVED = 16
 # Multiply-adds of a step from which on two threads take a half each, where that is the quicker: on cores that are far
-# from each other a step takes 0.7 of the time on 17-64-64-6 by 64, 0.75 on 30-64-2 by 64, 0.95 to 1.2 on 64-64-10 by 32
-# and 1.05 to 1.2 on 2-32-32-1 by 32.
+# from each other a step takes 0.75 of the time on 17-64-64-6 by 64 and 30-64-2 by 64, 0.9 to 1.25 on 64-64-10 by 32 and
+# 1.05 to 1.15 on 2-32-32-1 by 32.
 TOGETHER = 1 << 15
 # Times the parameters that these may take beyond the memory that is promised: each has weights and a letter. With
 # shared weights, or letters in place of W, a step of 17-64-64-6 by 64 takes 1.15 times as long on far cores.

@@ -89,6 +89,12 @@ def layer_of(net, layer):
 
 
 @helper
+def input_of(net, layer):
+    """What a layer's sums are of: x, or g of the layer below."""
+    return layer_of(net, layer - 1).g if layer > 1 else net.x
+
+
+@helper
 def others(net, own):
     """Pointer to where the other of two threads has what this one has at `own`, among weights and letters."""
     return advance(own, read(net.table, 1, OTHER))
@@ -97,9 +103,9 @@ def others(net, own):
 @helper
 def letter_of(net, layer, swapped):
     """Pointers to a layer's gradient in a letter, of Wᵀ or W and of b: in one's place or, `swapped`, the other's."""
-    line, like, behind = 2 * layer + 1, net.x.data, 0 if swapped == 0 else read(net.table, 1, OTHER)
+    line, like = 2 * layer + 1, net.x.data
     of_W, of_b = pointer_at(read(net.table, line, LETTER), like), pointer_at(read(net.table, line, BIAS_LETTER), like)
-    return advance(of_W, behind), advance(of_b, behind)
+    return (others(net, of_W), others(net, of_b)) if swapped != 0 else (of_W, of_b)
 
 
 @helper

@@ -7,7 +7,7 @@ from .ahead import fetch_more
 from .blocking import FEW_OUTPUTS, INPUTS_FETCHING, KC, RECOPIED, SAMPLES_FETCHING
 from .compiling import helper, jit
 from .dot import dot_rows
-from .layout import has_fewer_by_outputs, lanes_of, layer_of, letter_of, others, row_of
+from .layout import has_fewer_by_outputs, input_of, lanes_of, layer_of, letter_of, others, row_of
 from .loss import part_errors
 from .matrix import advance, rows, scalar
 from .optimizer import step_against_sum
@@ -87,10 +87,9 @@ def delta_below(net, layer, batch):
 def step_rows(net, batch, kc, first_kc, rate):
     """A step of gradient descent, sums over the batch in slices of `kc`, for the first layer's weights `first_kc`."""
     for layer in range(net.layers, 0, -1):
-        at, below = layer_of(net, layer), net.x
         if layer > 1:
             delta_below(net, layer, batch)
-            below = layer_of(net, layer - 1).g
+        at, below = layer_of(net, layer), input_of(net, layer)
         n_in, n_out = below.columns, at.delta.columns
         of_slice = first_kc if layer == 1 else kc
         if n_out == 1 and n_in <= lanes_of(below.data):
@@ -99,21 +98,19 @@ def step_rows(net, batch, kc, first_kc, rate):
         by_outputs = is_by_outputs(net, layer, batch)
         stepped = at.W if by_outputs else at.WT
         update_layer(net, at, below, by_outputs, stepped, at.b, batch, of_slice, kc, rate, STEP)
-        if by_outputs:
-            copy_transposed(at.WT, at.stride, at.W, at.width, n_in, n_out)
-        elif n_out > 1 and batch >= RECOPIED:
-            if layer > 1:
-                copy_transposed(at.W, at.width, at.WT, at.stride, n_out, n_in)
-        elif layer > 1 or n_out == 1:
+        if batch >= RECOPIED:
+            copy_stepped(at, layer, n_in, by_outputs)
+        elif layer > 1 and n_out > 1:
             update(at.W, at.width, rows_of(at.delta), rows_of(below), n_out, n_in, batch, of_slice, rate, STEP)
 
 
 @helper
 def update_layer(net, at, below, by_outputs, W, b, batch, kc, kc_of_biases, rate, how):
-    """Of a layer Wᵀ or, if `by_outputs`, W at the pointer W, and biases; of a single output the biases alone."""
+    """Of a layer Wᵀ or, if `by_outputs`, W at the pointer W, and biases."""
     n_in, n_out, delta, one = below.columns, at.delta.columns, rows_of(at.delta), reference(scalar(1, net.x))
     if n_out == 1:
         update_single(b, (one, 0), delta, batch, kc_of_biases, rate, how)
+        update(W, at.width, delta, rows_of(below), 1, n_in, batch, kc, rate, how)
         return
     some = rows_at_once(net, n_in, INPUTS_FETCHING)
     for i in range(0, n_in, some):
@@ -128,9 +125,20 @@ def update_layer(net, at, below, by_outputs, W, b, batch, kc, kc_of_biases, rate
 
 
 @helper
+def copy_stepped(at, layer, n_in, by_outputs):
+    """Wᵀ from W, or W from Wᵀ, where a layer has both."""
+    n_out = at.g.columns
+    if layer > 1 and n_out > 1:
+        if by_outputs:
+            copy_transposed(at.WT, at.stride, at.W, at.width, n_in, n_out)
+        else:
+            copy_transposed(at.W, at.width, at.WT, at.stride, n_out, n_in)
+
+
+@helper
 def is_by_outputs(net, layer, batch):
-    """Whether W is updated, and Wᵀ copied from it."""
-    return batch >= RECOPIED and has_fewer_by_outputs(net, layer)
+    """Whether W is stepped, not Wᵀ: that of a single output, which has no other, or one of fewer vectors."""
+    return layer_of(net, layer).g.columns == 1 or (batch >= RECOPIED and has_fewer_by_outputs(net, layer))
 
 
 @helper
@@ -154,28 +162,17 @@ def update_single(c, a, b, samples, kc, rate, how):
 @outlined
 def write_letter(net, layer, batch, swapped):
     """What these samples add to a layer's gradient, in one slice, for the other of two threads."""
-    at, below, (of_W, of_b), zero = layer_of(net, layer), net.x, letter_of(net, layer, swapped), scalar(0, net.x)
-    if layer > 1:
-        below = layer_of(net, layer - 1).g
-    by_outputs = is_by_outputs(net, layer, batch)
+    (of_W, of_b), zero, by_outputs = letter_of(net, layer, swapped), scalar(0, net.x), is_by_outputs(net, layer, batch)
+    at, below = layer_of(net, layer), input_of(net, layer)
     update_layer(net, at, below, by_outputs, of_W, of_b, batch, batch, batch, zero, STORE)
-    if at.g.columns == 1:
-        update(of_W, 0, rows_of(at.delta), rows_of(below), 1, below.columns, batch, batch, zero, STORE)
 
 
 @outlined
 def step_by_letters(net, layer, batch, rate):
     """A step of gradient descent of a layer, against the sum of two threads' gradients."""
-    at, n_in, (of_W, of_b) = layer_of(net, layer), net.x.columns, letter_of(net, layer, 0)
-    if layer > 1:
-        n_in = layer_of(net, layer - 1).g.columns
-    n_out, by_outputs = at.g.columns, is_by_outputs(net, layer, batch)
-    if by_outputs or n_out == 1:
-        step_against_sum(at.W, of_W, others(net, of_W), rate, n_out * at.width)
-    else:
-        step_against_sum(at.WT, of_W, others(net, of_W), rate, n_in * at.stride)
+    at, n_in, by_outputs = layer_of(net, layer), input_of(net, layer).columns, is_by_outputs(net, layer, batch)
+    of_W, of_b = letter_of(net, layer, 0)
+    stepped, size = (at.W, at.g.columns * at.width) if by_outputs else (at.WT, n_in * at.stride)
+    step_against_sum(stepped, of_W, others(net, of_W), rate, size)
     step_against_sum(at.b, of_b, others(net, of_b), rate, at.stride)
-    if by_outputs:
-        copy_transposed(at.WT, at.stride, at.W, at.width, n_in, n_out)
-    elif layer > 1 and n_out > 1:
-        copy_transposed(at.W, at.width, at.WT, at.stride, n_out, n_in)
+    copy_stepped(at, layer, n_in, by_outputs)

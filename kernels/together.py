@@ -4,8 +4,7 @@ For products that are too small to be shared one by one. Each thread writes down
 a letter that the other reads while it writes its own; then both take the same step, against the sum of the two. What
 one writes is asked for later, since both go from the first layer to the last: with letters, steps, and then forward
 again. The network is laid out as one thread that trains it `online` has it; every sum has the order that it has there.
-A letter is written over the one that has been read before: a cache line that another core has only read takes longer to
-be written than one that it has written.
+A letter is written over the one that the other thread wrote before, for the reason in `pair`.
 """
 
 import numpy as np
@@ -14,7 +13,7 @@ from .ahead import expect_rows, fetch_all_in, worth_fetching
 from .blocking import LETTERS, PADDING, RUN
 from .compiling import internal
 from .cuts import is_halved
-from .layout import layer_of, others, small_network, table_of
+from .layout import layer_of, letter_of, others, small_network, table_of
 from .loss import rows_of_part
 from .matrix import Vector, advance, itemsize, pointer_at, rows, scalar
 from .network import promised
@@ -22,28 +21,23 @@ from .online import train_online
 from .pair import Pair, both_come, both_errors, come_to, other_line, tell_errors, train_by_two
 from .panel import copy_rows, gather
 from .parallel import read, wait_until
+from .parameters import parameters_size
 from .plan import AHEAD, LAST_HALVED, TOLD, TURNS, plan_size, together_size
-from .small import (
-    delta_below,
-    delta_of_outputs,
-    errors_of_outputs,
-    forward_rows,
-    step_by_letters,
-    write_letter,
-)
+from .small import delta_below, delta_of_outputs, errors_of_outputs, forward_rows, step_by_letters, write_letter
 from .tasks import address, outlined
 from .wide import is_wide
 
 
 def is_together(sizes, batch_size, samples, threads):
     """Whether threads train so, in a run of minibatches, with not much more memory than is promised."""
-    taken = together_size(sizes, batch_size, 4) + plan_size(sizes, 4, together=True)
+    network = Vector(sizes, len(sizes))
+    most = promised(sizes, batch_size, copies=0) + LETTERS * parameters_size(network) + PADDING
     return (
         threads > 1
         and samples >= RUN * batch_size
-        and is_halved(Vector(sizes, len(sizes)), batch_size)
+        and is_halved(network, batch_size)
         and not is_wide(*sizes[:2], batch_size)
-        and taken <= promised(sizes, batch_size, copies=-LETTERS) + PADDING
+        and together_size(sizes, batch_size, 4) + plan_size(sizes, 4, together=True) <= most
     )
 
 
@@ -71,10 +65,8 @@ def _train_half(arguments, half, _):
     line, layers, rate = other_line(pair), net.layers, scalar(rate, X)
     (loss, first), number, done = result[0], 0, 1
     if half == 1:
-        own_weights = layer_of(net, 1).WT
-        first_weights = others(net, own_weights)
-        size = (address(pair.told) - address(first_weights)) // itemsize(own_weights)
-        copy_rows(own_weights, 0, first_weights, 0, 1, size)
+        weights, (letter, _) = layer_of(net, 1).WT, letter_of(net, 1, 0)  # which lies behind them
+        copy_rows(weights, 0, others(net, weights), 0, 1, (address(letter) - address(weights)) // itemsize(weights))
     come_to(pair, done)
     while first < end:
         batch = min(batch_size, end - first)
