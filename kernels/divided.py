@@ -91,7 +91,8 @@ def letter_size(samples, n_out, above):
 
 @internal
 def train_divided(arguments, end, memory):
-    train_by_two(_train_half, train_in_turn, address(arguments[0][9].data), arguments, end, memory)
+    result, _, _, _, _, _, _, _, _, workspace, _ = arguments[0]
+    train_by_two(_train_half, train_in_turn, result, address(workspace.data), arguments, end, memory)
 
 
 @internal

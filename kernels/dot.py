@@ -113,13 +113,13 @@ def _folded(vectors, sums):
 def some_outputs(arguments, task, worker):
     """One task's share of g = σ(x W + b), of a single column, some rows at a time.
 
-    Where a row of x, or W, is not adjacent in memory it is copied. Each thread has so many elements of `panels`.
+    Where a row of x, or W, is not adjacent in memory it is copied. No thread takes more of `panels` than for tiles.
     """
-    g, b, x, W, panels, size, parts = arguments[0]
+    g, b, x, W, panels, parts = arguments[0]
     _, _, two = tile_shape(g)
     vector, k = two // 2, x.columns
     at_once = VECTORS * vector
-    sums = advance(panels, worker * size)
+    sums = advance(panels, worker * (at_once + k + vector * k))
     weights = advance(sums, at_once)
     packed = advance(weights, k)
     copied = x.column_stride != 1 and k > 1

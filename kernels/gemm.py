@@ -31,7 +31,6 @@ from .blocking import (
     TERMS_TRANSPOSED,
 )
 from .compiling import helper, implements, internal, jit
-from .dot import some_outputs
 from .epilogue import BIAS_SIGMOID, SIGMOID_DELTA, STORE, finish_block, finish_row
 from .matrix import Matrix, advance, block, has_rows_on_pages, matrix, pointer, rows, scalar, transposed
 from .microkernel import EXPECT_A, EXPECT_C, EXPECT_E, accumulate, add_rows, columns_at_once, tile_shape
@@ -158,17 +157,13 @@ def _product(arguments, memory, _):
 
 @outlined
 def product_by_crew(epilogue, c, e, a, b, scale, kc, panels, crew):
-    """`fused_product`: of a layer of a single output, or streamed, or in tiles."""
-    if epilogue == BIAS_SIGMOID and c.columns == 1:
-        _, _, two = tile_shape(c)
-        parts = tasks_for(product_work(c.rows, 1, a.columns), crew)
-        of_outputs = reference((c, e, a, b, panels, worker_size(1, a.columns, MR, two), parts))
-        share(task_address(some_outputs, of_outputs), address(of_outputs), parts, crew.memory)
-        return
-    c, e, a, b = oriented(c, e, a, b)
+    """`fused_product`: streamed, which layers of a single output always are, or in tiles."""
+    dots = epilogue == BIAS_SIGMOID and c.columns == 1
+    if not dots:
+        c, e, a, b = oriented(c, e, a, b)
     if crew.stream != 0:
         done = reference(ZERO)
-        streamed = reference(to_stream(done, epilogue, c, e, a, b, scale, panels, crew, kc))
+        streamed = reference(to_stream(done, dots, epilogue, c, e, a, b, scale, panels, crew, kc))
         call_task(crew.stream, address(streamed), crew.memory, 0)
         if done[0] != 0:
             return

@@ -46,19 +46,19 @@ def memory_of(workspace, half, letter, weights):
 
 
 @helper
-def train_by_two(train_half, alone, told, arguments, end, memory):
+def train_by_two(train_half, alone, result, told, arguments, end, memory):
     """A program, as `train.train_in_turn` is one, of two tasks train_half((arguments, end), half, worker).
 
     They train what both take a half of, and tell each other at `told`; the program `alone` trains what is left, and
-    everything if nobody comes for a half.
+    everything if nobody comes for a half. `result` is that of a program.
     """
-    result = arguments[0][0]
     halves = reference((arguments, end))
     write(told, COME, 0, 0)
     for half in range(2):
         write(told, HALF + half, MEETING, 0)
     share(task_address(train_half, halves), address(halves), 2, memory)
-    if result[0][1] < end:
+    _, reached = result[0]
+    if reached < end:
         call_task(task_address(alone, arguments), address(arguments), end, 0)
 
 

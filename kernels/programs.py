@@ -48,7 +48,10 @@ def may_share(sizes, batch_size, samples=math.inf):
 
 
 def may_stream(sizes, batch_size):
-    """Whether some products of such batches have few rows or terms, as `thin` has it, and are quicker if streamed."""
+    """Whether some products of such batches have few rows or terms, as `thin` has it, and are quicker if streamed.
+
+    A layer of a single output is always streamed: its sums have an order of their own.
+    """
     if batch_size == 1 or 1 in sizes:
         return True
     for n_in, n_out in itertools.pairwise(sizes):

@@ -1,5 +1,7 @@
 """Products that are streamed: of few rows, or with few terms in each sum. Their largest operand comes from afar.
 
+And the outputs of a layer that has one, dot products.
+
 Threads share them in parts as large as can be, each of which is read from end to end. Most networks need none of this,
 which takes as long to compile as all tiles do: a crew has its address, or does without.
 """
@@ -9,6 +11,7 @@ import numpy as np
 from .ahead import fetch_some
 from .blocking import FAR, FEW_ROWS, FEW_TERMS, L1, STREAMED, STREAMED_PART, SUMS_STREAMED, TASKS_EACH
 from .compiling import helper, internal
+from .dot import some_outputs
 from .epilogue import SGD, STORE, finish_block
 from .matrix import Matrix, advance, block, has_rows_on_pages, row_major, rows, scalar
 from .microkernel import columns_at_once, multiply_row, tile_shape
@@ -21,15 +24,15 @@ from .tasks import ZERO, address, outlined, reference, task_address
 def stream_address(like):
     """Address of `stream` for the dtype behind the pointer `like`."""
     m = row_major(like, 0, 0)
-    arguments = reference(to_stream(reference(ZERO), 0, m, m, m, m, 0.0, like, Crew(0, 0, 0, 0, 0), 0))
+    arguments = reference(to_stream(reference(ZERO), False, 0, m, m, m, m, 0.0, like, Crew(0, 0, 0, 0, 0), 0))
     return task_address(stream, arguments)
 
 
 @helper
-def to_stream(done, epilogue, c, e, a, b, scale, panels, crew, kc):
+def to_stream(done, dots, epilogue, c, e, a, b, scale, panels, crew, kc):
     """The arguments of `stream`, in the types that it is compiled for, whatever integers the sizes are."""
     c, e, a, b = of_intp(c), of_intp(e), of_intp(a), of_intp(b)
-    return done, np.intp(epilogue), c, e, a, b, np.float64(scale), panels, crew, np.intp(kc)
+    return done, np.intp(dots), np.intp(epilogue), c, e, a, b, np.float64(scale), panels, crew, np.intp(kc)
 
 
 @helper
@@ -39,8 +42,15 @@ def of_intp(m):
 
 @internal
 def stream(arguments, memory, _):
-    """`gemm.product_by_crew` for products that are quicker without tiles; done[0] is not 0 after it if this is one."""
-    done, epilogue, c, e, a, b, scale, panels, crew, kc = arguments[0]
+    """`gemm.product_by_crew` for `dots`, and products that are quicker without tiles; done[0] is 1 after it if this is
+    one."""
+    done, dots, epilogue, c, e, a, b, scale, panels, crew, kc = arguments[0]
+    if dots != 0:
+        done[0] = 1
+        parts = tasks_for(product_work(c.rows, 1, a.columns), crew)
+        of_outputs = reference((c, e, a, b, panels, parts))
+        share(task_address(some_outputs, of_outputs), address(of_outputs), parts, memory)
+        return
     by_columns = has_few_rows(c, b)
     if not (by_columns or has_few_terms(epilogue, c, b)):
         return

@@ -43,9 +43,9 @@ def is_together(sizes, batch_size, samples, threads):
 
 @internal
 def train_together(arguments, end, memory):
-    _, _, _, _, _, _, _, plan, _, _ = arguments[0]
+    result, _, _, _, _, _, _, plan, _, _ = arguments[0]
     told = read(table_of(plan, 1), 1, TOLD)
-    train_by_two(_train_half, train_online, told, arguments, end, memory)
+    train_by_two(_train_half, train_online, result, told, arguments, end, memory)
 
 
 @internal

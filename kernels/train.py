@@ -92,7 +92,8 @@ def _train_safely(arguments, memory, _):
     if check != 0:
         go_through(finite, parameters, parameters, parameters_size(sizes), ZERO, team)
     if finite[0] == 0:
-        result[0] = (np.nan, result[0][1])
+        _, reached = result[0]
+        result[0] = (np.nan, reached)
 
 
 @internal

@@ -9,7 +9,6 @@ from fastmlp.kernels.network import training_size
 from fastmlp.kernels.programs import given_sizes, may_stream
 
 FEW = (
-    ([200, 70, 1], 300),
     ([1, 500, 20], 260),
     ([530, 260, 10], 1),  # one sample: the update has a single term
     ([400, 400, 17], 7),
