@@ -9,7 +9,7 @@ from ._checks import all_finite
 from .kernels import entry
 from .kernels.pace import PACE
 from .kernels.plan import plan_for
-from .kernels.programs import given_sizes, program_for
+from .kernels.programs import given_sizes, left_in_turn, program_for
 from .kernels.shuffle import shuffle
 from .kernels.tiny import is_tiny, slice_of, tiny
 
@@ -97,7 +97,7 @@ class Trainer:
     def _choose(self):
         """Choose what trains, and what it needs."""
         self.tiny = OWN_CODE.of(self.network) if self.network else None
-        self.program, self.pace, self.laid_out = "", None, False
+        self.program, self.pace, self.laid_out, self.whole = "", None, False, self.samples
         if self.tiny is not None:
             _, batch, _ = self.network
             self.lengths = slice_of(self.sizes, batch), slice_of(self.sizes, self.samples % batch)
@@ -106,6 +106,7 @@ class Trainer:
             if self.single:
                 self.program = "train_in_turn"
             self.laid_out = self.program in entry.LAID_OUT
+            self.whole = self.samples - left_in_turn(self.program, self.sizes, self.batch_size, self.samples)
             if self.laid_out:
                 self.live = np.zeros(1, np.intp)  # 1 while the workspace has weights that are further on
                 plan = plan_for(self.program, self.sizes, self.batch_size, self.samples, self.workspace)
@@ -141,7 +142,8 @@ class Trainer:
             self.live[0] = 0
         try:
             while first < self.samples:
-                last = min(self.samples, first + self.minibatches * self.batch_size)
+                last = min(self.whole, first + self.minibatches * self.batch_size)
+                last = last if first < self.whole else self.samples
                 start = time.perf_counter()
                 loss = self._run(first, last, order, loss)
                 self._adjust(time.perf_counter() - start, last - first)
@@ -209,9 +211,10 @@ class Trainer:
             run = self.parameters, *self.operands, order, first, last, loss, self.learning_rate
             return self.tiny(*guard, *run, *self.lengths)
         guard = (self.live, check, commit) if self.laid_out else (self.before, keep, check)
-        return getattr(entry, self.program)(
+        program, pace = (self.program, self.pace) if last <= self.whole else ("train_in_turn", np.array(PACE))
+        return getattr(entry, program)(
             *guard,
-            self.pace,
+            pace,
             self.parameters,
             *self.operands,
             order,

@@ -15,9 +15,8 @@ from .tasks import outlined
 from .wide import is_wide
 
 # What `cuts_of` gives: whether threads gain from sharing a minibatch; of whole minibatches, and of a smaller one that
-# is left, into how many shards it is cut, and its sums over samples into slices of how many; and whether the smaller
-# one `is_halved`.
-SHARES, WHOLE, REST, REST_HALVED = 0, 1, 3, 5
+# is left, into how many shards it is cut, and its sums over samples into slices of how many.
+SHARES, WHOLE, REST = 0, 1, 3
 SHARDS, LENGTH = 0, 1  # from WHOLE or REST on
 
 
@@ -30,7 +29,6 @@ def cuts_of(sizes, batch, rest, grain):
         np.intp(gradient_length(sizes, batch)),
         np.intp(shards_of(sizes, rest)),
         np.intp(gradient_length(sizes, rest)),
-        np.intp(is_halved(sizes, rest)),
     )
 
 

@@ -6,12 +6,14 @@ takes its half through the layers above, with weights of its own, and hands over
 above are trained as in `together`, the first with a whole minibatch's δ.
 """
 
+from collections import namedtuple
+
 import numpy as np
 
 from .ahead import BYTES_OF_LINES, expect_rows, worth_fetching
 from .blocking import APART, KC, RUN, SHARE
 from .compiling import helper, internal
-from .cuts import REST_HALVED, is_halved
+from .cuts import is_halved
 from .epilogue import SGD, STORE, activate_sum
 from .gemm import fused_product, one_way_size
 from .loss import rows_of_part, squared_errors, sum_of
@@ -40,13 +42,26 @@ from .network import (
     target_of,
 )
 from .optimizer import step_against_sum
-from .pair import both_come, meet, memory_of, other_letter, own_letter, pair_size, train_by_two
+from .pair import (
+    both_come,
+    both_errors,
+    meet,
+    memory_of,
+    other_letter,
+    own_letter,
+    pair_size,
+    tell_errors,
+    train_by_two,
+)
 from .panel import copy, copy_rows, gather
 from .parallel import Crew
 from .parameters import layer_parameters, parameters_size
-from .tasks import address, outlined
-from .train import train_in_turn
+from .tasks import ZERO, address, outlined, references
 from .wide import is_wide, slice_length
+
+Half = namedtuple("Half", "pair letters W of_X fetched above gradient x sums delta space panels")
+"""What one half of the inputs, and of every minibatch, is trained with: its Pair and letters; its weights of the first
+layer, and columns of X; pointers to its weights `above`, to a gradient of them, and to memory."""
 
 
 def is_divided(sizes, batch_size, samples, threads):
@@ -91,82 +106,121 @@ def letter_size(samples, n_out, above):
 
 @internal
 def train_divided(arguments, end, memory):
+    """A program for minibatches of which each `is_halved`."""
     result, _, _, _, _, _, _, _, _, workspace, _ = arguments[0]
-    train_by_two(_train_half, train_in_turn, result, address(workspace.data), arguments, end, memory)
+    train_by_two(_train_half, train_both_halves, result, address(workspace.data), arguments, end, memory)
 
 
 @internal
 def _train_half(arguments, half, _):
     given, end = arguments[0]
-    result, parameters, X, Y, order, batch_size, rate, sizes, cuts, workspace, team = given[0]
-    if not both_come(address(workspace.data)):
-        return
+    _, _, _, _, _, _, _, _, _, workspace, _ = given[0]
+    if both_come(address(workspace.data)):
+        train_halves(given, end, half, half + 1)
+
+
+@internal
+def train_both_halves(arguments, end, _):
+    """A program for one thread: `train_divided` without anybody to meet, which is less to compile than another one."""
+    train_halves(arguments, end, ZERO, ZERO + 2)
+
+
+@helper
+def half_of(arguments, half):
+    """The Half of what a program is given."""
+    _, parameters, X, Y, _, batch_size, _, sizes, _, workspace, _ = arguments[0]
     n_in, n_out, count, item = sizes.data[0], sizes.data[1], above_size(sizes), itemsize(workspace.data)
-    divided, samples = n_in * n_out, rows_of_part(0, 2, batch_size)[1]
+    samples = rows_of_part(0, 2, batch_size)[1]
     pair, letters, memory, above = memory_of(workspace, half, letter_size(samples, n_out, count), count)
-    if half == 1:
-        copy_rows(above, 0, advance(parameters, divided), 0, 1, count)
-    else:
-        above = advance(parameters, divided)
+    if half == 0:
+        above = advance(parameters, n_in * n_out)
     begin, past = rows_of_part(half, 2, n_in)
     columns = past - begin
     W = rows(transposed(layer_parameters(parameters, n_in, n_out)[0]), begin, columns)
     of_X = block(X, 0, begin, X.rows, columns)
     fetched = address(memory) if worth_fetching(of_X, Y, batch_size) else 0
-    alone = Crew(1, SHARE, 0, fetched, team.stream)
     gradient = advance(memory, BYTES_OF_LINES // item)
-    x_start = advance(gradient, padded(count))
-    sums_start = advance(x_start, padded(batch_size * row_stride(columns, item)))
-    delta_start = advance(sums_start, padded(batch_size * row_stride(n_out, item)))
-    space_start = advance(delta_start, padded(batch_size * row_stride(n_out, item)))
-    panels = divide_above(space_start, sizes, samples).panels
+    x = advance(gradient, padded(count))
+    sums = advance(x, padded(batch_size * row_stride(columns, item)))
+    delta = advance(sums, padded(batch_size * row_stride(n_out, item)))
+    space = advance(delta, padded(batch_size * row_stride(n_out, item)))
+    panels = divide_above(space, sizes, samples).panels
+    return Half(pair, letters, W, of_X, fetched, above, gradient, x, sums, delta, space, panels)
+
+
+@outlined
+def train_halves(arguments, end, begin, past):
+    """Train up to the sample `end` by the halves begin ... past-1: by one that meets the other, or by both in turn."""
+    result, _, X, Y, order, batch_size, rate, sizes, _, _, team = arguments[0]
+    n_out, count = sizes.data[1], above_size(sizes)
+    samples, both = rows_of_part(0, 2, batch_size)[1], past - begin == 2
+    halves = references((half_of(arguments, 0), half_of(arguments, 1)))
+    if past == 2:
+        copy_rows(halves[1].above, 0, halves[0].above, 0, 1, count)
     (loss, first), meeting, pending = result[0], 0, 0  # the samples of the minibatch before, whose step is to be taken
     while True:
-        x, delta = spaced(x_start, pending, columns), spaced(delta_start, pending, n_out)
         batch = min(batch_size, end - first)
-        if pending > 0:
-            fused_product(SGD, W, W, transposed(x), delta, rate, KC, panels, alone)
-        if batch == 0 or (batch < batch_size and cuts[REST_HALVED] == 0):
+        for half in range(begin, past):
+            at = halves[half]
+            crew, columns = Crew(1, SHARE, 0, at.fetched, team.stream), at.of_X.columns
+            if pending > 0:
+                x, delta = spaced(at.x, pending, columns), spaced(at.delta, pending, n_out)
+                fused_product(SGD, at.W, at.W, transposed(x), delta, rate, KC, at.panels, crew)
+            if batch > 0:
+                # What this half of the inputs adds to the sums of all samples.
+                x, sums = spaced(at.x, batch, columns), spaced(at.sums, batch, n_out)
+                finite = gather(x, at.of_X, advance(order.data, first))
+                if at.fetched != 0:
+                    expect_rows(at.fetched, at.of_X, Y, order, first + batch, first + 2 * batch)
+                fused_product(STORE, sums, sums, x, at.W, 0.0, slice_length(sizes.data[0], n_out), at.panels, crew)
+                other, past_other = rows_of_part(1 - half, 2, batch)
+                letter = own_letter(at.pair, at.letters, meeting + 1)
+                copy(row_major(letter, past_other - other, n_out), rows(sums, other, past_other - other))
+                tell_errors(at.pair, meeting + 1, 0.0 if finite else np.nan)
+        if batch == 0:
             break
+        meeting += 1
+        if not both:
+            meet(halves[begin].pair, meeting)
 
-        # What this half of the inputs adds to the sums of all samples.
-        x, delta = spaced(x_start, batch, columns), spaced(delta_start, batch, n_out)
-        finite = gather(x, of_X, advance(order.data, first))
-        if fetched != 0:
-            expect_rows(fetched, of_X, Y, order, first + batch, first + 2 * batch)
-        sums = spaced(sums_start, batch, n_out)
-        fused_product(STORE, sums, sums, x, W, 0.0, slice_length(n_in, n_out), panels, alone)
-        other, past = rows_of_part(1 - half, 2, batch)
-        others = past - other
-        copy(row_major(own_letter(pair, letters, meeting + 1), others, n_out), rows(sums, other, others))
-        meeting += 2
-        meet(pair, meeting - 1, 0.0)
-
-        # This half of the samples through the layers above.
-        start, past = rows_of_part(half, 2, batch)
-        own = past - start
-        space = divide_above(space_start, sizes, own)
-        added = row_major(other_letter(pair, letters, meeting - 1), own, n_out)
-        y_finite = gather(target_of(space, own, Y.columns), Y, advance(order.data, first + start))
-        errors = above_gradient(gradient, above, rows(sums, start, own), added, batch, sizes, space, alone)
-        errors = errors if finite and y_finite else np.nan
-        of_half = delta_of(spaced(space.activations, own, n_out), space)
-        letter = own_letter(pair, letters, meeting)
-        copy(rows(delta, start, own), of_half)
-        copy(row_major(letter, own, n_out), of_half)
-        copy_rows(advance(letter, padded(samples * n_out)), 0, gradient, 0, 1, count)
-        of_batch = meet(pair, meeting, errors) / (batch * Y.columns)
+        # Each half of the samples through the layers above.
+        for half in range(begin, past):
+            at = halves[half]
+            start, end_of_half = rows_of_part(half, 2, batch)
+            own = end_of_half - start
+            space = divide_above(at.space, sizes, own)
+            added = row_major(other_letter(at.pair, at.letters, meeting), own, n_out)
+            y_finite = gather(target_of(space, own, Y.columns), Y, advance(order.data, first + start))
+            sums = rows(spaced(at.sums, batch, n_out), start, own)
+            crew = Crew(1, SHARE, 0, at.fetched, team.stream)
+            errors = above_gradient(at.gradient, at.above, sums, added, batch, sizes, space, crew)
+            of_half = delta_of(spaced(space.activations, own, n_out), space)
+            letter = own_letter(at.pair, at.letters, meeting + 1)
+            copy(rows(spaced(at.delta, batch, n_out), start, own), of_half)
+            copy(row_major(letter, own, n_out), of_half)
+            copy_rows(advance(letter, padded(samples * n_out)), 0, at.gradient, 0, 1, count)
+            tell_errors(at.pair, meeting + 1, errors if y_finite else np.nan)
+        meeting += 1
+        if not both:
+            meet(halves[begin].pair, meeting)
+        pair = halves[begin].pair
+        of_batch = (both_errors(pair, meeting - 1) + both_errors(pair, meeting)) / (batch * Y.columns)
         if not np.isfinite(of_batch):
             break
 
-        # The step above, and what the one of the weights here waits for.
-        letter = other_letter(pair, letters, meeting)
-        copy(rows(delta, other, others), row_major(letter, others, n_out))
-        step_against_sum(above, gradient, advance(letter, padded(samples * n_out)), scalar(rate, X), count)
+        # The step above, and what the one of the first layer's weights waits for.
+        for half in range(begin, past):
+            at = halves[half]
+            other, past_other = rows_of_part(1 - half, 2, batch)
+            letter = other_letter(at.pair, at.letters, meeting)
+            delta = rows(spaced(at.delta, batch, n_out), other, past_other - other)
+            copy(delta, row_major(letter, past_other - other, n_out))
+            of_above = advance(letter, padded(samples * n_out))
+            step_against_sum(at.above, at.gradient, of_above, scalar(rate, X), count)
         loss += of_batch * (batch / X.rows)
         first += batch
         pending = batch
-    if half == 0:
+    if begin == 0:
         result[0] = (loss, first)
 
 

@@ -81,8 +81,10 @@ def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, cuts, stre
     return minibatch.gradients_by(gradient, grad_x, with_grad_x, parameters, x, y, sizes, cuts, workspace, team)
 
 
-def _training(train, program, together, paced=True):
+def _training(train, program, alone=None, paced=True):
     """`train.train_safely`, or `laid_out.train_laid_out`, with a program, under its name.
+
+    It is one for threads to train together if there is a program for one `alone`.
 
     The first three arguments are the guard of the one or the other: (before, keep, check) or (live, check, commit).
     """
@@ -110,16 +112,19 @@ def _training(train, program, together, paced=True):
     ):
         run = parameters, as_matrix(X, parameters), as_matrix(Y, parameters), order, first, last, loss, batch, rate
         of_guard, team = (guarded, guard, other_guard), Crew(threads, grain, 0, 0, stream)
-        return train(program, together, paced, of_guard, pointer(pace), run, sizes, pointer(cuts), workspace, team)
+        return train(
+            program, of_one, together, paced, of_guard, pointer(pace), run, sizes, pointer(cuts), workspace, team
+        )
 
+    together, of_one = alone is not None, alone or program
     return jit(train_by, name=program.py_func.__name__)
 
 
-train_in_turn = _training(train.train_safely, train.train_in_turn, False)
-train_divided = _training(train.train_safely, divided.train_divided, True)
-train_apart = _training(laid_out.train_laid_out, apart.train_apart, False, paced=False)
-train_online = _training(laid_out.train_laid_out, online.train_online, False, paced=False)
-train_together = _training(laid_out.train_laid_out, together.train_together, True)
+train_in_turn = _training(train.train_safely, train.train_in_turn)
+train_divided = _training(train.train_safely, divided.train_divided, alone=divided.train_both_halves)
+train_apart = _training(laid_out.train_laid_out, apart.train_apart, paced=False)
+train_online = _training(laid_out.train_laid_out, online.train_online, paced=False)
+train_together = _training(laid_out.train_laid_out, together.train_together, alone=online.train_online)
 
 LAID_OUT = "train_apart", "train_online", "train_together"
 """Programs with the guard of `laid_out.train_laid_out`, a plan for `sizes`, and samples in an order only."""

@@ -8,14 +8,13 @@ import numpy as np
 from .compiling import internal, jit
 from .layout import ALL, BACK, exchange, small_network, weights_finite
 from .matrix import matrix, pointer, vector
-from .online import train_online
 from .pace import may_gain, run_by_the_quicker
 from .parallel import lead
 from .tasks import address, call_task, reference, task_address
 
 
 @jit(inline=True)
-def train_laid_out(program, together, paced, guard, pace, run, plan, _, workspace, team):
+def train_laid_out(program, alone, together, paced, guard, pace, run, plan, _, workspace, team):
     """`train.train_safely` for programs that train with such weights, by a `plan` instead of the sizes.
 
     `guard` is (live, check, commit). live[0] is not 0 if the workspace has the weights of an earlier call, to be
@@ -32,7 +31,7 @@ def train_laid_out(program, together, paced, guard, pace, run, plan, _, workspac
     run, function = address(arguments), task_address(program, arguments)
     if paced:
         shared = shared if may_gain(pace) else 0
-        turns = reference((task_address(train_online, arguments), function, run, pace, result, batch_size))
+        turns = reference((task_address(alone, arguments), function, run, pace, result, batch_size))
         run, function = address(turns), task_address(run_by_the_quicker, turns)
     what = result, parameters, plan, workspace, batch_size
     guarded = reference(((pointer(live), np.intp(check), np.intp(commit)), what, function, run, last))

@@ -89,12 +89,10 @@ def other_letter(pair, letters, meeting):
 
 
 @helper
-def meet(pair, meeting, errors):
-    """Hand over one's letter and the squared errors of one's half, and wait for the other's; the sum of both errors."""
-    tell_errors(pair, meeting, errors)
+def meet(pair, meeting):
+    """Hand over one's letter and the squared errors of one's half, and wait for the other's."""
     come_to(pair, meeting)
     wait_until(other_line(pair), meeting)
-    return both_errors(pair, meeting)
 
 
 @helper

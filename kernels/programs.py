@@ -17,7 +17,7 @@ from .blocking import (
     SHARE,
     SIGMOID,
 )
-from .cuts import cuts_of, shares
+from .cuts import cuts_of, is_halved, shares
 from .divided import divided_size, is_divided
 from .entry import LAID_OUT, stream
 from .matrix import Vector
@@ -38,6 +38,12 @@ def program_for(sizes, batch_size, samples, threads):
     if shared or not is_online(sizes, batch_size):
         return "train_in_turn"
     return "train_apart" if is_apart(sizes, batch_size) else "train_online"
+
+
+def left_in_turn(program, sizes, batch_size, samples):
+    """The samples of a last and smaller minibatch that a program leaves to `train_in_turn`: too few to be halved."""
+    rest = samples % batch_size
+    return 0 if program != "train_divided" or is_halved(Vector(sizes, len(sizes)), rest) else rest
 
 
 def may_share(sizes, batch_size, samples=math.inf):

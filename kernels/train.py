@@ -46,17 +46,19 @@ def train_minibatches(parameters, X, Y, order, first, last, loss, batch_size, le
     guard = parameters[:0], ZERO, ZERO
     samples = last - first
     cuts = references(cuts_of(vector(sizes), min(batch_size, samples), samples % batch_size, team.grain))
-    return train_safely(train_in_turn, False, False, guard, references(PACE), run, sizes, cuts, workspace, team)
+    return train_safely(
+        train_in_turn, train_in_turn, False, False, guard, references(PACE), run, sizes, cuts, workspace, team
+    )
 
 
 @jit(inline=True)
-def train_safely(program, together, paced, guard, pace, run, sizes, cuts, workspace, team):
+def train_safely(program, alone, together, paced, guard, pace, run, sizes, cuts, workspace, team):
     """`train_minibatches` by a program, `together` if it is one for threads that gain from it in small products too.
 
     `guard` is (before, keep, check): if `keep`, the parameters are copied to `before` first; if `check`, the loss that
     is returned is NaN where in the end a parameter is not finite. `run` has the other arguments, and `cuts` points to
-    the numbers of `cuts`. If `paced`, one thread trains minibatches of little work where that is quicker; `pace` is
-    what `run_by_the_quicker` knows.
+    the numbers of `cuts`. If `paced`, one thread trains minibatches of little work, by the program `alone`, where that
+    is quicker; `pace` is what `run_by_the_quicker` knows.
 
     A program is a task for a crew, program(arguments, end, memory), which trains up to the sample `end`; from the loss
     and the sample in result[0], where it leaves those that it reached.
@@ -73,7 +75,7 @@ def train_safely(program, together, paced, guard, pace, run, sizes, cuts, worksp
     shared = of_sample * (last - first) if together or cuts[SHARES] != 0 else 0
     if paced and shared > 0 and of_sample * batch_size <= PACED:
         shared = shared if may_gain(pace) else 0
-        turns = reference((task_address(train_in_turn, arguments), function, run, pace, result, batch_size))
+        turns = reference((task_address(alone, arguments), function, run, pace, result, batch_size))
         run, function = address(turns), task_address(run_by_the_quicker, turns)
     safely = (before, np.intp(keep), np.intp(check)), (result, parameters, sizes, team)
     guarded = reference((*safely, function, run, last))

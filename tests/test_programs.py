@@ -13,7 +13,7 @@ from fastmlp.kernels.divided import is_divided
 from fastmlp.kernels.matrix import Vector
 from fastmlp.kernels.pace import ALONE, LEFT, PACE, TOGETHER, WAIT
 from fastmlp.kernels.plan import plan_for, plan_size
-from fastmlp.kernels.programs import fit_size, given_sizes, program_for
+from fastmlp.kernels.programs import fit_size, given_sizes, left_in_turn, program_for
 from fastmlp.kernels.together import is_together
 from fastmlp.kernels.wide import is_sliced, slice_length
 
@@ -47,12 +47,16 @@ def train(program, net, X, Y, order, batch, workspace, threads, known=None):
     before, live = np.empty_like(parameters), np.zeros(1, np.intp)
     known = pace(np.inf, 0) if known is None else known
     guard = (live, True, True) if program in entry.LAID_OUT else (before, True, True)
-    run = known, parameters, X, Y, order, 0, len(order), 0.0, batch, 0.5
+    whole = len(order) - left_in_turn(program, net.sizes, batch, len(order))
+    run = known, parameters, X, Y, order, 0, whole, 0.0, batch, 0.5
     sizes = given_sizes(net.sizes, net.dtype, batch, len(order) % batch)
     if program in entry.LAID_OUT:
         plan = plan_for(program, net.sizes, batch, len(order), workspace)
         sizes = plan, plan, 0
     result = getattr(entry, program)(*guard, *run, *sizes, workspace, threads, 1)
+    if result[1] == whole < len(order):
+        run = pace(np.inf, 0), parameters, X, Y, order, whole, len(order), result[0], batch, 0.5
+        result = entry.train_in_turn(before, False, True, *run, *sizes, workspace, threads, 1)
     return *result, parameters, parameters if program in entry.LAID_OUT else before
 
 
