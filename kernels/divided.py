@@ -64,15 +64,16 @@ Half = namedtuple("Half", "pair letters W of_X fetched above gradient x sums del
 layer, and columns of X; pointers to its weights `above`, to a gradient of them, and to memory."""
 
 
+def is_dividable(sizes, batch_size, samples, threads):
+    """Whether threads gain from dividing the first layer, in a run of minibatches."""
+    halved = is_halved(Vector(sizes, len(sizes)), batch_size) and is_wide(*sizes[:2], batch_size)
+    return threads > 1 and samples >= RUN * batch_size and halved
+
+
 def is_divided(sizes, batch_size, samples, threads):
-    """Whether threads train so, in a run of minibatches, with about the memory that is promised."""
-    return (
-        threads > 1
-        and samples >= RUN * batch_size
-        and is_halved(Vector(sizes, len(sizes)), batch_size)
-        and is_wide(*sizes[:2], batch_size)
-        and divided_size(sizes, batch_size, 4) <= promised(sizes, batch_size) + 3 * APART // 4
-    )
+    """Whether they train so, with about the memory that is promised."""
+    fits = divided_size(sizes, batch_size, 4) <= promised(sizes, batch_size) + 3 * APART // 4
+    return is_dividable(sizes, batch_size, samples, threads) and fits
 
 
 def divided_size(sizes, batch_size, itemsize):

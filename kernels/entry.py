@@ -8,7 +8,7 @@ it, and `stream`: 0, or what the function of this name returns, for products tha
 
 from numba import types
 
-from . import apart, divided, laid_out, minibatch, network, online, predict_rows, together, train
+from . import apart, divided, divided_rows, laid_out, minibatch, network, online, predict_rows, together, train
 from .compiling import implements, jit
 from .cuts import SHARES
 from .matrix import Matrix, matrix, pointer, pointer_at
@@ -122,9 +122,10 @@ def _training(train, program, alone=None, paced=True):
 
 train_in_turn = _training(train.train_safely, train.train_in_turn)
 train_divided = _training(train.train_safely, divided.train_divided, alone=divided.train_both_halves)
+train_divided_rows = _training(laid_out.train_laid_out, divided_rows.train_divided_rows, alone=online.train_online)
 train_apart = _training(laid_out.train_laid_out, apart.train_apart, paced=False)
 train_online = _training(laid_out.train_laid_out, online.train_online, paced=False)
 train_together = _training(laid_out.train_laid_out, together.train_together, alone=online.train_online)
 
-LAID_OUT = "train_apart", "train_online", "train_together"
+LAID_OUT = "train_apart", "train_online", "train_together", "train_divided_rows"
 """Programs with the guard of `laid_out.train_laid_out`, a plan for `sizes`, and samples in an order only."""

@@ -19,25 +19,37 @@ from .blocking import (
 )
 from .cuts import cuts_of, is_halved, shares
 from .divided import divided_size, is_divided
+from .divided_rows import is_divided_rows
 from .entry import LAID_OUT, stream
 from .matrix import Vector
 from .network import training_size
 from .online import is_online
 from .parameters import is_narrow, parameters_size
-from .plan import is_apart, small_size, together_size
+from .plan import divided_rows_size, is_apart, small_size, together_size
 from .together import is_together
+
+SIZE_BY_TWO = {"train_together": together_size, "train_divided_rows": divided_rows_size}
+"""Elements of memory for the programs of two threads among entry.LAID_OUT, whose plans have a table for each too."""
 
 
 def program_for(sizes, batch_size, samples, threads):
     """The name in `entry` of what is the quickest to train such a network on samples in an order."""
-    if is_divided(sizes, batch_size, samples, threads):
-        return "train_divided"
-    if is_together(sizes, batch_size, samples, threads):
-        return "train_together"
+    by_two = program_for_two(sizes, batch_size, samples, threads)
+    if by_two is not None:
+        return by_two
     shared = threads > 1 and shares(Vector(sizes, len(sizes)), batch_size, SHARE)
     if shared or not is_online(sizes, batch_size):
         return "train_in_turn"
     return "train_apart" if is_apart(sizes, batch_size) else "train_online"
+
+
+def program_for_two(sizes, batch_size, samples, threads):
+    """The name of one by which two threads take a half of every minibatch each, or None."""
+    if is_divided_rows(sizes, batch_size, samples, threads):
+        return "train_divided_rows"
+    if is_divided(sizes, batch_size, samples, threads):
+        return "train_divided"
+    return "train_together" if is_together(sizes, batch_size, samples, threads) else None
 
 
 def left_in_turn(program, sizes, batch_size, samples):
@@ -48,9 +60,8 @@ def left_in_turn(program, sizes, batch_size, samples):
 
 def may_share(sizes, batch_size, samples=math.inf):
     """Whether threads, however soon they come, may gain from sharing the work on a batch, or on so many samples."""
-    if is_divided(sizes, batch_size, samples, 2) or is_together(sizes, batch_size, samples, 2):
-        return True
-    return shares(Vector(sizes, len(sizes)), batch_size, SHARE)
+    by_two = program_for_two(sizes, batch_size, samples, 2)
+    return by_two is not None or shares(Vector(sizes, len(sizes)), batch_size, SHARE)
 
 
 def may_stream(sizes, batch_size):
@@ -83,8 +94,8 @@ def fit_size(sizes, batch_size, itemsize, threads, samples):
     """Elements of workspace for the program that trains so."""
     program = program_for(sizes, batch_size, samples, threads)
     if program in LAID_OUT:
-        size = small_size(sizes, batch_size, itemsize)
-        return max(size, together_size(sizes, batch_size, itemsize)) if program == "train_together" else size
+        size, by_two = small_size(sizes, batch_size, itemsize), SIZE_BY_TWO.get(program)
+        return size if by_two is None else max(size, by_two(sizes, batch_size, itemsize))
     size = training_size(sizes, batch_size, itemsize, threads)
     return max(size, divided_size(sizes, batch_size, itemsize)) if program == "train_divided" else size
 

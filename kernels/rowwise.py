@@ -132,6 +132,24 @@ def activate(typingctx, g, n):
 
 
 @intrinsic
+def add_sums(typingctx, c, a, b, e, m, n):
+    """c[i*n + j] = (a[i*n + j] + b[i*n + j]) + e[j] for i < m, j < n."""
+
+    def codegen(context, builder, signature, args):
+        c, a, b, e, m, n = args
+        simd = Simd.of_host(builder, signature.args[0].dtype)
+        with cgutils.for_range(builder, m) as rows:
+            row = builder.mul(rows.index, n)
+            with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
+                at = builder.add(row, j)
+                total = simd.load(builder.gep(a, [at])) + simd.load(builder.gep(b, [at]))
+                simd.store(total + simd.load(builder.gep(e, [j])), builder.gep(c, [at]))
+        return context.get_dummy_value()
+
+    return types.void(c, c, c, c, types.intp, types.intp), codegen
+
+
+@intrinsic
 def output_delta(typingctx, delta, g, y, scale, n):
     """δ[i] = scale (g[i] - y[i]) g[i] (1 - g[i]) for i < n."""
 

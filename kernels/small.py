@@ -34,10 +34,10 @@ def rows_at_once(net, rows, fetching):
 
 
 @outlined
-def forward_rows(net, batch):
-    """g of all layers, of many samples."""
-    below = net.x
-    for layer in range(1, net.layers + 1):
+def forward_rows(net, batch, lowest):
+    """g of the layers from the `lowest` up, of many samples."""
+    below = input_of(net, lowest)
+    for layer in range(lowest, net.layers + 1):
         at = layer_of(net, layer)
         n_in, n_out = below.columns, at.g.columns
         g, x, x_stride = at.g.data, below.data, below.row_stride
@@ -136,7 +136,7 @@ def copy_stepped(at, layer, n_in, by_outputs):
 
 
 @helper
-def is_by_outputs(net, layer, batch):
+def is_by_outputs(net, layer, batch=RECOPIED):
     """Whether W is stepped, not Wᵀ: that of a single output, which has no other, or one of fewer vectors."""
     return layer_of(net, layer).g.columns == 1 or (batch >= RECOPIED and has_fewer_by_outputs(net, layer))
 
@@ -162,15 +162,15 @@ def update_single(c, a, b, samples, kc, rate, how):
 @outlined
 def write_letter(net, layer, batch, swapped):
     """What these samples add to a layer's gradient, in one slice, for the other of two threads."""
-    (of_W, of_b), zero, by_outputs = letter_of(net, layer, swapped), scalar(0, net.x), is_by_outputs(net, layer, batch)
+    (of_W, of_b), zero, by_outputs = letter_of(net, layer, swapped), scalar(0, net.x), is_by_outputs(net, layer)
     at, below = layer_of(net, layer), input_of(net, layer)
     update_layer(net, at, below, by_outputs, of_W, of_b, batch, batch, batch, zero, STORE)
 
 
 @outlined
-def step_by_letters(net, layer, batch, rate):
+def step_by_letters(net, layer, rate):
     """A step of gradient descent of a layer, against the sum of two threads' gradients."""
-    at, n_in, by_outputs = layer_of(net, layer), input_of(net, layer).columns, is_by_outputs(net, layer, batch)
+    at, n_in, by_outputs = layer_of(net, layer), input_of(net, layer).columns, is_by_outputs(net, layer)
     of_W, of_b = letter_of(net, layer, 0)
     stepped, size = (at.W, at.g.columns * at.width) if by_outputs else (at.WT, n_in * at.stride)
     step_against_sum(stepped, of_W, others(net, of_W), rate, size)

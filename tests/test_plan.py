@@ -12,10 +12,15 @@ from fastmlp.kernels.plan import (
     BYTES_OF_LINES,
     BYTES_TOLD,
     DELTA,
+    DELTAS,
+    HANDED,
+    INPUTS,
     LETTER,
     OTHER,
+    SUMS,
     TOLD,
     WT,
+    ZEROS,
     B,
     G,
     W,
@@ -31,6 +36,7 @@ from fastmlp.kernels.plan import (
 from fastmlp.kernels.programs import fit_size, program_for
 
 CASES = [([7, 1], 1), ([5, 4, 3], 2), ([3, 17, 40, 2], 21), ([600, 1], 13), ([1, 5], 120)]
+DIVIDED = [([784, 30, 10], 10), ([1001, 9], 21), ([300, 17, 5, 1], 7)]
 TOGETHER = [([17, 64, 64, 6], 64), ([40, 300, 7], 51), ([16] * 20, 35)]
 
 
@@ -93,5 +99,45 @@ def test_two_threads_share_what_they_tell_each_other_and_nothing_else(sizes, bat
         all_places += [*weights, *letters, *samples, (half[1, AHEAD], BYTES_OF_LINES)]
     check([*all_places, (told.pop(), BYTES_TOLD)], workspace)
     assert not told
+    for half, own, other in zip(halves, starts, reversed(starts), strict=True):
+        assert [start + half[1, OTHER] * item for start in own] == other
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+@pytest.mark.parametrize(("sizes", "batch"), DIVIDED)
+def test_two_threads_that_divide_a_layer_share_no_array_either(sizes, batch, offset, dtype):
+    assert program_for(sizes, batch, RUN * batch, 2) == "train_divided_rows"
+    item, lanes = dtype.itemsize, HOST.lanes(dtype.itemsize)
+    workspace = np.empty(offset + fit_size(sizes, batch, item, 2, RUN * batch), dtype)[offset:]
+    whole, *halves = plan_for("train_divided_rows", sizes, batch, RUN * batch, workspace)
+    of_WT, of_b, _ = weight_extents(1, *sizes[:2], lanes)
+    all_places, starts, inputs = [(halves[0][1, TOLD], BYTES_TOLD)], [], 0
+    for half in halves:
+        own, some, of_all = (batch + 1) // 2, half[0, INPUTS], rows_size(False, batch, sizes[1], lanes) * item
+        assert half[2, WT] == whole[2, WT] + inputs * of_WT // sizes[0] * item
+        inputs += some
+        handed = half[3, HANDED] + max(0, -half[1, OTHER]) * item
+        shared, samples = (
+            [],
+            [(half[0, X], rows_size(False, batch, some, lanes) * item), (half[1, AHEAD], BYTES_OF_LINES)],
+        )
+        samples += [(half[3, which], of_all) for which in (SUMS, DELTAS)] + [(half[3, ZEROS], of_b * item)]
+        for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes), 1):
+            _, *extents = weight_extents(layer, n_in, n_out, lanes)
+            letter, of_biases = letter_extents(layer, n_in, n_out, lanes)
+            if layer > 1:
+                extents, which = weight_extents(layer, n_in, n_out, lanes), (WT, B, W)
+                shared.append((half[2 * layer + 1, LETTER], letter * item))
+            else:
+                which = B, W
+            shared += [(half[2 * layer, place], n * item) for place, n in zip(which, extents, strict=True)]
+            shared.append((half[2 * layer + 1, BIAS_LETTER], of_biases * item))
+            size = rows_size(False, own, n_out, lanes) * item
+            samples += [(half[2 * layer, place], size) for place in (G, DELTA)]
+        shared.append((handed, rows_size(False, own, sizes[1], lanes) * item))
+        starts.append([start for start, _ in shared])
+        all_places += shared + samples
+    assert inputs == sizes[0]
+    check([(whole[2, WT], of_WT * item), *all_places], workspace)
     for half, own, other in zip(halves, starts, reversed(starts), strict=True):
         assert [start + half[1, OTHER] * item for start in own] == other

@@ -17,7 +17,16 @@ from fastmlp.kernels.programs import fit_size, given_sizes, left_in_turn, progra
 from fastmlp.kernels.together import is_together
 from fastmlp.kernels.wide import is_sliced, slice_length
 
-DIVIDED = (([784, 30, 10], 10), ([784, 30, 10], 150), ([530, 101, 40, 3], 29), ([1500, 9], 60), ([257, 300, 2], 11))
+DIVIDED = (([784, 30, 10], 150), ([530, 101, 40, 3], 29), ([1500, 9], 60), ([257, 300, 2], 11), ([784, 128, 10], 65))
+IN_ROWS = (
+    ([784, 30, 10], 10),
+    ([784, 30, 10], 2),
+    ([784, 17, 12, 3], 11),
+    ([300, 20, 1], 13),
+    ([1001, 9], 20),
+    ([1000, 7, 1, 4], 7),
+    ([257, 300, 2], 5),
+)
 TOGETHER_CASES = (
     ([17, 64, 64, 6], 64),
     ([40, 300, 7], 51),
@@ -25,7 +34,9 @@ TOGETHER_CASES = (
     ([16] * 20, 35),
 )
 CASES = [("train_divided", *case) for case in DIVIDED] + [("train_together", *case) for case in TOGETHER_CASES]
-CASES += [("train_divided", [784, 30, 10], 2), ("train_together", [30, 50, 50, 2], 17)]  # few rows each
+CASES += [("train_divided_rows", *case) for case in IN_ROWS]
+ONE_EACH = CASES[0], CASES[len(DIVIDED)], CASES[-1]
+CASES += [("train_divided", [784, 128, 10], 9), ("train_together", [30, 50, 50, 2], 17)]  # few rows each
 MANY_OUTPUTS = [("train_together", [1, 900], 16), ("train_together", [200, 200, 10], 40)]
 
 
@@ -136,7 +147,7 @@ def test_any_team_gives_the_same_bits_and_stays_within_its_workspace(program, si
     assert (workspace[size:] == 7).all()
 
 
-@pytest.mark.parametrize(("program", "sizes", "batch"), [CASES[0], CASES[5]])
+@pytest.mark.parametrize(("program", "sizes", "batch"), ONE_EACH)
 def test_any_layout_of_the_samples_gives_the_same_bits(program, sizes, batch, dtype, rng):
     samples = 5 * batch + 3
     net, X, Y = case(sizes, samples, dtype, rng)
@@ -154,7 +165,7 @@ def test_any_layout_of_the_samples_gives_the_same_bits(program, sizes, batch, dt
 
 @pytest.mark.parametrize("row", [1, -1])
 @pytest.mark.parametrize("which", ["first input", "last input", "output"])
-@pytest.mark.parametrize(("program", "sizes", "batch"), [CASES[2], CASES[5]])
+@pytest.mark.parametrize(("program", "sizes", "batch"), [CASES[2], *ONE_EACH[1:]])
 def test_a_sample_that_is_not_finite_stops_before_its_minibatch(program, sizes, batch, which, row, dtype, rng):
     net, X, Y = case(sizes, 4 * batch, dtype, rng)
     order = np.arange(4 * batch)
@@ -170,7 +181,7 @@ def test_a_sample_that_is_not_finite_stops_before_its_minibatch(program, sizes, 
     np.testing.assert_array_equal(parameters, expected)
 
 
-@pytest.mark.parametrize(("program", "sizes", "batch"), [CASES[0], CASES[5]])
+@pytest.mark.parametrize(("program", "sizes", "batch"), ONE_EACH)
 def test_a_loss_that_overflows_stops_before_its_step(program, sizes, batch, rng):
     net, X, Y = case(sizes, 3 * batch, np.dtype(np.float64), rng)
     order = np.arange(3 * batch)
@@ -198,7 +209,7 @@ def test_a_loss_that_overflows_stops_before_its_step(program, sizes, batch, rng)
         (pace(1e17, 1e18, left=0), {TOGETHER}, TRIED_FIRST),
     ],
 )
-@pytest.mark.parametrize(("program", "sizes", "batch"), [CASES[0], CASES[5]])
+@pytest.mark.parametrize(("program", "sizes", "batch"), ONE_EACH)
 def test_the_quicker_trains_and_the_slower_is_tried_again(program, sizes, batch, known, measured, wait, rng):
     samples = 2 * RUN * batch + 3
     net, X, Y = case(sizes, samples, np.dtype(np.float64), rng)
@@ -218,7 +229,7 @@ def test_the_quicker_trains_and_the_slower_is_tried_again(program, sizes, batch,
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one thread has none to train with")
-@pytest.mark.parametrize(("program", "sizes", "batch"), [CASES[0], CASES[5]])
+@pytest.mark.parametrize(("program", "sizes", "batch"), ONE_EACH)
 def test_fit_takes_the_program_and_gives_the_bits_of_one_thread(program, sizes, batch, monkeypatch, dtype, rng):
     calls = counted(monkeypatch, program)
     net, X, Y = case(sizes, 3 * RUN * batch, dtype, rng)
