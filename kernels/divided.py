@@ -177,7 +177,7 @@ def train_halves(arguments, end, begin, past):
                 other, past_other = rows_of_part(1 - half, 2, batch)
                 letter = own_letter(at.pair, at.letters, meeting + 1)
                 copy(row_major(letter, past_other - other, n_out), rows(sums, other, past_other - other))
-                tell_errors(at.pair, meeting + 1, 0.0 if finite else np.nan)
+                at.gradient[0] = scalar(0 if finite else np.nan, X)  # told with the errors, later
         if batch == 0:
             break
         meeting += 1
@@ -193,8 +193,8 @@ def train_halves(arguments, end, begin, past):
             added = row_major(other_letter(at.pair, at.letters, meeting), own, n_out)
             y_finite = gather(target_of(space, own, Y.columns), Y, advance(order.data, first + start))
             sums = rows(spaced(at.sums, batch, n_out), start, own)
-            crew = Crew(1, SHARE, 0, at.fetched, team.stream)
-            errors = above_gradient(at.gradient, at.above, sums, added, batch, sizes, space, crew)
+            crew, known = Crew(1, SHARE, 0, at.fetched, team.stream), at.gradient[0]
+            errors = known + above_gradient(at.gradient, at.above, sums, added, batch, sizes, space, crew)
             of_half = delta_of(spaced(space.activations, own, n_out), space)
             letter = own_letter(at.pair, at.letters, meeting + 1)
             copy(rows(spaced(at.delta, batch, n_out), start, own), of_half)
@@ -204,8 +204,7 @@ def train_halves(arguments, end, begin, past):
         meeting += 1
         if not both:
             meet(halves[begin].pair, meeting)
-        pair = halves[begin].pair
-        of_batch = (both_errors(pair, meeting - 1) + both_errors(pair, meeting)) / (batch * Y.columns)
+        of_batch = both_errors(halves[begin].pair, meeting) / (batch * Y.columns)
         if not np.isfinite(of_batch):
             break
 

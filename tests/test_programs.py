@@ -163,17 +163,19 @@ def test_any_layout_of_the_samples_gives_the_same_bits(program, sizes, batch, dt
         np.testing.assert_array_equal(parameters, expected[2])
 
 
+@pytest.mark.parametrize("alone", [False, True])  # one thread trains both halves
 @pytest.mark.parametrize("row", [1, -1])
 @pytest.mark.parametrize("which", ["first input", "last input", "output"])
 @pytest.mark.parametrize(("program", "sizes", "batch"), [CASES[2], *ONE_EACH[1:]])
-def test_a_sample_that_is_not_finite_stops_before_its_minibatch(program, sizes, batch, which, row, dtype, rng):
+def test_a_sample_that_is_not_finite_stops_before_its_minibatch(program, sizes, batch, which, row, alone, dtype, rng):
     net, X, Y = case(sizes, 4 * batch, dtype, rng)
     order = np.arange(4 * batch)
     expected = in_turn(net, X, Y, order[: 2 * batch], batch)[2]
     array, column = {"first input": (X, 0), "last input": (X, -1), "output": (Y, 1)}[which]
     array[2 * batch : 3 * batch][row, column] = np.inf
     workspace = np.empty(fit_size(sizes, batch, dtype.itemsize, 2, RUN * batch), dtype)
-    _, stopped, parameters, before = train(program, net, X, Y, order, batch, workspace, 2)
+    known = pace(0, np.inf) if alone else None
+    _, stopped, parameters, before = train(program, net, X, Y, order, batch, workspace, 2, known)
     assert stopped == 2 * batch
     np.testing.assert_array_equal(before, net.parameters)
     if program in entry.LAID_OUT:
