@@ -19,6 +19,7 @@ from .blocking import (
     A_BLOCK,
     A_COLUMNS,
     A_PACKED,
+    BETWEEN,
     C_FAR,
     COPY,
     HOST,
@@ -86,8 +87,8 @@ def is_copied(m, b):
 
 @helper
 def worker_size(m, k, mr, width):
-    """Elements for a thread's sums and for its copied panel of B."""
-    return (sums_rows(m, k, mr) + k) * width
+    """Elements for a thread's sums and for its copied panel of B, and to the memory of the next thread."""
+    return (sums_rows(m, k, mr) + k) * width + BETWEEN
 
 
 @helper
