@@ -106,6 +106,7 @@ class Trainer:
             if self.single:
                 self.program = "train_in_turn"
             self.laid_out = self.program in entry.LAID_OUT
+            # Up to where it trains: what is left is a call of another.
             self.whole = self.samples - left_in_turn(self.program, self.sizes, self.batch_size, self.samples)
             if self.laid_out:
                 self.live = np.zeros(1, np.intp)  # 1 while the workspace has weights that are further on
@@ -142,8 +143,8 @@ class Trainer:
             self.live[0] = 0
         try:
             while first < self.samples:
-                last = min(self.whole, first + self.minibatches * self.batch_size)
-                last = last if first < self.whole else self.samples
+                end = self.whole if first < self.whole else self.samples
+                last = min(end, first + self.minibatches * self.batch_size)
                 start = time.perf_counter()
                 loss = self._run(first, last, order, loss)
                 self._adjust(time.perf_counter() - start, last - first)

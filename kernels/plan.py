@@ -1,8 +1,8 @@
 """Where all that is laid out in rows lies in the workspace: worked out once, in Python, and read by the kernels.
 
 A plan holds what follows from sizes alone, in lines of eight numbers: two for the network, then two for each layer.
-With that in the kernels, and single samples in one program with many, the first fit on a machine took 1.35 times as
-long.
+When the kernels worked that out, and single samples were in one program with many, the first fit on a machine took 1.35
+times as long.
 
 Where two threads train together it is three such tables: that of one thread, which trains what is left, and those of
 both halves of a minibatch, each with weights of its own; but those of a first layer that they divide are in one place.
@@ -125,7 +125,7 @@ class _Samples:
 
     def __init__(self, sizes, samples, itemsize, start, of_x=None):
         lanes, n_out = HOST.lanes(itemsize), sizes[1]
-        self.count, self.of_x = samples, of_x or (samples, sizes[0])
+        self.of_x = of_x or (samples, sizes[0])
         self.apart = of_x is None and is_apart(sizes, samples)
         self.x, self.end = start, start + rows_size(self.apart, *self.of_x, lanes)
         if self.apart:
