@@ -137,7 +137,10 @@ def copy_stepped(at, layer, n_in, by_outputs):
 
 @helper
 def is_by_outputs(net, layer, batch=RECOPIED):
-    """Whether W is stepped, not Wᵀ: that of a single output, which has no other, or one of fewer vectors."""
+    """Whether W is stepped, not Wᵀ: that of a single output, which has no other, or, by many samples, of fewer vectors.
+
+    Of letters always as by many: two threads may have different numbers of samples.
+    """
     return layer_of(net, layer).g.columns == 1 or (batch >= RECOPIED and has_fewer_by_outputs(net, layer))
 
 

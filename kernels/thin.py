@@ -42,8 +42,7 @@ def of_intp(m):
 
 @internal
 def stream(arguments, memory, _):
-    """`gemm.product_by_crew` for `dots`, and products that are quicker without tiles; done[0] is 1 after it if this is
-    one."""
+    """`gemm.product_by_crew` for `dots`, and products that are quicker without tiles; done[0] is 1 after such a one."""
     done, dots, epilogue, c, e, a, b, scale, panels, crew, kc = arguments[0]
     if dots != 0:
         done[0] = 1

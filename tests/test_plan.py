@@ -117,26 +117,22 @@ def test_two_threads_that_divide_a_layer_share_no_array_either(sizes, batch, off
         assert half[2, WT] == whole[2, WT] + inputs * of_WT // sizes[0] * item
         inputs += some
         handed = half[3, HANDED] + max(0, -half[1, OTHER]) * item
-        shared, samples = (
-            [],
-            [(half[0, X], rows_size(False, batch, some, lanes) * item), (half[1, AHEAD], BYTES_OF_LINES)],
-        )
+        weights = []  # of the layers above, letters and what is handed over, which the other thread has too
+        samples = [(half[0, X], rows_size(False, batch, some, lanes) * item), (half[1, AHEAD], BYTES_OF_LINES)]
         samples += [(half[3, which], of_all) for which in (SUMS, DELTAS)] + [(half[3, ZEROS], of_b * item)]
         for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes), 1):
-            _, *extents = weight_extents(layer, n_in, n_out, lanes)
-            letter, of_biases = letter_extents(layer, n_in, n_out, lanes)
-            if layer > 1:
-                extents, which = weight_extents(layer, n_in, n_out, lanes), (WT, B, W)
-                shared.append((half[2 * layer + 1, LETTER], letter * item))
-            else:
-                which = B, W
-            shared += [(half[2 * layer, place], n * item) for place, n in zip(which, extents, strict=True)]
-            shared.append((half[2 * layer + 1, BIAS_LETTER], of_biases * item))
+            extents, letter = weight_extents(layer, n_in, n_out, lanes), letter_extents(layer, n_in, n_out, lanes)
+            arrays = [(half[2 * layer, which], n * item) for which, n in zip((WT, B, W), extents, strict=True)]
+            line = half[2 * layer + 1]
+            arrays += [
+                (line[which], n * item) for which, n in zip((BIAS_LETTER, LETTER), reversed(letter), strict=True)
+            ]
+            weights += arrays if layer > 1 else arrays[1:-1]  # the first layer's weights are in one place for both
             size = rows_size(False, own, n_out, lanes) * item
             samples += [(half[2 * layer, place], size) for place in (G, DELTA)]
-        shared.append((handed, rows_size(False, own, sizes[1], lanes) * item))
-        starts.append([start for start, _ in shared])
-        all_places += shared + samples
+        weights.append((handed, rows_size(False, own, sizes[1], lanes) * item))
+        starts.append([start for start, _ in weights])
+        all_places += weights + samples
     assert inputs == sizes[0]
     check([(whole[2, WT], of_WT * item), *all_places], workspace)
     for half, own, other in zip(halves, starts, reversed(starts), strict=True):
