@@ -62,7 +62,7 @@ def track_bytes_of_training(shape):
     from fastmlp._memory import count_parameters
     from fastmlp.kernels import entry
     from fastmlp.kernels.plan import plan_size
-    from fastmlp.kernels.programs import SIZE_BY_TWO, fit_size, may_share, program_for
+    from fastmlp.kernels.programs import BY_TWO_IN_ROWS, fit_size, may_share, program_for
 
     threads = os.cpu_count() if may_share(shape.sizes, shape.batch_size) else 1
     given = threads, shape.minibatches * shape.batch_size
@@ -70,7 +70,7 @@ def track_bytes_of_training(shape):
     workspace = fit_size(shape.sizes, shape.batch_size, DTYPE.itemsize, *given)
     beside = parameters = count_parameters(shape.sizes)
     if program in entry.LAID_OUT:
-        beside = plan_size(shape.sizes, DTYPE.itemsize, together=program in SIZE_BY_TWO)
+        beside = plan_size(shape.sizes, DTYPE.itemsize, together=program in BY_TWO_IN_ROWS)
     return DTYPE.itemsize * (parameters + beside + workspace)
 
 

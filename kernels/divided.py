@@ -161,25 +161,28 @@ def train_halves(arguments, end, begin, past):
     (loss, first), meeting, pending = result[0], 0, 0  # the samples of the minibatch before, whose step is to be taken
     while True:
         batch = min(batch_size, end - first)
-        for half in range(begin, past):
-            at = halves[half]
-            crew, columns = Crew(1, SHARE, 0, at.fetched, team.stream), at.of_X.columns
-            if pending > 0:
-                x, delta = spaced(at.x, pending, columns), spaced(at.delta, pending, n_out)
+        if pending > 0:
+            for half in range(begin, past):
+                at = halves[half]
+                x, delta = spaced(at.x, pending, at.of_X.columns), spaced(at.delta, pending, n_out)
+                crew = Crew(1, SHARE, 0, at.fetched, team.stream)
                 fused_product(SGD, at.W, at.W, transposed(x), delta, rate, KC, at.panels, crew)
-            if batch > 0:
-                # What this half of the inputs adds to the sums of all samples.
-                x, sums = spaced(at.x, batch, columns), spaced(at.sums, batch, n_out)
-                finite = gather(x, at.of_X, advance(order.data, first))
-                if at.fetched != 0:
-                    expect_rows(at.fetched, at.of_X, Y, order, first + batch, first + 2 * batch)
-                fused_product(STORE, sums, sums, x, at.W, 0.0, slice_length(sizes.data[0], n_out), at.panels, crew)
-                other, past_other = rows_of_part(1 - half, 2, batch)
-                letter = own_letter(at.pair, at.letters, meeting + 1)
-                copy(row_major(letter, past_other - other, n_out), rows(sums, other, past_other - other))
-                at.gradient[0] = scalar(0 if finite else np.nan, X)  # told with the errors, later
         if batch == 0:
             break
+
+        # What each half of the inputs adds to the sums of all samples.
+        for half in range(begin, past):
+            at = halves[half]
+            x, sums = spaced(at.x, batch, at.of_X.columns), spaced(at.sums, batch, n_out)
+            finite = gather(x, at.of_X, advance(order.data, first))
+            if at.fetched != 0:
+                expect_rows(at.fetched, at.of_X, Y, order, first + batch, first + 2 * batch)
+            crew = Crew(1, SHARE, 0, at.fetched, team.stream)
+            fused_product(STORE, sums, sums, x, at.W, 0.0, slice_length(sizes.data[0], n_out), at.panels, crew)
+            other, past_other = rows_of_part(1 - half, 2, batch)
+            letter = own_letter(at.pair, at.letters, meeting + 1)
+            copy(row_major(letter, past_other - other, n_out), rows(sums, other, past_other - other))
+            at.gradient[0] = scalar(0 if finite else np.nan, X)  # told with the errors, later
         meeting += 1
         if not both:
             meet(halves[begin].pair, meeting)

@@ -81,7 +81,7 @@ def letter_extents(layer, n_in, n_out, lanes):
     return min(extent for extent in (of_WT, of_W) if extent > 0), of_b
 
 
-def letters_size(sizes, itemsize, divided=False):
+def letters_size(sizes, itemsize, divided):
     """Elements of memory for the letters of a thread; nobody hands over what the weights of a `divided` layer take."""
     lanes, layers = HOST.lanes(itemsize), enumerate(itertools.pairwise(sizes), 1)
     extents = [letter_extents(layer, *extents, lanes) for layer, extents in layers]
@@ -98,16 +98,9 @@ def small_size(sizes, samples, itemsize, threads=1):
     return CACHE_LINE // itemsize + weights_size(sizes, itemsize) + threads * samples_size(sizes, samples, itemsize)
 
 
-def together_size(sizes, batch_size, itemsize):
-    """Elements of memory for a network that two threads train together."""
-    samples = samples_size(sizes, rows_of_part(0, 2, batch_size)[1], itemsize)
-    half = weights_size(sizes, itemsize) + letters_size(sizes, itemsize) + BYTES_OF_LINES // itemsize + samples
-    return (CACHE_LINE + BYTES_TOLD + 3 * PAGE) // itemsize + 2 * half
-
-
-def divided_rows_size(sizes, batch_size, itemsize):
-    """Elements of memory for a network whose first layer two threads divide."""
-    return CACHE_LINE // itemsize + _Divided(sizes, batch_size, itemsize).end
+def by_two_size(sizes, batch_size, itemsize, divided):
+    """Elements of memory for a network that two threads train together, or whose first layer they divide."""
+    return CACHE_LINE // itemsize + _ByTwo(sizes, batch_size, itemsize, divided).end
 
 
 def plan_size(sizes, itemsize, together=False):
@@ -144,28 +137,30 @@ class _Samples:
             self.end += 2 * rows + whole(n_out, lanes)
 
 
-class _Divided:
-    """Where all lies where two threads divide the first layer, and where it ends.
+class _ByTwo:
+    """Where all lies that two threads train with, and where it ends.
 
-    The first thread has the weights that one has who trains alone, and behind them its letters and what it hands over;
-    the second, `other` elements behind, the same but for the first layer's weights.
+    The first thread has the weights that one has who trains alone, and behind them its letters, and if the first layer
+    is `divided` what it hands over of that; the second, `other` elements behind, the same but for the weights of such a
+    layer.
     """
 
-    def __init__(self, sizes, batch_size, itemsize):
-        lanes = HOST.lanes(itemsize)
-        of_WT, _, _ = weight_extents(1, *sizes[:2], lanes)
-        own, lines = rows_of_part(0, 2, batch_size)[1], BYTES_OF_LINES // itemsize
-        self.handed = weights_size(sizes, itemsize) + letters_size(sizes, itemsize, divided=True)
-        self.told = self.handed + padded(rows_size(False, own, sizes[1], lanes)) + PAGE // itemsize
-        self.ahead, self.samples, self.end = [], [], self.told + BYTES_TOLD // itemsize
+    def __init__(self, sizes, batch_size, itemsize, divided):
+        lanes, page, lines = HOST.lanes(itemsize), PAGE // itemsize, BYTES_OF_LINES // itemsize
+        _, own = rows_of_part(0, 2, batch_size)
+        self.handed = behind = weights_size(sizes, itemsize) + letters_size(sizes, itemsize, divided)
+        if divided:
+            behind += padded(rows_size(False, own, sizes[1], lanes))
+        self.told = behind + page
+        self.ahead, self.samples, end = [], [], self.told + BYTES_TOLD // itemsize
         for half in range(2):
             begin, past = rows_of_part(half, 2, sizes[0])
-            samples = _Samples(sizes, own, itemsize, self.end + lines, (batch_size, past - begin))
-            self.ahead.append(self.end)
+            samples = _Samples(sizes, own, itemsize, end + lines, (batch_size, past - begin) if divided else None)
+            self.ahead.append(end)
             self.samples.append(samples)
-            self.end = padded(samples.end) + PAGE // itemsize
-        self.other = self.end - of_WT
-        self.end = padded(self.other + self.told)
+            end = padded(samples.end) + page
+        self.other = end - (weight_extents(1, *sizes[:2], lanes)[0] if divided else 0)
+        self.end = padded(self.other + behind)
 
 
 def plan_for(program, sizes, batch_size, samples, workspace):
@@ -191,21 +186,13 @@ def _plan_at(start, plan, *network):
 @functools.lru_cache
 def _plan(sizes, batch_size, last, itemsize, program):
     """Tables whose addresses are of memory that begins at 0; each with 1 wherever it has an address, elsewhere 0."""
-    of_weights, half = weights_size(sizes, itemsize), rows_of_part(0, 2, batch_size)[1]
-    lines, network = BYTES_OF_LINES // itemsize, (sizes, batch_size, last, itemsize)
-    plans = [_table(*network, _Samples(sizes, batch_size, itemsize, of_weights))]
-    if program == "train_together":
-        told = of_weights + letters_size(sizes, itemsize) + PAGE // itemsize
-        halves, size = told + BYTES_TOLD // itemsize, lines + samples_size(sizes, half, itemsize) + PAGE // itemsize
-        second = halves + 2 * size
-        for weights, other, ahead in ((0, second, halves), (second, -second, halves + size)):
-            samples = _Samples(sizes, half, itemsize, ahead + lines)
-            plans.append(_table(*network, samples, (weights, other, told, ahead)))
-    elif program == "train_divided_rows":
-        memory = _Divided(sizes, batch_size, itemsize)
+    network, divided = (sizes, batch_size, last, itemsize), program == "train_divided_rows"
+    plans = [_table(*network, _Samples(sizes, batch_size, itemsize, weights_size(sizes, itemsize)))]
+    if divided or program == "train_together":
+        memory = _ByTwo(sizes, batch_size, itemsize, divided)
         for half, weights, other in ((0, 0, memory.other), (1, memory.other, -memory.other)):
             shared = weights, other, memory.told, memory.ahead[half]
-            plans.append(_table(*network, memory.samples[half], shared, (half, memory.handed)))
+            plans.append(_table(*network, memory.samples[half], shared, (half, memory.handed) if divided else None))
     return plans
 
 

@@ -25,11 +25,11 @@ from .matrix import Vector
 from .network import training_size
 from .online import is_online
 from .parameters import is_narrow, parameters_size
-from .plan import divided_rows_size, is_apart, small_size, together_size
+from .plan import by_two_size, is_apart, small_size
 from .together import is_together
 
-SIZE_BY_TWO = {"train_together": together_size, "train_divided_rows": divided_rows_size}
-"""Elements of memory for the programs of two threads among entry.LAID_OUT, whose plans have a table for each too."""
+BY_TWO_IN_ROWS = "train_together", "train_divided_rows"
+"""The programs of two threads among entry.LAID_OUT, whose plans have a table for each of them too."""
 
 
 def program_for(sizes, batch_size, samples, threads):
@@ -94,8 +94,10 @@ def fit_size(sizes, batch_size, itemsize, threads, samples):
     """Elements of workspace for the program that trains so."""
     program = program_for(sizes, batch_size, samples, threads)
     if program in LAID_OUT:
-        size, by_two = small_size(sizes, batch_size, itemsize), SIZE_BY_TWO.get(program)
-        return size if by_two is None else max(size, by_two(sizes, batch_size, itemsize))
+        size = small_size(sizes, batch_size, itemsize)
+        if program not in BY_TWO_IN_ROWS:
+            return size
+        return max(size, by_two_size(sizes, batch_size, itemsize, program == "train_divided_rows"))
     size = training_size(sizes, batch_size, itemsize, threads)
     return max(size, divided_size(sizes, batch_size, itemsize)) if program == "train_divided" else size
 

@@ -112,6 +112,14 @@ def update_layer(net, at, below, by_outputs, W, b, batch, kc, kc_of_biases, rate
         update_single(b, (one, 0), delta, batch, kc_of_biases, rate, how)
         update(W, at.width, delta, rows_of(below), 1, n_in, batch, kc, rate, how)
         return
+    update_weights(net, at, below, delta, by_outputs, W, batch, kc, rate, how)
+    update(b, 0, (one, 0), delta, 1, n_out, batch, kc_of_biases, rate, how)
+
+
+@helper
+def update_weights(net, at, below, delta, by_outputs, W, batch, kc, rate, how):
+    """The weights of `update_layer`, of several outputs, with the rows `delta`."""
+    n_in, n_out = below.columns, at.g.columns
     some = rows_at_once(net, n_in, INPUTS_FETCHING)
     for i in range(0, n_in, some):
         if net.ahead != 0:
@@ -121,7 +129,6 @@ def update_layer(net, at, below, by_outputs, W, b, batch, kc, kc_of_biases, rate
             update(advance(W, i), at.width, delta, of_i, n_out, count, batch, kc, rate, how)
         else:
             update(advance(W, i * at.stride), at.stride, of_i, delta, count, n_out, batch, kc, rate, how)
-    update(b, 0, (one, 0), delta, 1, n_out, batch, kc_of_biases, rate, how)
 
 
 @helper

@@ -11,7 +11,7 @@ import numpy as np
 
 from .ahead import expect_rows, fetch_all_in, worth_fetching
 from .blocking import LETTERS, PADDING, RUN
-from .compiling import internal
+from .compiling import helper, internal
 from .cuts import is_halved
 from .layout import layer_of, letter_of, others, small_network, table_of
 from .loss import rows_of_part
@@ -22,7 +22,7 @@ from .pair import Pair, both_come, both_errors, come_to, other_line, tell_errors
 from .panel import copy_rows, gather
 from .parallel import read, wait_until
 from .parameters import parameters_size
-from .plan import AHEAD, LAST_HALVED, TOLD, TURNS, plan_size, together_size
+from .plan import AHEAD, LAST_HALVED, TOLD, TURNS, by_two_size, plan_size
 from .small import delta_below, delta_of_outputs, errors_of_outputs, forward_rows, step_by_letters, write_letter
 from .tasks import address, outlined
 from .wide import is_wide
@@ -37,40 +37,54 @@ def is_together(sizes, batch_size, samples, threads):
         and samples >= RUN * batch_size
         and is_halved(network, batch_size)
         and not is_wide(*sizes[:2], batch_size)
-        and together_size(sizes, batch_size, 4) + plan_size(sizes, 4, together=True) <= most
+        and by_two_size(sizes, batch_size, 4, divided=False) + plan_size(sizes, 4, together=True) <= most
     )
 
 
 @internal
 def train_together(arguments, end, memory):
     result, _, _, _, _, _, _, plan, _, _ = arguments[0]
-    told = read(table_of(plan, 1), 1, TOLD)
-    train_by_two(_train_half, train_online, result, told, arguments, end, memory)
+    train_by_two(_train_half, train_online, result, told_by(plan), arguments, end, memory)
+
+
+@helper
+def told_by(plan):
+    """Address of what two threads tell each other, in the plan of both."""
+    return read(table_of(plan, 1), 1, TOLD)
+
+
+@helper
+def of_half(plan, half, like, X, Y, batch_size, samples):
+    """The Small and the Pair of a half, which takes up to so many samples of X from each minibatch."""
+    table = table_of(plan, 1 + half)
+    fetched = read(table, 1, AHEAD) if worth_fetching(X, Y, batch_size) else 0
+    if fetched != 0:
+        fetch_all_in(fetched, read(table, 0, TURNS), samples, X)
+    return small_network(table, like, samples, False, fetched), Pair(pointer_at(told_by(plan), like), half)
+
+
+@helper
+def copy_weights(net, first):
+    """One's own weights, from the pointer `first` on, are those of the other thread."""
+    letter, _ = letter_of(net, 1, 0)  # which lies behind them
+    copy_rows(first, 0, others(net, first), 0, 1, (address(letter) - address(first)) // itemsize(first))
 
 
 @internal
 def _train_half(arguments, half, _):
     given, end = arguments[0]
     result, _, X, Y, order, batch_size, rate, plan, workspace, _ = given[0]
-    plan = table_of(plan, 1 + half)
-    told = read(plan, 1, TOLD)
-    if not both_come(told):
+    if not both_come(told_by(plan)):
         return
-    most = rows_of_part(0, 2, batch_size)[1]
-    fetched = read(plan, 1, AHEAD) if worth_fetching(X, Y, batch_size) else 0
-    if fetched != 0:
-        fetch_all_in(fetched, read(plan, 0, TURNS), most, X)
-    net = small_network(plan, workspace.data, most, False, fetched)
-    pair, samples = Pair(pointer_at(told, workspace.data), half), (X, Y, order)
-    line, layers, rate = other_line(pair), net.layers, scalar(rate, X)
+    net, pair = of_half(plan, half, workspace.data, X, Y, batch_size, rows_of_part(0, 2, batch_size)[1])
+    samples, line, layers, rate = (X, Y, order), other_line(pair), net.layers, scalar(rate, X)
     (loss, first), number, done = result[0], 0, 1
     if half == 1:
-        weights, (letter, _) = layer_of(net, 1).WT, letter_of(net, 1, 0)  # which lies behind them
-        copy_rows(weights, 0, others(net, weights), 0, 1, (address(letter) - address(weights)) // itemsize(weights))
+        copy_weights(net, layer_of(net, 1).WT)
     come_to(pair, done)
     while first < end:
         batch = min(batch_size, end - first)
-        if batch < batch_size and read(plan, 1, LAST_HALVED) == 0:
+        if batch < batch_size and read(net.table, 1, LAST_HALVED) == 0:
             break
         start, past = rows_of_part(half, 2, batch)
         own = past - start

@@ -80,13 +80,24 @@ def test_threads_that_predict_share_weights_and_nothing_else(sizes, batch, offse
     check(weights + of_first + of_second + of_third, workspace)
 
 
+def by_two(program, sizes, batch, offset, dtype):
+    """The workspace of a program of two threads, and the tables of its plan."""
+    assert program_for(sizes, batch, RUN * batch, 2) == program
+    workspace = np.empty(offset + fit_size(sizes, batch, dtype.itemsize, 2, RUN * batch), dtype)[offset:]
+    return workspace, plan_for(program, sizes, batch, RUN * batch, workspace)
+
+
+def check_others(halves, starts, itemsize):
+    """What each thread has of its own lies where the other finds it."""
+    for half, own, other in zip(halves, starts, reversed(starts), strict=True):
+        assert [start + half[1, OTHER] * itemsize for start in own] == other
+
+
 @pytest.mark.parametrize("offset", [0, 1])
 @pytest.mark.parametrize(("sizes", "batch"), TOGETHER)
 def test_two_threads_share_what_they_tell_each_other_and_nothing_else(sizes, batch, offset, dtype):
-    assert program_for(sizes, batch, RUN * batch, 2) == "train_together"
     item, lanes = dtype.itemsize, HOST.lanes(dtype.itemsize)
-    workspace = np.empty(offset + fit_size(sizes, batch, item, 2, RUN * batch), dtype)[offset:]
-    _, *halves = plan_for("train_together", sizes, batch, RUN * batch, workspace)
+    workspace, (_, *halves) = by_two("train_together", sizes, batch, offset, dtype)
     told, all_places, starts = {half[1, TOLD] for half in halves}, [], []
     for half in halves:
         weights, samples = places(half, sizes, (batch + 1) // 2, item)
@@ -99,17 +110,14 @@ def test_two_threads_share_what_they_tell_each_other_and_nothing_else(sizes, bat
         all_places += [*weights, *letters, *samples, (half[1, AHEAD], BYTES_OF_LINES)]
     check([*all_places, (told.pop(), BYTES_TOLD)], workspace)
     assert not told
-    for half, own, other in zip(halves, starts, reversed(starts), strict=True):
-        assert [start + half[1, OTHER] * item for start in own] == other
+    check_others(halves, starts, item)
 
 
 @pytest.mark.parametrize("offset", [0, 1])
 @pytest.mark.parametrize(("sizes", "batch"), DIVIDED)
 def test_two_threads_that_divide_a_layer_share_no_array_either(sizes, batch, offset, dtype):
-    assert program_for(sizes, batch, RUN * batch, 2) == "train_divided_rows"
     item, lanes = dtype.itemsize, HOST.lanes(dtype.itemsize)
-    workspace = np.empty(offset + fit_size(sizes, batch, item, 2, RUN * batch), dtype)[offset:]
-    whole, *halves = plan_for("train_divided_rows", sizes, batch, RUN * batch, workspace)
+    workspace, (whole, *halves) = by_two("train_divided_rows", sizes, batch, offset, dtype)
     of_WT, of_b, _ = weight_extents(1, *sizes[:2], lanes)
     all_places, starts, inputs = [(halves[0][1, TOLD], BYTES_TOLD)], [], 0
     for half in halves:
@@ -135,5 +143,4 @@ def test_two_threads_that_divide_a_layer_share_no_array_either(sizes, batch, off
         all_places += weights + samples
     assert inputs == sizes[0]
     check([(whole[2, WT], of_WT * item), *all_places], workspace)
-    for half, own, other in zip(halves, starts, reversed(starts), strict=True):
-        assert [start + half[1, OTHER] * item for start in own] == other
+    check_others(halves, starts, item)
