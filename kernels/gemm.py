@@ -6,7 +6,8 @@ fall, who computes them, or how many other rows there are.
 
 C is computed in panels of NR columns, from its top to its bottom. Where rows of B lie far apart, or are not rows in
 memory, a panel of B is copied before it is used. Where there are many panels, so is a large A, once for all of them,
-unless its columns are adjacent: then its rows are fetched a tile ahead. So each tile reads what is adjacent or near.
+unless its columns are adjacent: then its rows are fetched a tile ahead, for the first panel. So each tile reads what is
+adjacent or near.
 A C of few columns and many rows is computed as its transpose, if then the rows of B are rows in memory. Where C has few
 rows, or its sums few terms, and the crew can, no tiles are computed: the largest operand is streamed (`thin`). The
 outputs of a layer that has one are dot products (`dot`), whose terms have an order of their own.
@@ -22,6 +23,7 @@ from .blocking import (
     BETWEEN,
     C_FAR,
     COPY,
+    FAR,
     HOST,
     KC,
     L1,
@@ -273,7 +275,7 @@ def compute_tiles(arguments, task, worker):
     expected = 0
     if c.rows * c.columns > (L1 if k >= PREFETCH else C_FAR):
         expected = EXPECT_C + EXPECT_E if epilogue == SIGMOID_DELTA else EXPECT_C
-    rows_of_a = EXPECT_A if nr > two and has_long_rows(a) and c.rows * k > 4 * L1 else 0
+    far = nr > two and has_long_rows(a) and c.rows * k > FAR
     group = sums_tiles(k) if c.column_stride == 1 and e.column_stride == 1 else 1
     width = two if c.columns <= two else nr
     sums = advance(scratch, worker * worker_size(c.rows, k, mr, width))
@@ -291,6 +293,7 @@ def compute_tiles(arguments, task, worker):
         j = panel * nr if panel <= whole else whole * nr + two
         n = columns_at_once(c.columns - j, nr, two)
         b_panel = block(b, 0, j, k, n)
+        rows_of_a = EXPECT_A if far and panel == 0 else 0
         if copied:
             b_packed = Matrix(packed, k, n, width, 1)
             if parts == 1 or read(crew.memory, WORKER + worker, KEPT) != panel:
