@@ -60,7 +60,10 @@ SUMS_STREAMED = 4096  # sums of several rows
 STREAMED_PART = 128  # columns, at least, of a thread
 # Rows of C from which on it pays to copy a panel of B whose rows lie apart, if all of B is more than L1; half as many
 # where they lie whole pages apart, in few sets of the first cache: a step of 1024x4 by 36 or 48 takes 0.88 of the time.
-PACK_ROWS = 48
+# Rows no more than NEAR_ROWS bytes apart are read where they are, but for several panels of rows that begin anywhere in
+# a cache line and more than twice as many of C: copied, a product with k = 784 takes 1.07 times as long for 128 rows
+# and 128 or 256 columns, 1.15 for 64 rows and 128 or 200 columns, 0.92 for 128 rows and 100 columns.
+PACK_ROWS, NEAR_ROWS = 48, 1024
 PAGE = 4096  # bytes
 # Elements between the memory of threads that share a product. Processors fetch what lies behind a panel that is read,
 # up to the end of a page: without, a step by two threads takes 1.0 to 1.01 times as long on 784-512-512-10 by 256, 1.04

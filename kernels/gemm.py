@@ -29,13 +29,26 @@ from .blocking import (
     L1,
     MC,
     MR,
+    NEAR_ROWS,
     PACK_ROWS,
     PREFETCH,
     TERMS_TRANSPOSED,
 )
 from .compiling import helper, implements, internal, jit
 from .epilogue import BIAS_SIGMOID, SIGMOID_DELTA, STORE, finish_block, finish_row
-from .matrix import Matrix, advance, block, has_rows_on_pages, matrix, pointer, rows, scalar, transposed
+from .matrix import (
+    Matrix,
+    advance,
+    block,
+    has_rows_on_lines,
+    has_rows_on_pages,
+    itemsize,
+    matrix,
+    pointer,
+    rows,
+    scalar,
+    transposed,
+)
 from .microkernel import EXPECT_A, EXPECT_C, EXPECT_E, accumulate, add_rows, columns_at_once, tile_shape
 from .panel import copy
 from .parallel import KEPT, WORKER, Crew, lead, product_work, read, share, tasks_for, worth_sharing, write
@@ -81,10 +94,13 @@ def packed_block(m, n, k):
 
 
 @helper
-def is_copied(m, b):
+def is_copied(m, b, nr):
     """Whether panels of B are copied: their elements are not adjacent, or rows so far apart that it pays for m of A."""
-    pays = PACK_ROWS // 2 if has_rows_on_pages(b) else PACK_ROWS
-    return b.column_stride != 1 or (m > pays and b.rows * b.columns > L1)
+    if b.column_stride != 1 or b.rows * b.columns <= L1:
+        return b.column_stride != 1
+    if b.row_stride * itemsize(b.data) <= NEAR_ROWS:
+        return m > 2 * PACK_ROWS and b.columns > nr and not has_rows_on_lines(b)
+    return m > (PACK_ROWS // 2 if has_rows_on_pages(b) else PACK_ROWS)
 
 
 @helper
@@ -281,7 +297,7 @@ def compute_tiles(arguments, task, worker):
     sums = advance(scratch, worker * worker_size(c.rows, k, mr, width))
     staged = advance(sums, mr * width)  # of C and E, a tile each, where the group is a single tile
     packed = advance(sums, sums_rows(c.rows, k, mr) * width)
-    copied = is_copied(c.rows, b)
+    copied = is_copied(c.rows, b, nr)
     tile, end, panel, top = 0, tiles, 0, 0
     if parts > 1:
         tile, end = task * tiles // parts, (task + 1) * tiles // parts

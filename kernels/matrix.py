@@ -12,6 +12,7 @@ from numba.extending import intrinsic
 
 from .blocking import CACHE_LINE, PAGE
 from .compiling import helper, implements
+from .tasks import address
 
 Matrix = namedtuple("Matrix", "data rows columns row_stride column_stride")
 """Element [i, j] is at data + i*row_stride + j*column_stride, in elements; strides may be 0 or negative."""
@@ -175,6 +176,12 @@ def rows(m, first, count):
 def has_rows_on_pages(m):
     """Whether rows begin whole pages apart: some columns of many rows then lie in the same few sets of a cache."""
     return m.row_stride * itemsize(m.data) % PAGE == 0
+
+
+@helper
+def has_rows_on_lines(m):
+    """Whether every row begins with a cache line."""
+    return (address(m.data) | m.row_stride * itemsize(m.data)) % CACHE_LINE == 0
 
 
 @helper
