@@ -51,7 +51,7 @@ from .matrix import (
 )
 from .microkernel import EXPECT_A, EXPECT_C, EXPECT_E, accumulate, add_rows, columns_at_once, tile_shape
 from .panel import copy
-from .parallel import KEPT, WORKER, Crew, lead, product_work, read, share, tasks_for, worth_sharing, write
+from .parallel import KEPT, WORKER, Crew, first_of, lead, product_work, read, share, tasks_for, worth_sharing, write
 from .tasks import ONE, ZERO, address, call_task, outlined, reference, task_address
 from .thin import stream_address, thin_size, to_stream
 
@@ -300,7 +300,7 @@ def compute_tiles(arguments, task, worker):
     copied = is_copied(c.rows, b, nr)
     tile, end, panel, top = 0, tiles, 0, 0
     if parts > 1:
-        tile, end = task * tiles // parts, (task + 1) * tiles // parts
+        tile, end = first_of(task, parts, tiles), first_of(task + 1, parts, tiles)
         panel = tile // down
         top = tile - panel * down
     while tile < end:

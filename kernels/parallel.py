@@ -298,3 +298,14 @@ def tasks_for(work, crew):
     if crew.memory == 0 or not worth_sharing(work, crew.grain):
         return 1
     return TASKS_EACH * min(read(crew.memory, JOB, THREADS), work // min(crew.grain, SHARE))
+
+
+@helper
+def first_of(task, tasks, n):
+    """Where a task's part of n begins, for `tasks` from `tasks_for` of which each thread's get smaller and smaller.
+
+    So in the end nobody waits for long: behind the first t of a thread's there is (1 - t/TASKS_EACH)^2 of its share.
+    """
+    thread = task // TASKS_EACH
+    t = task - thread * TASKS_EACH
+    return (thread * TASKS_EACH * TASKS_EACH + t * (2 * TASKS_EACH - t)) * n // (tasks * TASKS_EACH)

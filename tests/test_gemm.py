@@ -9,6 +9,8 @@ from harness import EAGER, SERIAL, product
 from reference import gamma
 
 from fastmlp import kernels
+from fastmlp.kernels.blocking import TASKS_EACH
+from fastmlp.kernels.parallel import first_of
 
 HIGHER = {"float32": np.float64, "float64": np.longdouble}
 
@@ -32,11 +34,12 @@ def test_products_of_all_extents_are_within_the_rounding_bound(form_a, form_b, d
 
 
 # (m, n, k) beyond one slice of k, block of A or panel of B, and wide enough for A to be copied; in the second line a
-# few rows or terms are streamed, and a C that comes from afar is fetched; in the last, rows of B lie whole pages apart,
-# or C has few columns and many rows
+# few rows or terms are streamed, and a C that comes from afar is fetched; in the third, rows of B lie whole pages
+# apart, or C has few columns and many rows; in the last, rows of B are near to each other, on cache lines or not
 LARGE = [(50, 300, 1100), (300, 40, 1100), (1000, 280, 1060), (13, 700, 2100), (130, 1, 5000), (1, 600, 1025)]
 LARGE += [(2, 1234, 130), (7, 1023, 1027), (600, 500, 16), (523, 517, 3), (300, 771, 1), (800, 700, 40)]
 LARGE += [(11, 1024, 1027), (27, 1024, 300), (700, 9, 1100), (333, 5, 40)]
+LARGE += [(128, 128, 200), (130, 100, 300), (60, 90, 130)]
 
 
 @pytest.mark.parametrize("team", [SERIAL, EAGER], ids=["serial", "shared"])
@@ -97,6 +100,18 @@ def test_product_takes_arrays_of_any_layout_from_python(form, dtype, rng):
     panels = np.empty(kernels.panels_size(13, 5, 7, dtype.itemsize), dtype)
     kernels.product(c, FORMS[form](a), FORMS[form](b), panels, SERIAL)
     np.testing.assert_array_equal(c, product(np.empty((13, 5), dtype), a, b))
+
+
+@pytest.mark.parametrize("threads", [2, 3, 64])
+@pytest.mark.parametrize("tiles", [0, 1, 7, 1000])
+def test_tasks_of_a_product_are_of_every_tile_once_and_those_of_a_thread_get_smaller(threads, tiles):
+    tasks = threads * TASKS_EACH
+    begins = np.array([first_of(task, tasks, tiles) for task in range(tasks + 1)])
+    sizes = np.diff(begins).reshape(threads, TASKS_EACH)
+    assert (begins[0], begins[-1]) == (0, tiles)
+    assert sizes.min() >= 0
+    assert np.diff(sizes).max() <= 1  # what is rounded
+    assert np.ptp(sizes.sum(1)) <= 1
 
 
 def test_infinity_and_nan_go_through(dtype):
