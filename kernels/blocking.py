@@ -63,9 +63,9 @@ SUMS_STREAMED = 4096  # sums of several rows
 STREAMED_PART = 128  # columns, at least, of a thread
 # Rows of C from which on it pays to copy a panel of B whose rows lie apart, if all of B is more than L1; half as many
 # where they lie whole pages apart, in few sets of the first cache: a step of 1024x4 by 36 or 48 takes 0.88 of the time.
-# Rows no more than NEAR_ROWS bytes apart are read where they are, but for several panels of rows that begin anywhere in
-# a cache line and more than twice as many of C: copied, a product with k = 784 takes 1.07 times as long for 128 rows
-# and 128 or 256 columns, 1.15 for 64 rows and 128 or 200 columns, 0.92 for 128 rows and 100 columns.
+# Rows no more than NEAR_ROWS bytes apart are read where they are: copied, a product with k = 784 takes 1.07 times as
+# long for 128 rows of C and 128 or 256 columns, 1.15 for 64 rows and 128 or 200. But if they do not begin with cache
+# lines, and there are several panels, they too are copied for more than twice as many rows of C: 0.92 for 128 and 100.
 PACK_ROWS, NEAR_ROWS = 48, 1024
 PAGE = 4096  # bytes
 # Elements between the memory of threads that share a product. Processors fetch what lies behind a panel that is read,

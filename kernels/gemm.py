@@ -96,8 +96,10 @@ def packed_block(m, n, k):
 @helper
 def is_copied(m, b, nr):
     """Whether panels of B are copied: their elements are not adjacent, or rows so far apart that it pays for m of A."""
-    if b.column_stride != 1 or b.rows * b.columns <= L1:
-        return b.column_stride != 1
+    if b.column_stride != 1:
+        return True
+    if b.rows * b.columns <= L1:
+        return False
     if b.row_stride * itemsize(b.data) <= NEAR_ROWS:
         return m > 2 * PACK_ROWS and b.columns > nr and not has_rows_on_lines(b)
     return m > (PACK_ROWS // 2 if has_rows_on_pages(b) else PACK_ROWS)
