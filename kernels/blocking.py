@@ -36,9 +36,9 @@ SHARE = 1 << 20
 SIGMOID = 32  # multiply-adds that take as long as a σ
 COPY = 64  # multiply-adds that take as long as copying an element that is in no near cache
 
-# Tasks for every thread that shares a product, the last of them small: with 4 a step by two threads takes 1.02 to 1.05
-# times as long on 784-512-512-10 by 256 and 1024x4 by 1024, 0.97 to 1.0 by 16; with 4 of the same size 1.02 to 1.08 on
-# the first two, with 8 of the same size 1.02 and 1.0.
+# Tasks for every thread that shares a product, the last of them small. With 4 a step by two threads takes 1.03 to 1.07
+# times as long on 784-512-512-10 by 256 and 1024x4 by 1024, and 0.98 to 0.99 on 784-512-512-10 by 16; with 4 of the
+# same size, 1.01 to 1.08 on the first two.
 TASKS_EACH = 6
 PATIENCE = 1024  # turns of waiting, some tens of us, after which a thread lets others have its core
 ARGUMENT_LINES = 5  # cache lines of the arguments of tasks, which a thread asks for before it needs them
