@@ -34,6 +34,9 @@ GRAIN = {"omp": 1 << 18, "tbb": 1 << 18, "workqueue": 1 << 23}
 # then shares two products of 2**20, takes 1.06 times as long.
 SHARE = 1 << 20
 SIGMOID = 32  # multiply-adds that take as long as a σ
+# Outputs below which the squared errors of any number of samples are added up half after half, as two threads may take
+# them: where threads take some of the columns instead, those are whole cache lines.
+LOSSES_HALVED = 32
 COPY = 64  # multiply-adds that take as long as copying an element that is in no near cache
 
 # Tasks for every thread that shares a product, the last of them small. With 4 a step by two threads takes 1.03 to 1.07
@@ -149,8 +152,12 @@ TRIED_FIRST, TRIED_LAST = 4, 128
 # Multiply-adds of a pass through the layers, of one sample and of several, up to which a network is laid out in rows of
 # whole vectors and trained without tiles: by 1 a step takes 0.2 to 0.6 of the time on 7-1, 784-10, 64-64-10, 784-30-10,
 # 1.25 on 784-128-10; by several 0.3 on 4-3 and 4-8-3 by 16 or 32, 0.6 on 2-32-32-1 by 32, 0.8 on 64-64-10 by 16, 0.9 to
-# 1.0 on 17-64-64-6 by 64 and 128-128-10 by 16, 1.08 on 1-300-1 by 100.
+# 1.0 on 17-64-64-6 by 64 and 128-128-10 by 16, 1.08 on 1-300-1 by 100. Larger minibatches are cut into shards. Where no
+# layer is wider than ONLINE_WIDTH tiles are mostly empty, and more is trained in rows, or halves: of the time in shards
+# a step by one thread, and by two, takes 0.5 and 0.55 on 4-8-3 by 30,000, 0.7 and 0.7 on 10-10-10 by 5000, 0.65 on
+# 12-12-4 by 9000, but 0.97 and 1.05 on 16-16-16-16 by 2000 and 4000.
 ONLINE_SINGLE, ONLINE = 1 << 16, 1 << 19
+ONLINE_NARROW, ONLINE_WIDTH = 1 << 21, 12
 PADDING = 1 << 12  # elements that these rows may take beyond what is promised
 # Samples, vectors of a minibatch's widest layer and of samples x parameters, and parameters, up to which there is code
 # for a network alone; of larger minibatches for a piece of so many samples, half as wide. Of the time without, a step
@@ -160,9 +167,10 @@ PADDING = 1 << 12  # elements that these rows may take beyond what is promised
 TINY_BATCH, TINY_WIDEST, TINY_WORK, TINY_PARAMETERS, TINY_PIECE = 64, 16, 128, 256, 16
 # Inputs of a single output up to which there is: by 1 a step takes as long without on 40-1, 0.8 of the time on 63-1.
 TINY_DOT = 48
-# Elements of the widest layer up to which one thread with such code is quicker than two without: by 1000 a step of 1-1
-# takes 0.8 of the time, by 5000 0.45; one of 2-1 by 10,000 1.5, of 1-5 by 4000 1.0.
-TINY_ELEMENTS = 1 << 13
+# Elements of the widest layer up to which one thread with such code is about as quick as two without, and 0.4 to 0.8 of
+# the time that one takes: of the time of two a step takes 0.65 on 1-1 by 10,000, 3-2-1 by 5000, 2-2-2-2 by 5000 and
+# 2-4-1 by 4000, 1.0 on 2-1 and 2-2 by 10,000, 1.1 on 4-4 by 10,000, 1.3 on 4-1 by 10,000 and 8-8 by 2000.
+TINY_ELEMENTS = 1 << 15
 # Samples and parameters up to which their rows lie apart: a step of 5-1 by 2 takes 0.85 of the time, one of 2-4-1 by 4
 # 1.15, of 2-32-32-1 by 4 1.2.
 APART_SAMPLES, APART_PARAMETERS = 2, 1 << 11
@@ -179,6 +187,7 @@ FEW_OUTPUTS = 2
 DOT = 16  # sums that one of a single output is of: as many as the lanes of the widest vector
 # Inputs of all samples together, up to which a single output of them is trained without tiles: of the time by tiles a
 # step of 9-1 by 1024 takes 0.80, of 64-1 by 200 0.93, of 500-1 by 100 1.0, of 200-1 by 500 1.04, of 800-1 by 600 1.2.
+# Of any number where that is no wider than ONLINE_WIDTH: 0.84 on 9-1 by 10,000.
 DOTTED = 1 << 16
 
 # Outputs of a layer up to which W is stored and not Wᵀ: a step of 17-64-64-6 by 64 takes 0.96 of the time, one of

@@ -6,7 +6,19 @@ kernels for Python are handed the numbers.
 
 import numpy as np
 
-from .blocking import DIVIDED, HALVED, KC, MICROBATCH, MOST_SHARDS, SHARDED_PARAMETERS, SHARE, TOGETHER
+from .blocking import (
+    DIVIDED,
+    HALVED,
+    KC,
+    MICROBATCH,
+    MOST_SHARDS,
+    ONLINE,
+    ONLINE_NARROW,
+    ONLINE_WIDTH,
+    SHARDED_PARAMETERS,
+    SHARE,
+    TOGETHER,
+)
 from .compiling import helper
 from .loss import row_parts, rows_of_part
 from .parallel import product_work, worth_sharing
@@ -40,7 +52,7 @@ def shards_of(sizes, batch):
     rows have activations.
     """
     parameters, widths = parameters_size(sizes), sizes.data[0]
-    if parameters > SHARDED_PARAMETERS or 3 * batch * parameters < SHARE:
+    if parameters > SHARDED_PARAMETERS or batch * parameters <= most_online(sizes):
         return 1
     if is_wide(sizes.data[0], sizes.data[1], batch):
         return 1
@@ -50,6 +62,15 @@ def shards_of(sizes, batch):
     while shards < MOST_SHARDS and batch >= 2 * shards * max(MICROBATCH, parameters // widths):
         shards *= 2
     return shards
+
+
+@helper
+def most_online(sizes):
+    """Multiply-adds of a pass of several samples up to which they are trained in rows (`online`), and not in shards."""
+    widest = 0
+    for layer in range(sizes.size):
+        widest = max(widest, sizes.data[layer])
+    return ONLINE_NARROW if widest <= ONLINE_WIDTH else ONLINE
 
 
 @outlined

@@ -351,8 +351,8 @@ def compute_tiles(arguments, task, worker):
 @outlined
 def fused_sum(epilogue, c, b, scale, kc, panels, team):
     """C = epilogue(sum of the rows of B), for a C of one row: the bits of a product by a row of ones, in slices too."""
-    near = b.column_stride == 1 and c.column_stride == 1 and b.rows <= KC
-    if near and not worth_sharing(b.rows * b.columns, team.grain):
+    adjacent = b.column_stride == 1 and c.column_stride == 1
+    if adjacent and not worth_sharing(b.rows * b.columns, team.grain):
         _, nr, two = tile_shape(c)
         j = 0
         while j < c.columns:

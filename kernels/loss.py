@@ -10,7 +10,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .activation import sigmoid_derivative
-from .blocking import COPY, ROWS_AHEAD, SHARE
+from .blocking import COPY, LOSSES_HALVED, ROWS_AHEAD, SHARE
 from .compiling import helper, internal, jit
 from .matrix import advance, as_float64, block, get, matrix, padded, put, scalar
 from .parallel import columns_of, share, tasks_for
@@ -93,9 +93,9 @@ def mse_output_delta(delta, g, y, batch, sums, team):
 def row_parts(samples, outputs):
     """Into how many parts samples are cut, whose squared errors are added up part after part.
 
-    Into 2, which two threads may take, unless there are many outputs, some of which threads take then.
+    Into 2, which two threads may take, unless there are many outputs of many, some of which threads take then.
     """
-    return 2 if samples > 1 and COPY * samples * outputs < SHARE else 1
+    return 2 if samples > 1 and (outputs < LOSSES_HALVED or COPY * samples * outputs < SHARE) else 1
 
 
 @helper

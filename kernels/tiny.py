@@ -34,7 +34,7 @@ from .compiling import jit
 from .cuts import gradient_length, shards_of
 from .dot import in_halves
 from .entry import as_matrix
-from .loss import row_parts, squared_error
+from .loss import squared_error
 from .matrix import Vector as Sizes
 from .matrix import pointer, scalar
 from .optimizer import sgd
@@ -55,7 +55,7 @@ def is_tiny(sizes, batch_size, itemsize):
     if places == batch_size:
         return small and slice_of(sizes, batch_size) == batch_size
     small = small and batch_size * max(sizes) <= TINY_ELEMENTS
-    return small and shards_of(network, batch_size) == 1 and row_parts(batch_size, sizes[-1]) == 2
+    return small and shards_of(network, batch_size) == 1
 
 
 @functools.lru_cache(maxsize=1024)

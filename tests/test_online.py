@@ -7,7 +7,7 @@ from test_programs import case, counted, in_turn
 from fastmlp import Network, _training
 from fastmlp._training import shuffled
 from fastmlp.kernels import entry
-from fastmlp.kernels.blocking import KC, ONLINE, PADDING
+from fastmlp.kernels.blocking import ONLINE, PADDING
 from fastmlp.kernels.online import is_online
 from fastmlp.kernels.pace import PACE
 from fastmlp.kernels.plan import plan_for, plan_size, small_size
@@ -33,6 +33,9 @@ CASES = (
     ([1, 5], 120),
     ([300, 20, 10], 18),
     ([600, 1], 13),
+    ([2, 32, 32, 1], 300),
+    ([4, 8, 3], 1030),
+    ([12, 1], 6000),
 )
 
 
@@ -61,8 +64,8 @@ def test_the_cases_are_online(sizes, batch):
 
 
 def test_what_gains_nothing_is_not():
-    assert not is_online([7, 1], KC + 1)
     assert not is_online([ONLINE, 2], 1)
+    assert not is_online([17, 64, 64, 6], 100)
     assert not is_online([800, 1], 200)
     assert not is_online([1, 2, 1] * 120, 1)  # whose rows are mostly zeros
 

@@ -32,6 +32,7 @@ TOGETHER_CASES = (
     ([40, 300, 7], 51),
     ([1, 77, 77, 1, 77, 1], 40),
     ([16] * 20, 35),
+    ([4, 4], 6000),
 )
 CASES = [("train_divided", *case) for case in DIVIDED] + [("train_together", *case) for case in TOGETHER_CASES]
 CASES += [("train_divided_rows", *case) for case in IN_ROWS]
