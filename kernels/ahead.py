@@ -20,10 +20,15 @@ NOTHING = (0,) * (BYTES_OF_LINES // 8)
 
 
 @helper
+def are_far(X, Y):
+    """Whether all samples together are too much for the cache."""
+    return X.rows * (X.columns + Y.columns) * itemsize(X.data) > BYTES_NEAR
+
+
+@helper
 def worth_fetching(X, Y, batch):
-    """Whether it pays for such minibatches: all samples together are too much for the cache, those of one are not."""
-    size = itemsize(X.data)
-    return X.rows * (X.columns + Y.columns) * size > BYTES_NEAR and batch * X.columns * size <= BYTES_AHEAD
+    """Whether it pays for such minibatches: samples are far, and so many of them are not too much for the cache."""
+    return are_far(X, Y) and batch * (X.columns + Y.columns) * itemsize(X.data) <= BYTES_AHEAD
 
 
 @helper

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .ahead import worth_fetching
+from .ahead import are_far
 from .blocking import CACHE_LINE, KC, ROWS_AHEAD
 from .compiling import helper, internal, jit
 from .layout import input_of, layer_of, row_of, small_network
@@ -20,7 +20,7 @@ def train_apart(arguments, end, _):
     """A program for samples of an `order`, with the weights that are laid out in the workspace, as `laid_out` says."""
     result, _, X, Y, order, batch_size, rate, plan, workspace, _ = arguments[0]
     loss, first = result[0]
-    net, ahead = small_network(plan, workspace.data, batch_size, True, 0), worth_fetching(X, Y, batch_size)
+    net, ahead = small_network(plan, workspace.data, batch_size, True, 0), are_far(X, Y)
     rate = scalar(rate, X)
     while first < end:
         batch = min(batch_size, end - first)

@@ -84,7 +84,8 @@ A_PACKED = 1 << 20
 # with copies of a smaller A one of 64-64-10 takes 1.07 times as long on AVX2.
 A_COLUMNS = 4
 # Bytes of all samples, from which on the rows of the next minibatch are fetched beforehand, and of a minibatch, up to
-# which they are: a step of 30-32-2 by 8 takes 0.84 of the time where there are 4 MB of samples, 1.02 where 0.6 MB.
+# which they are: a step of 30-32-2 by 8 takes 0.84 of the time where there are 4 MB of samples, 1.02 where 0.6 MB; with
+# 2**17 one of 30-10-5 by 900 takes 1.15 times as long, with 2**16 of inputs alone one of 1-24 by 8768 1.3 times.
 BYTES_NEAR = 1 << 20
 BYTES_AHEAD = 1 << 16
 LINES_AHEAD = 12  # cache lines of the next minibatch that are fetched with every few tiles
@@ -167,10 +168,11 @@ PADDING = 1 << 12  # elements that these rows may take beyond what is promised
 TINY_BATCH, TINY_WIDEST, TINY_WORK, TINY_PARAMETERS, TINY_PIECE = 64, 16, 128, 256, 16
 # Inputs of a single output up to which there is: by 1 a step takes as long without on 40-1, 0.8 of the time on 63-1.
 TINY_DOT = 48
-# Elements of the widest layer up to which one thread with such code is about as quick as two without, and 0.4 to 0.8 of
-# the time that one takes: of the time of two a step takes 0.65 on 1-1 by 10,000, 3-2-1 by 5000, 2-2-2-2 by 5000 and
-# 2-4-1 by 4000, 1.0 on 2-1 and 2-2 by 10,000, 1.1 on 4-4 by 10,000, 1.3 on 4-1 by 10,000 and 8-8 by 2000.
-TINY_ELEMENTS = 1 << 15
+# Multiply-adds of a pass up to which one thread with such code is about as quick as two without: of the time of two a
+# step takes 0.65 on 1-1 and 4-1 by 10,000, 3-2-1 and 2-2-2-2 by 5000 and 2-4-1 by 4000, 0.8 on 5-3 by 3000 and 2-1 by
+# 10,000, 1.0 on 1-8-1 by 3000, 1.3 on 8-8 by 2000 and 4-4 by 10,000; of that of one without 0.4 to 0.8. So few are
+# never cut into shards.
+TINY_PASS = 1 << 17
 # Samples and parameters up to which their rows lie apart: a step of 5-1 by 2 takes 0.85 of the time, one of 2-4-1 by 4
 # 1.15, of 2-32-32-1 by 4 1.2.
 APART_SAMPLES, APART_PARAMETERS = 2, 1 << 11

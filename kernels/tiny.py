@@ -17,21 +17,21 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .activation import sigmoid, sigmoid_derivative
-from .ahead import worth_fetching
+from .ahead import are_far
 from .blocking import (
     DOT,
     HOST,
     ROWS_AHEAD,
     TINY_BATCH,
     TINY_DOT,
-    TINY_ELEMENTS,
     TINY_PARAMETERS,
+    TINY_PASS,
     TINY_PIECE,
     TINY_WIDEST,
     TINY_WORK,
 )
 from .compiling import jit
-from .cuts import gradient_length, shards_of
+from .cuts import gradient_length
 from .dot import in_halves
 from .entry import as_matrix
 from .loss import squared_error
@@ -48,14 +48,13 @@ DOUBLE = ir.DoubleType()
 
 @functools.lru_cache(maxsize=1024)
 def is_tiny(sizes, batch_size, itemsize):
-    """Whether a network is trained so: it is small enough, and minibatches are not cut."""
+    """Whether a network is trained so: if it and its minibatches are small enough."""
     network, places = Sizes(sizes, len(sizes)), places_of(sizes, batch_size, itemsize)
     small = parameters_size(network) <= TINY_PARAMETERS and places > 0
     small = small and all(n_in <= TINY_DOT for n_in, n_out in itertools.pairwise(sizes) if n_out == 1)
     if places == batch_size:
         return small and slice_of(sizes, batch_size) == batch_size
-    small = small and batch_size * max(sizes) <= TINY_ELEMENTS
-    return small and shards_of(network, batch_size) == 1
+    return small and batch_size * parameters_size(network) <= TINY_PASS
 
 
 @functools.lru_cache(maxsize=1024)
@@ -95,7 +94,7 @@ def tiny(sizes, batch):
             for i in range(parameters.size):
                 before[i] = parameters[i]
         loss, first, rate = reference(np.float64(loss)), reference(np.intp(first)), scalar(learning_rate, x)
-        ahead = np.intp(worth_fetching(x, y, batch))
+        ahead = np.intp(are_far(x, y))
         steps(loss, first, pointer(parameters), x, y, pointer(order), last, rate, length, rest_length, ahead)
         if check:
             for i in range(parameters.size):

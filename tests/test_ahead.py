@@ -61,6 +61,7 @@ def test_training_with_rows_fetched_ahead_changes_nothing(dtype, rng):
     X, Y = rng.random((samples, 7)).astype(dtype), rng.random((samples, 1)).astype(dtype)
     assert is_worth_it(X, Y, 1000)
     assert not is_worth_it(X, Y, samples)
+    assert not is_worth_it(X, X @ np.ones((7, 60), dtype), 1000)  # wide targets
     assert not is_worth_it(X[:1000], Y[:1000], 1000)
     generator = np.random.default_rng(3)
     net = Network([7, 9, 1], dtype=dtype, seed=generator)
