@@ -156,7 +156,7 @@ def draw(results, path):
         axes.bar(at, heights, width, label=library, color=COLOURS[library])
     axes.set_yscale("log")
     axes.set_ylabel("µs per minibatch")
-    axes.set_xticks(range(len(results)), [repr(shape).replace(" by ", "\nby ") for shape, _ in results], fontsize=8)
+    axes.set_xticks(range(len(results)), [repr(shape).replace(" by ", "\nby ") for shape, _ in results], fontsize=7)
     axes.grid(axis="y", alpha=0.3)
     axes.legend(ncols=len(LIBRARIES), fontsize=8, loc="upper left")
     axes.set_title(f"A minibatch of a shuffled epoch, {DTYPE.name}: shorter is better")

@@ -39,6 +39,7 @@ SHAPES = (
     Shape((784, 128, 10), 128, 40),
     Shape((784, 512, 512, 10), 256, 10),
     Shape((1024, 1024, 1024, 1024), 1024, 2),
+    Shape((4, 8, 3), 5000, 20),  # a few inputs of thousands of samples, as in many a table
 )
 
 NETWORKS = tuple(dict.fromkeys(shape.sizes for shape in SHAPES))
