@@ -93,7 +93,7 @@ def mse_output_delta(delta, g, y, batch, sums, team):
 def row_parts(samples, outputs):
     """Into how many parts samples are cut, whose squared errors are added up part after part.
 
-    Into 2, which two threads may take, unless there are many outputs of many, some of which threads take then.
+    Into 2, which two threads may take, unless many samples have many outputs, some of which threads take then.
     """
     return 2 if samples > 1 and (outputs < LOSSES_HALVED or COPY * samples * outputs < SHARE) else 1
 

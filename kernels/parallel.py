@@ -292,12 +292,19 @@ def product_work(m, n, k):
     return max(m * n * k, AFAR * largest) if largest > FAR else m * n * k
 
 
+@helper
+def sharers(work, crew):
+    """How many threads of a crew gain from sharing so many multiply-adds."""
+    if crew.memory == 0 or not worth_sharing(work, crew.grain):
+        return 1
+    return min(read(crew.memory, JOB, THREADS), work // min(crew.grain, SHARE))
+
+
 @jit(inline=True)
 def tasks_for(work, crew):
     """Into how many tasks to cut so many multiply-adds: several a thread, so that one who is late finds less to do."""
-    if crew.memory == 0 or not worth_sharing(work, crew.grain):
-        return 1
-    return TASKS_EACH * min(read(crew.memory, JOB, THREADS), work // min(crew.grain, SHARE))
+    threads = sharers(work, crew)
+    return TASKS_EACH * threads if threads > 1 else 1
 
 
 @helper
