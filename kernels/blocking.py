@@ -34,10 +34,10 @@ GRAIN = {"omp": 1 << 18, "tbb": 1 << 18, "workqueue": 1 << 23}
 # then shares two products of 2**20, takes 1.06 times as long.
 SHARE = 1 << 20
 SIGMOID = 32  # multiply-adds that take as long as a σ
+COPY = 64  # multiply-adds that take as long as copying an element that is in no near cache
 # Outputs below which the squared errors of any number of samples are added up half after half, as two threads may take
 # them: where threads take some of the columns instead, those are whole cache lines.
 LOSSES_HALVED = 32
-COPY = 64  # multiply-adds that take as long as copying an element that is in no near cache
 
 # Tasks for every thread that shares a product, the last of them small. With 4 a step by two threads takes 1.03 to 1.07
 # times as long on 784-512-512-10 by 256 and 1024x4 by 1024, and 0.98 to 0.99 on 784-512-512-10 by 16; with 4 of the
@@ -85,7 +85,7 @@ A_PACKED = 1 << 20
 A_COLUMNS = 4
 # Bytes of all samples, from which on the rows of the next minibatch are fetched beforehand, and of a minibatch, up to
 # which they are: a step of 30-32-2 by 8 takes 0.84 of the time where there are 4 MB of samples, 1.02 where 0.6 MB; with
-# 2**17 one of 30-10-5 by 900 takes 1.15 times as long, with 2**16 of inputs alone one of 1-24 by 8768 1.3 times.
+# 2**17 one of 30-10-5 by 900 takes 1.1 times as long, with 2**16 of inputs alone one of 1-24 by 8768 1.25 times.
 BYTES_NEAR = 1 << 20
 BYTES_AHEAD = 1 << 16
 LINES_AHEAD = 12  # cache lines of the next minibatch that are fetched with every few tiles
@@ -156,7 +156,7 @@ TRIED_FIRST, TRIED_LAST = 4, 128
 # 1.0 on 17-64-64-6 by 64 and 128-128-10 by 16, 1.08 on 1-300-1 by 100. Larger minibatches are cut into shards. Where no
 # layer is wider than ONLINE_WIDTH tiles are mostly empty, and more is trained in rows, or halves: of the time in shards
 # a step by one thread, and by two, takes 0.5 and 0.55 on 4-8-3 by 30,000, 0.7 and 0.7 on 10-10-10 by 5000, 0.65 on
-# 12-12-4 by 9000, but 0.97 and 1.05 on 16-16-16-16 by 2000 and 4000.
+# 12-12-4 by 9000, but 0.96 to 1.15 on 16-16-16-16 by 2000 and 4000.
 ONLINE_SINGLE, ONLINE = 1 << 16, 1 << 19
 ONLINE_NARROW, ONLINE_WIDTH = 1 << 21, 12
 PADDING = 1 << 12  # elements that these rows may take beyond what is promised
@@ -169,9 +169,9 @@ TINY_BATCH, TINY_WIDEST, TINY_WORK, TINY_PARAMETERS, TINY_PIECE = 64, 16, 128, 2
 # Inputs of a single output up to which there is: by 1 a step takes as long without on 40-1, 0.8 of the time on 63-1.
 TINY_DOT = 48
 # Multiply-adds of a pass up to which one thread with such code is about as quick as two without: of the time of two a
-# step takes 0.65 on 1-1 and 4-1 by 10,000, 3-2-1 and 2-2-2-2 by 5000 and 2-4-1 by 4000, 0.8 on 5-3 by 3000 and 2-1 by
-# 10,000, 1.0 on 1-8-1 by 3000, 1.3 on 8-8 by 2000 and 4-4 by 10,000; of that of one without 0.4 to 0.8. So few are
-# never cut into shards.
+# step takes 0.7 on 2-4-1 by 4000, 0.85 to 0.95 on 3-2-1 and 2-2-2-2 by 5000, 1-8-1 by 3000 and 2-1 by 10,000, 1.15 on
+# 1-1 and 4-1 by 10,000, 1.25 on 5-3 by 3000, but 1.2 on 4-4 by 10,000 and 1.9 on 8-8 by 2000; of that of one without
+# 0.4 to 0.75. So few are never cut into shards.
 TINY_PASS = 1 << 17
 # Samples and parameters up to which their rows lie apart: a step of 5-1 by 2 takes 0.85 of the time, one of 2-4-1 by 4
 # 1.15, of 2-32-32-1 by 4 1.2.

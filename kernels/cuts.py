@@ -67,10 +67,16 @@ def shards_of(sizes, batch):
 @helper
 def most_online(sizes):
     """Multiply-adds of a pass of several samples up to which they are trained in rows (`online`), and not in shards."""
+    return ONLINE_NARROW if all_narrow(sizes) else ONLINE
+
+
+@helper
+def all_narrow(sizes):
+    """Whether all layers are so narrow that tiles would be mostly empty."""
     widest = 0
     for layer in range(sizes.size):
         widest = max(widest, sizes.data[layer])
-    return ONLINE_NARROW if widest <= ONLINE_WIDTH else ONLINE
+    return widest <= ONLINE_WIDTH
 
 
 @outlined

@@ -3,9 +3,9 @@
 import numpy as np
 
 from .ahead import NOTHING, expect_rows, fetch_all_in, worth_fetching
-from .blocking import DOTTED, FEW_OUTPUTS, ONLINE_SINGLE, ONLINE_WIDTH, PADDING
+from .blocking import DOTTED, FEW_OUTPUTS, ONLINE_SINGLE, PADDING
 from .compiling import internal
-from .cuts import most_online
+from .cuts import all_narrow, most_online
 from .layout import layer_of, small_network
 from .loss import mse, row_parts, rows_of_part
 from .matrix import Vector, advance, rows, scalar
@@ -29,7 +29,7 @@ def pays_online(sizes, batch_size):
     """Whether so small products are the quicker without tiles."""
     network = Vector(sizes, len(sizes))
     limit = ONLINE_SINGLE if batch_size == 1 else most_online(network)
-    if sizes[1] == 1 and batch_size * sizes[0] > DOTTED and max(sizes) > ONLINE_WIDTH:
+    if sizes[1] == 1 and batch_size * sizes[0] > DOTTED and not all_narrow(network):
         return False
     return batch_size * parameters_size(network) <= limit
 

@@ -48,7 +48,7 @@ DOUBLE = ir.DoubleType()
 
 @functools.lru_cache(maxsize=1024)
 def is_tiny(sizes, batch_size, itemsize):
-    """Whether a network is trained so: if it and its minibatches are small enough."""
+    """Whether a network is trained so: it and its minibatches are small enough."""
     network, places = Sizes(sizes, len(sizes)), places_of(sizes, batch_size, itemsize)
     small = parameters_size(network) <= TINY_PARAMETERS and places > 0
     small = small and all(n_in <= TINY_DOT for n_in, n_out in itertools.pairwise(sizes) if n_out == 1)

@@ -106,6 +106,7 @@ def test_what_is_too_large_has_none():
     assert not is_tiny((49, 1), 1, 4)  # many inputs of a single output
     assert not is_tiny((2, 32, 32, 1), 32, 4)
     assert is_tiny((1, 1), 5000, 4)
+    assert is_tiny((2, 1), 10_000, 4)
     assert not is_tiny((4, 4), 10_000, 4)
     assert not is_tiny((20, 20), 1, 4)
 
