@@ -6,8 +6,8 @@ above each thread has its own, and hands over gradients as in `together`.
 
 import numpy as np
 
-from .ahead import expect_rows, fetch_more
-from .blocking import KC, MR, PADDING, SAMPLES_FETCHING, TERMS_TRANSPOSED
+from .ahead import expect_rows
+from .blocking import KC, MR, PADDING, TERMS_TRANSPOSED
 from .compiling import helper, internal
 from .divided import is_dividable
 from .layout import layer_of, letter_of, others
@@ -19,12 +19,13 @@ from .optimizer import step_against_sum
 from .pair import both_come, both_errors, meet, other_letter, own_letter, tell_errors, train_by_two
 from .panel import copy_rows, gather
 from .parallel import read
-from .plan import DELTAS, HANDED, LAST_HALVED, OTHER, SUMS, ZEROS, by_two_size, plan_size
-from .rowwise import STEP, STORE, activate, add_sums, sums_rows
+from .plan import DELTAS, HANDED, LAST_HALVED, OTHER, SUMS, by_two_size, plan_size
+from .rowwise import STEP, STORE, activate, add_sums
 from .small import (
+    add_up,
     delta_below,
     forward_rows,
-    rows_at_once,
+    put_zeros,
     rows_of,
     step_by_letters,
     update,
@@ -66,9 +67,7 @@ def _train_half(arguments, half, _):
     letters = pointer_at(read(table, 3, HANDED), workspace.data), -distance if half == 1 else distance
     sums = Matrix(pointer_at(read(table, 3, SUMS), workspace.data), batch_size, n_out, n_out, 1)
     delta = Matrix(pointer_at(read(table, 3, DELTAS), workspace.data), batch_size, n_out, n_out, 1)
-    zeros = pointer_at(read(table, 3, ZEROS), workspace.data)
-    for j in range(at.stride):
-        zeros[j] = 0  # where one thread may have had samples
+    put_zeros(net, 1)
     if half == 1:
         copy_weights(net, at.b)
     (loss, first), meeting, pending = result[0], 0, 0  # the samples of the minibatch before, whose step is to be taken
@@ -83,7 +82,7 @@ def _train_half(arguments, half, _):
         x_finite = gather(rows(net.x, 0, batch), of_X, advance(order.data, first))
         if net.ahead != 0:
             expect_rows(net.ahead, of_X, Y, order, first + batch, first + 2 * batch)
-        sum_inputs(net, sums, batch)
+        add_up(net, 1, sums.data, batch)
         start, past = rows_of_part(half, 2, batch)
         other, past_other = rows_of_part(1 - half, 2, batch)
         own, of_other = past - start, past_other - other
@@ -96,7 +95,7 @@ def _train_half(arguments, half, _):
         added = other_letter(pair, letters, meeting)
         add_sums(at.g.data, advance(sums.data, start * n_out), added, at.b, own, n_out)
         activate(at.g.data, own * n_out)
-        forward_rows(net, own, 2)
+        forward_rows(net, own, 2, net.layers)
         errors = half_errors(net, own, batch)
         meeting += 1
         tell_errors(pair, meeting, errors if x_finite and y_finite else np.nan)
@@ -125,22 +124,6 @@ def _train_half(arguments, half, _):
         pending = batch
     if half == 0:
         result[0] = (loss, first)
-
-
-@outlined
-def sum_inputs(net, sums, batch):
-    """What the inputs of a half add to the first layer's sums.
-
-    A loop of its own: with one for it and `forward_rows`, a step of 2-32-32-1 by 32 takes 1.03 times as long.
-    """
-    at, zeros = layer_of(net, 1), pointer_at(read(net.table, 3, ZEROS), net.x.data)
-    n_in, n_out, stride = net.x.columns, at.g.columns, net.x.row_stride
-    some = rows_at_once(net, batch, SAMPLES_FETCHING)
-    for s in range(0, batch, some):
-        if net.ahead != 0:
-            fetch_more(net.ahead)
-        of_s, x_of_s, count = advance(sums.data, s * n_out), advance(net.x.data, s * stride), min(some, batch - s)
-        sums_rows(of_s, n_out, zeros, 0, x_of_s, stride, at.WT, at.stride, count, n_in, n_out, n_in)
 
 
 @outlined

@@ -8,7 +8,7 @@ it, and `stream`: 0, or what the function of this name returns, for products tha
 
 from numba import types
 
-from . import apart, divided, divided_rows, laid_out, minibatch, network, online, predict_rows, together, train
+from . import apart, divided, divided_rows, laid_out, minibatch, network, online, predict_rows, together, train, units
 from .compiling import implements, jit
 from .cuts import SHARES
 from .matrix import Matrix, matrix, pointer, pointer_at
@@ -126,6 +126,7 @@ train_divided_rows = _training(laid_out.train_laid_out, divided_rows.train_divid
 train_apart = _training(laid_out.train_laid_out, apart.train_apart, paced=False)
 train_online = _training(laid_out.train_laid_out, online.train_online, paced=False)
 train_together = _training(laid_out.train_laid_out, together.train_together, alone=online.train_online)
+train_by_units = _training(laid_out.train_laid_out, units.train_by_units, alone=online.train_online)
 
-LAID_OUT = "train_apart", "train_online", "train_together", "train_divided_rows"
+LAID_OUT = "train_apart", "train_online", "train_together", "train_divided_rows", "train_by_units"
 """Programs with the guard of `laid_out.train_laid_out`, a plan for `sizes`, and samples in an order only."""

@@ -53,7 +53,7 @@ def train_online(arguments, end, _):
         finite &= gather(y, Y, numbers)
         if ahead != 0:
             expect_rows(ahead, X, Y, order, first + batch, first + 2 * batch)
-        forward_rows(net, batch, 1)
+        forward_rows(net, batch, 1, net.layers)
         if Y.columns <= FEW_OUTPUTS:
             of_batch = mse(rows(layer_of(net, net.layers).g, 0, batch), y)
         else:

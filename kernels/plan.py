@@ -27,9 +27,9 @@ from .wide import is_wide, slice_length
 
 # Of the network: how many layers; a minibatch's inputs and targets, and from row to row of them; the turns in which the
 # next minibatch is fetched. Then into slices of how many samples the sums over a minibatch are cut, and those of the
-# first layer's weights, the same of the last and smaller minibatch, and whether that `is_halved`; where is what two
-# threads tell each other, and what is fetched ahead; how many elements behind a thread's weights and letters the
-# other's lie.
+# first layer's weights, the same of the last and smaller minibatch, and whether that `is_halved` as the others are;
+# where is what two threads tell each other, and what is fetched ahead; how many elements behind a thread's weights and
+# letters the other's lie, or behind the first of two letters the second.
 LAYERS, INPUTS, X, X_STRIDE, Y, Y_STRIDE, TURNS = range(7)
 LENGTH, FIRST_LENGTH, LAST_LENGTH, LAST_FIRST_LENGTH, LAST_HALVED, TOLD, AHEAD, OTHER = range(8)
 
@@ -37,7 +37,7 @@ LENGTH, FIRST_LENGTH, LAST_LENGTH, LAST_FIRST_LENGTH, LAST_HALVED, TOLD, AHEAD, 
 # whether W is of fewer vectors than Wᵀ; where gradients are handed over, of weights and of biases. Of a first layer
 # that is divided, besides: where sums and δ are handed over; those of all samples of a minibatch; and a row of zeros.
 OUTPUTS, SLICES, SLICE_LENGTH, WT, B, W, G, DELTA = range(8)
-BY_OUTPUTS, LETTER, BIAS_LETTER, HANDED, SUMS, DELTAS, ZEROS = range(7)
+BY_OUTPUTS, LETTER, BIAS_LETTER, HANDED, SUMS, ZEROS, DELTAS = range(7)
 
 
 @helper
@@ -98,6 +98,11 @@ def small_size(sizes, samples, itemsize, threads=1):
     return CACHE_LINE // itemsize + weights_size(sizes, itemsize) + threads * samples_size(sizes, samples, itemsize)
 
 
+def by_units_size(sizes, batch_size, itemsize):
+    """Elements of memory for a network each of whose hidden units one of two threads has."""
+    return CACHE_LINE // itemsize + _ByUnits(sizes, batch_size, itemsize).end
+
+
 def by_two_size(sizes, batch_size, itemsize, divided):
     """Elements of memory for a network that two threads train together, or whose first layer they divide."""
     return CACHE_LINE // itemsize + _ByTwo(sizes, batch_size, itemsize, divided).end
@@ -133,7 +138,7 @@ class _Samples:
             self.y = self.layers[-1][1]
         if of_x:
             rows = rows_size(False, of_x[0], n_out, lanes)
-            self.of_all = self.end, self.end + rows, self.end + 2 * rows
+            self.of_all = self.end, self.end + 2 * rows, self.end + rows  # sums, zeros, δ
             self.end += 2 * rows + whole(n_out, lanes)
 
 
@@ -183,6 +188,34 @@ def _plan_at(start, plan, *network):
     return tables + addresses * (-(-start // CACHE_LINE) * CACHE_LINE)
 
 
+class _ByUnits:
+    """Where all lies that two threads train with who have one half of the hidden units each, and where it ends.
+
+    Behind the weights that one has who trains alone, and what both tell each other, lie two letters; then of each
+    thread what is fetched ahead, weights, a minibatch, and the outputs' sums, of which each row ends with zeros.
+    """
+
+    def __init__(self, sizes, batch_size, itemsize):
+        lanes, page, lines = HOST.lanes(itemsize), PAGE // itemsize, BYTES_OF_LINES // itemsize
+        n_in, units, n_out = sizes
+        of_outputs = padded(rows_size(False, batch_size, n_out, lanes))
+        self.told = weights_size(sizes, itemsize)
+        self.handed = self.told + BYTES_TOLD // itemsize
+        self.between = of_outputs + page
+        end = self.handed + 2 * self.between
+        self.halves = []
+        for half in range(2):
+            first, past = rows_of_part(half, 2, units)
+            own = n_in, past - first, n_out
+            weights = end + lines
+            samples = _Samples(own, batch_size, itemsize, weights + weights_size(own, itemsize))
+            sums = padded(samples.end)
+            zeros = sums + of_outputs
+            self.halves.append((own, samples, weights, end, (self.handed, sums, zeros)))
+            self.end = padded(zeros + whole(n_out, lanes))
+            end = self.end + page
+
+
 @functools.lru_cache
 def _plan(sizes, batch_size, last, itemsize, program):
     """Tables whose addresses are of memory that begins at 0; each with 1 wherever it has an address, elsewhere 0."""
@@ -193,6 +226,11 @@ def _plan(sizes, batch_size, last, itemsize, program):
         for half, weights, other in ((0, 0, memory.other), (1, memory.other, -memory.other)):
             shared = weights, other, memory.told, memory.ahead[half]
             plans.append(_table(*network, memory.samples[half], shared, (half, memory.handed) if divided else None))
+    elif program == "train_by_units":
+        memory = _ByUnits(sizes, batch_size, itemsize)
+        for own, samples, weights, ahead, places in memory.halves:
+            shared = weights, memory.between, memory.told, ahead
+            plans.append(_table(*network, samples, shared, units=(own, places)))
     return plans
 
 
@@ -204,7 +242,7 @@ def _predict_plan(sizes, batch_size, itemsize, threads):
     return [_table(sizes, batch_size, 0, itemsize, of_thread) for of_thread in samples]
 
 
-def _table(sizes, batch_size, last, itemsize, samples, shared=(0, 0, 0, 0), divided=None):
+def _table(sizes, batch_size, last, itemsize, samples, shared=(0, 0, 0, 0), divided=None, units=None):
     """One table of a plan, for minibatches, or halves of them, that lie as `samples` says.
 
     `shared` says where the weights are, how far from there the other thread's, where is what two tell each other, and
@@ -227,19 +265,25 @@ def _table(sizes, batch_size, last, itemsize, samples, shared=(0, 0, 0, 0), divi
     put_places(0, X, samples.x)
     put(0, X_STRIDE, row_length(samples.apart, inputs, lanes))
     put_places(0, Y, samples.y)
-    turns = turns_of_fetching((inputs, *sizes[1:]), x_rows)
+    turns = turns_of_fetching((inputs, *(units[0] if units else sizes)[1:]), x_rows)
     put(0, Y_STRIDE, row_length(samples.apart, sizes[-1], lanes), turns)
     vector = Vector(sizes, len(sizes))
     for first, batch in ((LENGTH, batch_size), (LAST_LENGTH, max(last, 1))):
         length = gradient_length(vector, batch)
         put(1, first, length, KC if is_wide(*sizes[:2], batch) else length)
-    put(1, LAST_HALVED, last > 0 and is_halved(vector, last))
+    wide, last_wide = (is_wide(*sizes[:2], batch) for batch in (batch_size, last))
+    put(1, LAST_HALVED, last > 0 and is_halved(vector, last) and last_wide == wide)
     put_places(1, TOLD, told, ahead)
     put(1, OTHER, other)
     letter = weights + weights_size(sizes, itemsize)
+    lengths = [slice_length(*extents) for extents in itertools.pairwise(sizes)]
+    if units:
+        sizes, places = units
+        put_places(3, HANDED, *places)
+        lengths[1] = sizes[1]
     for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes), 1):
         of_WT, of_b, of_W = weight_extents(layer, n_in, n_out, lanes)
-        length = slice_length(n_in, n_out)
+        length = lengths[layer - 1]
         put(2 * layer, OUTPUTS, n_out, -(-n_in // length), length)
         places = samples.layers[layer - 1]
         put_places(2 * layer, WT, weights, weights + of_WT, weights + of_WT + of_b, *places)

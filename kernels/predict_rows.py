@@ -100,5 +100,5 @@ def forward_batch(x, batch_size, table, like):
         net = Small(net.table, net.layers, net.apart, x, net.y, net.ahead)
     else:
         copy(rows(net.x, 0, x.rows), x)
-    forward_rows(net, x.rows, 1)
+    forward_rows(net, x.rows, 1, net.layers)
     return net

@@ -25,10 +25,11 @@ from .matrix import Vector
 from .network import training_size
 from .online import is_online
 from .parameters import is_narrow, parameters_size
-from .plan import by_two_size, is_apart, small_size
+from .plan import by_two_size, by_units_size, is_apart, small_size
 from .together import is_together
+from .units import is_by_units
 
-BY_TWO_IN_ROWS = "train_together", "train_divided_rows"
+BY_TWO_IN_ROWS = "train_together", "train_divided_rows", "train_by_units"
 """The programs of two threads among entry.LAID_OUT, whose plans have a table for each of them too."""
 
 
@@ -45,6 +46,8 @@ def program_for(sizes, batch_size, samples, threads):
 
 def program_for_two(sizes, batch_size, samples, threads):
     """The name of one by which two threads take a half of every minibatch each, or None."""
+    if is_by_units(sizes, batch_size, samples, threads):
+        return "train_by_units"
     if is_divided_rows(sizes, batch_size, samples, threads):
         return "train_divided_rows"
     if is_divided(sizes, batch_size, samples, threads):
@@ -97,6 +100,8 @@ def fit_size(sizes, batch_size, itemsize, threads, samples):
         size = small_size(sizes, batch_size, itemsize)
         if program not in BY_TWO_IN_ROWS:
             return size
+        if program == "train_by_units":
+            return max(size, by_units_size(sizes, batch_size, itemsize))
         return max(size, by_two_size(sizes, batch_size, itemsize, program == "train_divided_rows"))
     size = training_size(sizes, batch_size, itemsize, threads)
     return max(size, divided_size(sizes, batch_size, itemsize)) if program == "train_divided" else size

@@ -9,9 +9,11 @@ from .compiling import helper, jit
 from .dot import dot_rows
 from .layout import has_fewer_by_outputs, input_of, lanes_of, layer_of, letter_of, others, row_of
 from .loss import part_errors
-from .matrix import advance, rows, scalar
+from .matrix import advance, pointer_at, rows, scalar
 from .optimizer import step_against_sum
 from .panel import copy_transposed
+from .parallel import read
+from .plan import ZEROS
 from .rowwise import (
     STEP,
     STORE,
@@ -34,10 +36,10 @@ def rows_at_once(net, rows, fetching):
 
 
 @outlined
-def forward_rows(net, batch, lowest):
-    """g of the layers from the `lowest` up, of many samples."""
+def forward_rows(net, batch, lowest, highest):
+    """g of the layers from the `lowest` to the `highest`, of many samples."""
     below = input_of(net, lowest)
-    for layer in range(lowest, net.layers + 1):
+    for layer in range(lowest, highest + 1):
         at = layer_of(net, layer)
         n_in, n_out = below.columns, at.g.columns
         g, x, x_stride = at.g.data, below.data, below.row_stride
@@ -52,6 +54,35 @@ def forward_rows(net, batch, lowest):
             dot_rows(g, at.b, at.W, x, x_stride, batch, n_in)
         activate(g, batch * n_out)
         below = at.g
+
+
+@outlined
+def add_up(net, layer, sums, batch):
+    """A layer's sums of many samples, for one of two threads that each have half of its inputs: no bias, and no σ.
+
+    A loop of its own: with one for it and `forward_rows`, a step of 2-32-32-1 by 32 takes 1.03 times as long.
+    """
+    at, below, zeros = layer_of(net, layer), input_of(net, layer), zeros_of(net)
+    n_in, n_out, stride = below.columns, at.g.columns, below.row_stride
+    some = rows_at_once(net, batch, SAMPLES_FETCHING)
+    for s in range(0, batch, some):
+        if net.ahead != 0:
+            fetch_more(net.ahead)
+        of_s, x_of_s, count = advance(sums, s * n_out), advance(below.data, s * stride), min(some, batch - s)
+        sums_rows(of_s, n_out, zeros, 0, x_of_s, stride, at.WT, at.stride, count, n_in, n_out, n_in)
+
+
+@helper
+def zeros_of(net):
+    return pointer_at(read(net.table, 3, ZEROS), net.x.data)
+
+
+@helper
+def put_zeros(net, layer):
+    """Zeros for `add_up`, where one thread may have had samples."""
+    zeros = zeros_of(net)
+    for j in range(layer_of(net, layer).stride):
+        zeros[j] = 0
 
 
 @helper

@@ -89,7 +89,7 @@ def _train_half(arguments, half, _):
         start, past = rows_of_part(half, 2, batch)
         own = past - start
         finite = take_half(net, samples, first + start, own, batch)
-        forward_rows(net, own, 1)
+        forward_rows(net, own, 1, net.layers)
         tell_errors(pair, number, half_errors(net, own, batch) if finite else np.nan)
         for layer in range(layers, 1, -1):
             delta_below(net, layer, own)

@@ -17,6 +17,9 @@ from fastmlp.kernels.plan import (
     INPUTS,
     LETTER,
     OTHER,
+    OUTPUTS,
+    SLICE_LENGTH,
+    SLICES,
     SUMS,
     TOLD,
     WT,
@@ -36,7 +39,8 @@ from fastmlp.kernels.plan import (
 from fastmlp.kernels.programs import fit_size, program_for
 
 CASES = [([7, 1], 1), ([5, 4, 3], 2), ([3, 17, 40, 2], 21), ([600, 1], 13), ([1, 5], 120)]
-DIVIDED = [([784, 30, 10], 10), ([1001, 9], 21), ([300, 17, 5, 1], 7)]
+DIVIDED = [([784, 24, 10], 10), ([1001, 9], 21), ([300, 17, 5, 1], 7)]
+BY_UNITS = [([64, 64, 10], 32), ([784, 31, 10], 3), ([5, 51, 3], 30)]
 TOGETHER = [([17, 64, 64, 6], 64), ([40, 300, 7], 51), ([16] * 20, 35)]
 
 
@@ -144,3 +148,27 @@ def test_two_threads_that_divide_a_layer_share_no_array_either(sizes, batch, off
     assert inputs == sizes[0]
     check([(whole[2, WT], of_WT * item), *all_places], workspace)
     check_others(halves, starts, item)
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+@pytest.mark.parametrize(("sizes", "batch"), BY_UNITS)
+def test_two_threads_with_half_of_the_units_each_share_no_array_either(sizes, batch, offset, dtype):
+    item, lanes = dtype.itemsize, HOST.lanes(dtype.itemsize)
+    workspace, (whole, *halves) = by_two("train_by_units", sizes, batch, offset, dtype)
+    of_outputs, letters = rows_size(False, batch, sizes[2], lanes) * item, set()
+    all_places, _ = places(whole, sizes, batch, item)
+    all_places.append((halves[0][1, TOLD], BYTES_TOLD))
+    for half in halves:
+        own = [sizes[0], half[2, OUTPUTS], sizes[2]]
+        weights, samples = places(half, own, batch, item)
+        letters.update(half[3, HANDED] + number * half[1, OTHER] * item for number in range(2))
+        zeros = weight_extents(2, *own[1:], lanes)[1] * item
+        handed = [(half[3, SUMS], of_outputs), (half[3, ZEROS], zeros), (half[1, AHEAD], BYTES_OF_LINES)]
+        all_places += weights + samples + handed
+        assert list(half[[2, 4], SLICES]) == [whole[2, SLICES], 1]
+        assert half[2, SLICE_LENGTH] == whole[2, SLICE_LENGTH]
+        assert list(half[1, :4]) == list(whole[1, :4])  # lengths of slices of sums over minibatches
+    assert sum(half[2, OUTPUTS] for half in halves) == sizes[1]
+    assert halves[0][2, OUTPUTS] == whole[4, SLICE_LENGTH]
+    assert len(letters) == 2
+    check([*all_places, *((letter, of_outputs) for letter in letters)], workspace)

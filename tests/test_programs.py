@@ -1,4 +1,4 @@
-"""Programs by which threads train together: parts of a wide first layer, or halves of every minibatch."""
+"""Programs by which threads train together: halves of a layer's inputs, of its units, or of every minibatch."""
 
 import numba
 import numpy as np
@@ -15,17 +15,27 @@ from fastmlp.kernels.pace import ALONE, LEFT, PACE, TOGETHER, WAIT
 from fastmlp.kernels.plan import plan_for, plan_size
 from fastmlp.kernels.programs import fit_size, given_sizes, left_in_turn, program_for
 from fastmlp.kernels.together import is_together
+from fastmlp.kernels.units import is_by_units
 from fastmlp.kernels.wide import is_sliced, slice_length
 
 DIVIDED = (([784, 30, 10], 150), ([530, 101, 40, 3], 29), ([1500, 9], 60), ([257, 300, 2], 11), ([784, 128, 10], 65))
 IN_ROWS = (
-    ([784, 30, 10], 10),
-    ([784, 30, 10], 2),
+    ([784, 24, 10], 10),
+    ([784, 20, 10], 2),
     ([784, 17, 12, 3], 11),
     ([300, 20, 1], 13),
     ([1001, 9], 20),
     ([1000, 7, 1, 4], 7),
+    ([257, 40, 2], 9),
+)
+BY_UNITS = (
+    ([64, 64, 10], 32),
+    ([784, 30, 10], 10),
+    ([784, 30, 10], 2),
     ([257, 300, 2], 5),
+    ([5, 50, 3], 30),
+    ([1, 201, 16], 13),
+    ([100, 24, 2], 120),
 )
 TOGETHER_CASES = (
     ([17, 64, 64, 6], 64),
@@ -36,7 +46,8 @@ TOGETHER_CASES = (
 )
 CASES = [("train_divided", *case) for case in DIVIDED] + [("train_together", *case) for case in TOGETHER_CASES]
 CASES += [("train_divided_rows", *case) for case in IN_ROWS]
-ONE_EACH = CASES[0], CASES[len(DIVIDED)], CASES[-1]
+CASES += [("train_by_units", *case) for case in BY_UNITS]
+ONE_EACH = CASES[0], CASES[len(DIVIDED)], CASES[-1 - len(BY_UNITS)], CASES[-len(BY_UNITS)]
 CASES += [("train_divided", [784, 128, 10], 9), ("train_together", [30, 50, 50, 2], 17)]  # few rows each
 MANY_OUTPUTS = [("train_together", [1, 900], 16), ("train_together", [200, 200, 10], 40)]
 
@@ -99,12 +110,12 @@ def test_the_cases_are_trained_so(program, sizes, batch):
 
 
 def test_slices_cover_the_inputs():
-    for n_in in (1, 255, 256, 300, 511, 512, 784, 3000, 100_000):
+    for n_in in (1, 23, 24, 255, 256, 300, 511, 512, 784, 3000, 100_000):
         for n_out in (1, 10, 1000):
             length = slice_length(n_in, n_out)
             slices = -(-n_in // length)
             assert slices == 2 or not is_sliced(n_in, n_out)
-            assert slices == 1 or length >= 16
+            assert slices == 1 or length >= 12
 
 
 def test_what_gains_nothing_is_not_divided():
@@ -115,6 +126,20 @@ def test_what_gains_nothing_is_not_divided():
     assert not is_divided([64, 64, 10], 32, 1000, 2)  # few inputs
     assert not is_divided([784, 30, 10], 10, 1000, 1)  # one thread
     assert not is_divided([784, 30, 10], 10, 10, 2)  # one minibatch
+
+
+def test_what_gains_nothing_is_not_trained_by_units():
+    assert not is_by_units([64, 64, 64, 10], 32, 1000, 2)  # more than one hidden layer
+    assert not is_by_units([64, 64, 1], 32, 1000, 2)  # a single output, whose sums have an order of their own
+    assert not is_by_units([64, 64, 17], 32, 1000, 2)  # many outputs
+    assert not is_by_units([64, 20, 10], 32, 1000, 2)  # few units
+    assert not is_by_units([4, 50, 3], 20, 1000, 2)  # too little to do
+    assert not is_by_units([2, 30, 10], 100, 1000, 2)  # more to hand over than a gradient
+    assert not is_by_units([784, 24, 10], 10, 1000, 2)  # vectors that would be partly empty
+    assert not is_by_units([784, 128, 10], 20, 1000, 2)  # quicker by tiles
+    assert not is_by_units([64, 64, 10], 1, 1000, 2)  # one sample
+    assert not is_by_units([64, 64, 10], 32, 1000, 1)  # one thread
+    assert not is_by_units([64, 64, 10], 32, 32, 2)  # one minibatch
 
 
 def test_what_gains_nothing_or_takes_much_memory_is_not_trained_together():
@@ -146,6 +171,29 @@ def test_any_team_gives_the_same_bits_and_stays_within_its_workspace(program, si
     assert (loss, stopped) == expected[:2] == (loss, samples)
     np.testing.assert_array_equal(parameters, expected[2])
     assert (workspace[size:] == 7).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("program", "sizes", "batch", "rest"),
+    [
+        ("train_together", [17, 64, 64, 6], 64, 63),
+        ("train_together", [289, 35, 17], 108, 25),  # few beside the inputs, as the others are not
+        ("train_divided_rows", [784, 24, 10], 10, 9),
+        ("train_divided", [784, 30, 10], 150, 100),
+        ("train_by_units", [257, 24, 3], 70, 20),
+    ],
+)
+def test_a_last_minibatch_gives_the_bits_of_one_thread(program, sizes, batch, rest, threads, dtype, rng):
+    samples = RUN * batch + rest
+    assert program_for(sizes, batch, samples, 2) == program
+    net, X, Y = case(sizes, samples, dtype, rng)
+    order = rng.permutation(samples)
+    workspace = np.empty(fit_size(sizes, batch, dtype.itemsize, 2, samples), dtype)
+    loss, _, parameters, _ = train(program, net, X, Y, order, batch, workspace, threads)
+    expected_loss, _, expected = in_turn(net, X, Y, order, batch)
+    assert loss == expected_loss
+    np.testing.assert_array_equal(parameters, expected)
 
 
 @pytest.mark.parametrize(("program", "sizes", "batch"), ONE_EACH)
@@ -255,7 +303,8 @@ def test_training_takes_no_more_memory_than_it_may(program, sizes, batch):
     net = Network(sizes, seed=0)
     for threads in (1, 2):
         taken = program_for(sizes, batch, RUN * batch, threads)
-        more = {"train_divided": 3 * APART // 4, "train_together": LETTERS * net.n_parameters}.get(taken, 0)
+        letters = LETTERS * net.n_parameters
+        more = {"train_divided": 3 * APART // 4, "train_together": letters, "train_by_units": letters}.get(taken, 0)
         beside = net.n_parameters  # and a plan, or a copy of them
         beside += plan_size(sizes, 4, together=threads > 1) if taken in entry.LAID_OUT else net.n_parameters
         beside += fit_size(sizes, batch, 4, threads, RUN * batch)
