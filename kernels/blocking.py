@@ -81,7 +81,9 @@ A_BLOCK = 1 << 18  # A is used in blocks of rows that stay in the second cache
 A_PACKED = 1 << 20
 # Panels of C from which on an A of more than L1 is copied, unless its columns are adjacent: else every step of k reads
 # from another page. Without copies steps of 784-512-512-10 by 256 and 1024x4 by 1024 take 1.06 and 1.15 times as long;
-# with copies of a smaller A one of 64-64-10 takes 1.07 times as long on AVX2.
+# with copies of a smaller A one of 64-64-10 takes 1.07 times as long on AVX2. Of panels of 2 vectors it takes as many
+# as each has columns: on AVX2, with copies for 4 panels or more, one of 784-64-10 by 200 takes 1.06 times as long, of
+# 784-128-10 by 128 1.03, of 300-100-100-5 by 300 1.05; in float64, without copies for less than 16, 1.04, 1.0 and 1.03.
 A_COLUMNS = 4
 # Bytes of all samples, from which on the rows of the next minibatch are fetched beforehand, and of a minibatch, up to
 # which they are: a step of 30-32-2 by 8 takes 0.84 of the time where there are 4 MB of samples, 1.02 where 0.6 MB; with

@@ -55,7 +55,7 @@ from .parallel import KEPT, WORKER, Crew, first_of, lead, product_work, read, sh
 from .tasks import ONE, ZERO, address, call_task, outlined, reference, task_address
 from .thin import stream_address, thin_size, to_stream
 
-GROUP = HOST.group
+GROUP, WIDE = HOST.group, HOST.vectors == 4
 
 
 def panels_size(m, n, k, itemsize, threads=1):
@@ -84,7 +84,7 @@ def size_as_it_is(m, n, k, nr, two, threads):
 @helper
 def is_packed(m, n, k, nr):
     """Whether A is copied, if its columns are not adjacent: many panels read it, and it is more than a first cache."""
-    return n >= A_COLUMNS * nr and m * k > L1
+    return n >= (A_COLUMNS if WIDE else nr) * nr and m * k > L1
 
 
 @helper
