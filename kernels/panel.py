@@ -10,7 +10,7 @@ from .blocking import COPIED_AHEAD, GATHERED_AHEAD, HOST
 from .compiling import helper
 from .matrix import get, put
 from .matrix import transposed as transposed_matrix
-from .simd import INDEX, Simd, minimum, transposed
+from .simd import INDEX, Simd, maximum, minimum, transposed
 from .tasks import outlined
 
 
@@ -104,15 +104,19 @@ def _gather(typingctx, target, rst, source, rss, order, m, n):
             of, to = builder.mul(number, rss), builder.mul(i, rst)
             return builder.gep(source, [of]), builder.gep(target, [to])
 
-        def gathered(simd, ahead=0):
-            return Rows(simd, m, n, row, ahead).finite(move=True)
+        dtype, finite = signature.args[0].dtype, cgutils.alloca_once_value(builder, cgutils.true_bit)
+        ahead = maximum(builder, builder.sdiv(INDEX(GATHERED_AHEAD), maximum(builder, n, INDEX(1))), INDEX(1))
 
-        dtype, finite = signature.args[0].dtype, cgutils.alloca_once(builder, cgutils.bool_t)
-        with builder.if_else(builder.icmp_signed("<=", n, INDEX(2))) as (few, many):
-            with few:  # element by element: on AVX2, to store under a mask takes some 15 cycles
-                builder.store(gathered(Simd(builder, dtype, 1)), finite)
-            with many:
-                builder.store(gathered(Simd.of_host(builder, dtype), GATHERED_AHEAD), finite)
+        def gathered(lanes):
+            """By vectors of so many lanes, or of half as many, ... where a row has fewer."""
+            with builder.if_else(builder.icmp_signed(">=", n, INDEX(lanes))) as (wide, narrow):
+                with wide:
+                    builder.store(Rows(Simd(builder, dtype, lanes), m, n, row, ahead).finite(move=True), finite)
+                with narrow:
+                    if lanes > 1:
+                        gathered(lanes // 2)
+
+        gathered(HOST.lanes(dtype.bitwidth // 8))
         return builder.load(finite)
 
     return signature, codegen
@@ -122,10 +126,10 @@ class Rows:
     """Code that goes through m rows of n elements, vector by vector, row(i) = (source, target).
 
     It is one loop, without calls and almost without branches: the processor then reads far enough ahead to wait for
-    many rows at once, which lie anywhere in memory. Of wide rows those that come so many rows `ahead` are fetched.
+    many rows at once, which lie anywhere in memory. Of rows of a vector or more those so far `ahead` are fetched.
     """
 
-    def __init__(self, simd, m, n, row, ahead=0):
+    def __init__(self, simd, m, n, row, ahead=None):
         self.simd, self.builder, self.m, self.n, self.row = simd, simd.builder, m, n, row
         self.ahead = ahead
 
@@ -134,7 +138,7 @@ class Rows:
         self.emit(self.move)
 
     def finite(self, move=False):
-        """Whether all elements of the sources are finite; if `move`, they are copied."""
+        """Whether all elements of the sources are finite; if `move`, they are copied, and rows of a vector or more."""
         simd, builder = self.simd, self.builder
         zero = ir.Constant(simd.integers, [0] * simd.lanes)
         bits = cgutils.alloca_once_value(builder, zero)  # of 0 x, which is 0, -0 or NaN, of all x together
@@ -144,7 +148,7 @@ class Rows:
             of_value = builder.bitcast((value * 0).llvm, simd.integers)
             builder.store(builder.or_(builder.load(bits), of_value), bits)
 
-        self.emit(vector)
+        (self.emit_wide if move else self.emit)(vector)
         return simd.all_zero(builder.load(bits))
 
     def load(self, source, j, mask):
@@ -157,29 +161,34 @@ class Rows:
 
     def emit(self, vector):
         """vector(source, target, j, mask) for all vectors of all rows; the last two of a row may overlap."""
-        builder, lanes = self.builder, INDEX(self.simd.lanes)
-        with builder.if_else(builder.icmp_signed(">=", self.n, lanes)) as (wide, narrow):
+        builder = self.builder
+        with builder.if_else(builder.icmp_signed(">=", self.n, INDEX(self.simd.lanes))) as (wide, narrow):
             with wide:
-                last = builder.sub(self.n, lanes)
-                with cgutils.for_range(builder, self.m) as loop:
-                    source, target = self.row(loop.index)
-                    fetch = self.fetching(loop.index)
-                    with cgutils.for_range_slice(builder, INDEX(0), last, lanes) as (j, _):
-                        fetch(j)
-                        vector(source, target, j)
-                    fetch(last)
-                    vector(source, target, last)
+                self.emit_wide(vector)
             with narrow:
                 mask = self.simd.first(self.n)
                 with cgutils.for_range(builder, self.m) as loop:
                     vector(*self.row(loop.index), INDEX(0), mask)
 
+    def emit_wide(self, vector):
+        """`emit` for rows of a vector or more."""
+        builder, lanes = self.builder, INDEX(self.simd.lanes)
+        last = builder.sub(self.n, lanes)
+        with cgutils.for_range(builder, self.m) as loop:
+            source, target = self.row(loop.index)
+            fetch = self.fetching(loop.index)
+            with cgutils.for_range_slice(builder, INDEX(0), last, lanes) as (j, _):
+                fetch(j)
+                vector(source, target, j)
+            fetch(last)
+            vector(source, target, last)
+
     def fetching(self, i):
         """A function that begins to fetch what is in column j of the row that comes after row i."""
-        if not self.ahead:
+        if self.ahead is None:
             return lambda j: None
         builder = self.builder
-        later, end = builder.add(i, INDEX(self.ahead)), builder.sub(self.m, INDEX(1))
+        later, end = builder.add(i, self.ahead), builder.sub(self.m, INDEX(1))
         source, _ = self.row(minimum(builder, later, end))
         return lambda j: self.simd.prefetch(builder.gep(source, [j]), written=False)
 
@@ -195,7 +204,7 @@ def copy_rows(typingctx, target, rst, source, rss, m, n):
         def row(i):
             return builder.gep(source, [builder.mul(i, rss)]), builder.gep(target, [builder.mul(i, rst)])
 
-        ahead = COPIED_AHEAD if HOST.vectors == 2 else 0
+        ahead = INDEX(COPIED_AHEAD) if HOST.vectors == 2 else None
         Rows(Simd.of_host(builder, signature.args[0].dtype), m, n, row, ahead).copy()
         return context.get_dummy_value()
 

@@ -6,6 +6,8 @@ operator and nothing else: no reassociation, no contraction, no assumption about
 that is wider than the target's registers, so any number of lanes is correct everywhere.
 """
 
+from typing import NamedTuple
+
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
@@ -59,7 +61,8 @@ class Simd:
         """Mask of the lanes t with offset + t < count, `count` an LLVM 64-bit integer."""
         lanes = ir.VectorType(INT32, self.lanes)
         numbers = ir.Constant(lanes, [offset + t for t in range(self.lanes)])
-        return self.builder.icmp_signed("<", numbers, self._splat(self.builder.trunc(count, INT32), lanes))
+        bits = self.builder.icmp_signed("<", numbers, self._splat(self.builder.trunc(count, INT32), lanes))
+        return Mask(bits, self.builder.sub(count, INDEX(offset)))
 
     def load(self, pointer, mask=None):
         """Load unaligned; lanes outside `mask` are not read and give 0."""
@@ -74,13 +77,16 @@ class Simd:
                 self.vector,
                 pointer,
                 ir.Constant(INT32, align),
-                mask,
+                mask.bits,
                 ir.Constant(self.vector, [0.0] * self.lanes),
             )
         return Vector(self, value)
 
     def store(self, value, pointer, mask=None):
         """Store unaligned; lanes outside `mask` are not written."""
+        if mask is not None and HOST.vector_bytes < 64:
+            self._store_first(value, pointer, mask.count)
+            return
         pointer = self.builder.bitcast(pointer, self.vector.as_pointer())
         align = self.bits // 8
         if mask is None:
@@ -92,8 +98,28 @@ class Simd:
                 value.llvm,
                 pointer,
                 ir.Constant(INT32, align),
-                mask,
+                mask.bits,
             )
+
+    def _store_first(self, value, pointer, count):
+        """Store the first `count` lanes, or all if it is more: half a vector, a quarter, ... by the bits of the count.
+
+        Without AVX-512 processors have no good way to store under a mask: it takes AMD's 12 cycles.
+        """
+        builder, simd = self.builder, self
+        with builder.if_else(builder.icmp_signed(">=", count, INDEX(self.lanes))) as (whole, rest):
+            with whole:
+                self.store(value, pointer)
+            with rest:
+                while simd.lanes > 1:
+                    simd = Simd(builder, simd.dtype, simd.lanes // 2)
+                    low, high = split(value, simd)
+                    bit = builder.and_(count, INDEX(simd.lanes))
+                    is_set = builder.icmp_signed("!=", bit, INDEX(0))
+                    with builder.if_then(is_set):
+                        simd.store(low, pointer)
+                    pointer = builder.gep(pointer, [bit])
+                    value = where(is_set, high, low)
 
     def variable(self):
         """A `Variable`: a vector that a loop of the generated code changes."""
@@ -125,6 +151,13 @@ class Simd:
         """value, about which LLVM knows nothing."""
         asm = ir.InlineAsm(ir.FunctionType(value.type, [value.type]), "", "=r,0")
         return self.builder.call(asm, [value])
+
+
+class Mask(NamedTuple):
+    """Which lanes are used: `bits` of an LLVM vector, and how many are the first ones, an LLVM integer."""
+
+    bits: object
+    count: object
 
 
 class Variable:
@@ -198,6 +231,11 @@ def fma(x, y, z):
 def minimum(builder, x, y):
     """The smaller of two LLVM integers."""
     return builder.select(builder.icmp_signed("<", x, y), x, y)
+
+
+def maximum(builder, x, y):
+    """The larger of two LLVM integers."""
+    return builder.select(builder.icmp_signed(">", x, y), x, y)
 
 
 def where(mask, x, y):

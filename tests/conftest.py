@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fastmlp import _training
 from fastmlp.kernels.blocking import HOST, MR
 
 
@@ -14,6 +15,14 @@ def dtype(request):
 @pytest.fixture
 def rng():
     return np.random.default_rng(20240607)
+
+
+@pytest.fixture
+def without_own_code(monkeypatch):
+    """Tiny networks are trained as all small ones are."""
+    own_code = _training.OwnCode()
+    own_code.AT_ONCE, own_code.AFTER = 0, np.inf
+    monkeypatch.setattr(_training, "OWN_CODE", own_code)
 
 
 def hard_extents(dtype):

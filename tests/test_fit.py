@@ -441,6 +441,7 @@ INTERRUPTED = {
 }
 
 
+@pytest.mark.usefixtures("without_own_code")
 @pytest.mark.parametrize(
     ("program", "sizes", "batch_size"), [("train_apart", [1, 1], 1), ("train_online", [2, 4, 1], 8)]
 )

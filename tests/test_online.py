@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_programs import case, counted, in_turn
 
-from fastmlp import Network, _training
+from fastmlp import Network
 from fastmlp._training import shuffled
 from fastmlp.kernels import entry
 from fastmlp.kernels.blocking import ONLINE, PADDING
@@ -12,6 +12,8 @@ from fastmlp.kernels.online import is_online
 from fastmlp.kernels.pace import PACE
 from fastmlp.kernels.plan import plan_for, plan_size, small_size
 from fastmlp.kernels.programs import fit_size, program_for
+
+pytestmark = pytest.mark.usefixtures("without_own_code")
 
 CASES = (
     ([7, 1], 1),
@@ -37,14 +39,6 @@ CASES = (
     ([4, 8, 3], 1030),
     ([12, 1], 6000),
 )
-
-
-@pytest.fixture(autouse=True)
-def without_code_of_their_own(monkeypatch):
-    """Tiny networks are trained as all small ones are."""
-    own_code = _training.OwnCode()
-    own_code.AT_ONCE, own_code.AFTER = 0, np.inf
-    monkeypatch.setattr(_training, "OWN_CODE", own_code)
 
 
 def train(net, X, Y, order, batch, workspace, live=None, part=slice(None), commit=True, loss=0.0):
