@@ -66,17 +66,18 @@ def copy_any(target, source):
 @outlined
 def all_finite(m):
     """Whether no element of a Matrix is NaN or infinite."""
+    stride, rows, columns = m.row_stride, m.rows, m.columns
     if is_adjacent(m):
-        return _all_finite(m.data, 0, 1, m.rows * m.columns)
-    if m.column_stride == 1:
-        return _all_finite(m.data, m.row_stride, m.rows, m.columns)
-    if m.row_stride == 1:
-        return _all_finite(m.data, m.column_stride, m.columns, m.rows)
-    for i in range(m.rows):
-        for j in range(m.columns):
-            if not np.isfinite(get(m, i, j)):
-                return False
-    return True
+        stride, rows, columns = 0, 1, m.rows * m.columns
+    elif m.column_stride != 1:
+        if m.row_stride != 1:
+            for i in range(m.rows):
+                for j in range(m.columns):
+                    if not np.isfinite(get(m, i, j)):
+                        return False
+            return True
+        stride, rows, columns = m.column_stride, m.columns, m.rows
+    return _all_finite(m.data, stride, rows, columns)
 
 
 @intrinsic
@@ -193,9 +194,14 @@ class Rows:
         return lambda j: self.simd.prefetch(builder.gep(source, [j]), written=False)
 
 
-@intrinsic
-def copy_rows(typingctx, target, rst, source, rss, m, n):
+@outlined
+def copy_rows(target, rst, source, rss, m, n):
     """target[i*rst + j] = source[i*rss + j] for i < m, j < n."""
+    _copy_rows(target, rst, source, rss, m, n)
+
+
+@intrinsic
+def _copy_rows(typingctx, target, rst, source, rss, m, n):
     signature = types.void(target, types.intp, target, types.intp, types.intp, types.intp)
 
     def codegen(context, builder, signature, args):
@@ -211,9 +217,14 @@ def copy_rows(typingctx, target, rst, source, rss, m, n):
     return signature, codegen
 
 
-@intrinsic
-def copy_transposed(typingctx, target, rst, source, css, m, n):
+@outlined
+def copy_transposed(target, rst, source, css, m, n):
     """target[i*rst + j] = source[i + j*css] for i < m, j < n: squares of vectors, transposed in registers."""
+    _copy_transposed(target, rst, source, css, m, n)
+
+
+@intrinsic
+def _copy_transposed(typingctx, target, rst, source, css, m, n):
     signature = types.void(target, types.intp, target, types.intp, types.intp, types.intp)
 
     def codegen(context, builder, signature, args):

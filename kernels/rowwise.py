@@ -18,44 +18,51 @@ from .optimizer import sgd
 from .simd import INDEX, Simd, fma, joined, minimum, split, where
 
 STEP, STORE = range(2)  # what an update does with its sums
+BIAS, SLOPE = range(2)  # what is done to other sums: E is added; or they are times σ′, and E is σ
 
 
-def _sums(finish):
-    """An intrinsic: c[i*rsc + j] = finish(Σ a[i*rsa + p] b[p*rsb + j], e[i*rse + j]) for i < m, j < n.
+@intrinsic
+def sums_rows(typingctx, c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, how):
+    """c[i*rsc + j] = finish(Σ a[i*rsa + p] b[p*rsb + j], e[i*rse + j]) for i < m, j < n, with BIAS or SLOPE.
 
     The sum over p < k is in slices of kc.
     """
 
-    @intrinsic
-    def sums(typingctx, c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc):
-        def codegen(context, builder, signature, args):
-            c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc = args
-            simd = Simd.of_host(builder, signature.args[0].dtype)
+    def codegen(context, builder, signature, args):
+        c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, how = args
+        simd = Simd.of_host(builder, signature.args[0].dtype)
+        is_slope = builder.icmp_signed("==", how, INDEX(SLOPE))
 
-            def at(pointer, stride, i, j):
-                return builder.gep(pointer, [builder.add(builder.mul(i, stride), j)])
+        def at(pointer, stride, i, j):
+            return builder.gep(pointer, [builder.add(builder.mul(i, stride), j)])
 
-            def add_up(rows, columns):
-                totals = _add_slices(
-                    simd, rows, columns, k, kc, lambda p, i: at(a, rsa, i, p), lambda p, j: simd.load(at(b, rsb, p, j))
-                )
+        def add_up(rows, columns):
+            totals = _add_slices(
+                simd, rows, columns, k, kc, lambda p, i: at(a, rsa, i, p), lambda p, j: simd.load(at(b, rsb, p, j))
+            )
+
+            def store(finish):
                 # A row's last vector may reach into the next row, whose first is stored later.
                 for j in reversed(columns):
                     for i in rows:
                         simd.store(finish(totals[i, j], simd.load(at(e, rse, i, j))), at(c, rsc, i, j))
 
-            def rows_at_once(columns):
-                at_once = min(ROWS_AT_ONCE, HOST.registers // 2 // len(columns))
-                _for_rows(builder, m, at_once, lambda rows: add_up(rows, columns))
+            with builder.if_else(is_slope) as (slope, bias):
+                with slope:
+                    store(lambda total, g: total * sigmoid_derivative(g))
+                with bias:
+                    store(lambda total, b: total + b)
 
-            _for_columns_from_the_last(simd, n, rows_at_once)
-            return context.get_dummy_value()
+        def rows_at_once(columns):
+            at_once = min(ROWS_AT_ONCE, HOST.registers // 2 // len(columns))
+            _for_rows(builder, m, at_once, lambda rows: add_up(rows, columns))
 
-        index = types.intp
-        strided = (c, index) * 4
-        return types.void(*strided, *(index,) * 4), codegen
+        _for_columns_from_the_last(simd, n, rows_at_once)
+        return context.get_dummy_value()
 
-    return sums
+    index = types.intp
+    strided = (c, index) * 4
+    return types.void(*strided, *(index,) * 5), codegen
 
 
 def _add_slices(simd, rows, columns, k, kc, element_at, vector_at):
@@ -271,6 +278,4 @@ def simd_of(builder, signature, one):
     return Simd(builder, dtype, 1) if one else Simd.of_host(builder, dtype)
 
 
-sums_rows = _sums(lambda total, b: total + b)
-delta_rows = _sums(lambda total, g: total * sigmoid_derivative(g))
 update_rows, update_one = _update(False), _update(True)
