@@ -31,7 +31,7 @@ def worth_fetching(X, Y, batch):
     return are_far(X, Y) and batch * (X.columns + Y.columns) * itemsize(X.data) <= BYTES_AHEAD
 
 
-@helper
+@outlined
 def expect_rows(ahead, X, Y, order, first, last):
     """Have `fetch_some` fetch rows order[first], ... order[last-1], if there are so many, of X and Y.
 

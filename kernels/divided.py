@@ -126,7 +126,7 @@ def train_both_halves(arguments, end, _):
     train_halves(arguments, end, ZERO, ZERO + 2)
 
 
-@helper
+@outlined
 def half_of(arguments, half):
     """The Half of what a program is given."""
     _, parameters, X, Y, _, batch_size, _, sizes, _, workspace, _ = arguments[0]
