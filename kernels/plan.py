@@ -34,8 +34,9 @@ LAYERS, INPUTS, X, X_STRIDE, Y, Y_STRIDE, TURNS = range(7)
 LENGTH, FIRST_LENGTH, LAST_LENGTH, LAST_FIRST_LENGTH, LAST_HALVED, TOLD, AHEAD, OTHER = range(8)
 
 # Of a layer: how many outputs; into how many slices of how many inputs its sums are cut; Wᵀ, b, W, g and δ. Then
-# whether W is of fewer vectors than Wᵀ; where gradients are handed over, of weights and of biases. Of a first layer
-# that is divided, besides: where sums and δ are handed over; those of all samples of a minibatch; and a row of zeros.
+# whether W is of fewer vectors than Wᵀ; where gradients are handed over, of weights and of biases. With the first
+# layer, where that is divided or units are, besides: where sums are handed over, and δ; the sums of all samples of a
+# minibatch; a row of zeros; and δ of all samples, of a first layer that is divided.
 OUTPUTS, SLICES, SLICE_LENGTH, WT, B, W, G, DELTA = range(8)
 BY_OUTPUTS, LETTER, BIAS_LETTER, HANDED, SUMS, ZEROS, DELTAS = range(7)
 
@@ -192,7 +193,7 @@ class _ByUnits:
     """Where all lies that two threads train with who have one half of the hidden units each, and where it ends.
 
     Behind the weights that one has who trains alone, and what both tell each other, lie two letters; then of each
-    thread what is fetched ahead, weights, a minibatch, and the outputs' sums, of which each row ends with zeros.
+    thread what is fetched ahead, weights, a minibatch, what its units add to the outputs' sums, and a row of zeros.
     """
 
     def __init__(self, sizes, batch_size, itemsize):

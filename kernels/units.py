@@ -82,8 +82,8 @@ def _train_units(arguments, half, _):
     net, pair = small_network(table, like, batch_size, False, ahead), Pair(pointer_at(told_by(plan), like), half)
     sums = pointer_at(read(table, 3, SUMS), like)
     letters = pointer_at(read(table, 3, HANDED), like), read(table, 1, OTHER)
-    whole, at, n_out = small_network(plan, like, batch_size, False, 0), layer_of(net, 2), Y.columns
-    copy_units(net, whole, half, TAKEN)
+    network, at, n_out = small_network(plan, like, batch_size, False, 0), layer_of(net, 2), Y.columns
+    copy_units(net, network, half, TAKEN)
     put_zeros(net, 2)
     rate, length, first_length = scalar(rate, X), read(table, 1, LENGTH), read(table, 1, FIRST_LENGTH)
     (loss, first), meeting = result[0], 0
@@ -110,15 +110,15 @@ def _train_units(arguments, half, _):
         step_rows(net, batch, length, first_length, rate)
         loss += of_batch * (batch / X.rows)
         first += batch
-    copy_units(net, whole, half, HANDED_BACK)
+    copy_units(net, network, half, HANDED_BACK)
     if half == 0:
         result[0] = (loss, first)
 
 
 @outlined
-def copy_units(net, whole, half, how):
+def copy_units(net, network, half, how):
     """Copy the weights of a half's units from the whole network's, or back; and the outputs' biases, back from one."""
-    (hidden, outputs), (all_hidden, all_outputs) = both_layers(net), both_layers(whole)
+    (hidden, outputs), (all_hidden, all_outputs) = both_layers(net), both_layers(network)
     n_in, units, n_out = net.x.columns, hidden.g.columns, outputs.g.columns
     first = half * (all_hidden.g.columns - units)
     copy_either(how, hidden.WT, hidden.stride, advance(all_hidden.WT, first), all_hidden.stride, n_in, units)
@@ -136,9 +136,9 @@ def both_layers(net):
 
 
 @helper
-def copy_either(how, own, stride, of_all, whole_stride, m, n):
+def copy_either(how, own, stride, of_all, all_stride, m, n):
     """Copy m rows of n, which lie so far apart, from the whole network's to one's own, or back."""
-    own, of_all = Matrix(own, m, n, stride, 1), Matrix(of_all, m, n, whole_stride, 1)
+    own, of_all = Matrix(own, m, n, stride, 1), Matrix(of_all, m, n, all_stride, 1)
     if how == TAKEN:
         copy(own, of_all)
     else:
