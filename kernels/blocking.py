@@ -111,7 +111,7 @@ TERMS_TRANSPOSED = 32
 # samples are taken one by one: 0.6 of a step of 7-1 by 1 among 200,000 of them.
 ROWS_AHEAD = 16
 # Elements of rows of X, at least one row, from one that is gathered to one that is fetched: of millions of samples a
-# step of 9-1 by 10,000 takes 0.7 to 0.8 of the time, of 4-8-3 by 5000 0.7, of 784-128-10 by 128 0.99.
+# step of 9-1 by 10,000 takes 0.6 to 0.8 of the time, of 4-8-3 by 5000 0.7, of 784-128-10 by 128 1.0.
 GATHERED_AHEAD = 128
 # Rows of a panel from one that is copied to one that is fetched where they are single cache lines, as on AVX2, each
 # perhaps on another page. Without, a step of 784-512-512-10 by 256 takes 1.03 times as long.

@@ -169,26 +169,6 @@ class _ByTwo:
         self.end = padded(self.other + behind)
 
 
-def plan_for(program, sizes, batch_size, samples, workspace):
-    """The plan of a program that trains minibatches of `batch_size`, and one of what is left of all samples.
-
-    Its memory is that of the vector `workspace`.
-    """
-    last = samples % batch_size
-    return _plan_at(workspace.ctypes.data, _plan, tuple(sizes), batch_size, last, workspace.itemsize, program)
-
-
-def predict_plan(sizes, batch_size, threads, workspace):
-    """A plan, with a table for each of so many threads, whose memory is that of a vector of `small_size` elements."""
-    return _plan_at(workspace.ctypes.data, _predict_plan, sizes, batch_size, workspace.itemsize, threads)
-
-
-@functools.lru_cache
-def _plan_at(start, plan, *network):
-    tables, addresses = map(np.stack, zip(*plan(*network), strict=True))
-    return tables + addresses * (-(-start // CACHE_LINE) * CACHE_LINE)
-
-
 class _ByUnits:
     """Where all lies that two threads train with who have one half of the hidden units each, and where it ends.
 
@@ -215,6 +195,26 @@ class _ByUnits:
             self.halves.append((own, samples, weights, end, (self.handed, sums, zeros)))
             self.end = padded(zeros + whole(n_out, lanes))
             end = self.end + page
+
+
+def plan_for(program, sizes, batch_size, samples, workspace):
+    """The plan of a program that trains minibatches of `batch_size`, and one of what is left of all samples.
+
+    Its memory is that of the vector `workspace`.
+    """
+    last = samples % batch_size
+    return _plan_at(workspace.ctypes.data, _plan, tuple(sizes), batch_size, last, workspace.itemsize, program)
+
+
+def predict_plan(sizes, batch_size, threads, workspace):
+    """A plan, with a table for each of so many threads, whose memory is that of a vector of `small_size` elements."""
+    return _plan_at(workspace.ctypes.data, _predict_plan, sizes, batch_size, workspace.itemsize, threads)
+
+
+@functools.lru_cache
+def _plan_at(start, plan, *network):
+    tables, addresses = map(np.stack, zip(*plan(*network), strict=True))
+    return tables + addresses * (-(-start // CACHE_LINE) * CACHE_LINE)
 
 
 @functools.lru_cache
@@ -248,7 +248,7 @@ def _table(sizes, batch_size, last, itemsize, samples, shared=(0, 0, 0, 0), divi
 
     `shared` says where the weights are, how far from there the other thread's, where is what two tell each other, and
     what is fetched ahead; `divided`, which half of a first layer that is divided, and where the first of both threads
-    hands something over.
+    hands something over; `units`, the widths of a half's own network, and its places in the first layer's line.
     """
     lanes = HOST.lanes(itemsize)
     table = np.zeros((2 * len(sizes), CACHE_LINE // 8), np.int64)

@@ -8,20 +8,19 @@ thread that trains all of it `online` has it, and every sum has the order that i
 
 import numpy as np
 
-from .ahead import expect_rows, fetch_all_in, worth_fetching
+from .ahead import expect_rows
 from .blocking import HOST, LETTERS, PADDING, RUN, TOGETHER, UNITS_EMPTY, UNITS_HANDED
 from .compiling import helper, internal
-from .layout import layer_of, small_network, table_of
+from .layout import layer_of, small_network
 from .loss import rows_of_part
 from .matrix import Matrix, Vector, advance, pointer_at, rows, scalar
 from .network import promised
 from .online import mean_error, pays_online, train_online
-from .pair import Pair, both_come, meet, other_letter, own_letter, train_by_two
+from .pair import both_come, meet, other_letter, own_letter, train_by_two
 from .panel import copy, copy_rows, gather
 from .parallel import read
 from .parameters import parameters_size
 from .plan import (
-    AHEAD,
     FIRST_LENGTH,
     HANDED,
     LAST_FIRST_LENGTH,
@@ -29,7 +28,6 @@ from .plan import (
     LENGTH,
     OTHER,
     SUMS,
-    TURNS,
     by_units_size,
     is_apart,
     plan_size,
@@ -38,7 +36,7 @@ from .plan import (
 from .rowwise import activate, add_sums
 from .small import add_up, delta_of_outputs, forward_rows, put_zeros, step_rows
 from .tasks import outlined
-from .together import told_by
+from .together import of_half, told_by
 from .wide import is_sliced, is_wide
 
 TAKEN, HANDED_BACK = map(np.intp, range(2))  # which way `copy_units` goes
@@ -75,11 +73,9 @@ def _train_units(arguments, half, _):
     result, _, X, Y, order, batch_size, rate, plan, workspace, _ = given[0]
     if not both_come(told_by(plan)):
         return
-    table, like = table_of(plan, 1 + half), workspace.data
-    ahead = read(table, 1, AHEAD) if worth_fetching(X, Y, batch_size) else 0
-    if ahead != 0:
-        fetch_all_in(ahead, read(table, 0, TURNS), batch_size, X)
-    net, pair = small_network(table, like, batch_size, False, ahead), Pair(pointer_at(told_by(plan), like), half)
+    like = workspace.data
+    net, pair = of_half(plan, half, like, X, Y, batch_size, batch_size)
+    table = net.table
     sums = pointer_at(read(table, 3, SUMS), like)
     letters = pointer_at(read(table, 3, HANDED), like), read(table, 1, OTHER)
     network, at, n_out = small_network(plan, like, batch_size, False, 0), layer_of(net, 2), Y.columns
@@ -93,8 +89,8 @@ def _train_units(arguments, half, _):
             length, first_length = read(table, 1, LAST_LENGTH), read(table, 1, LAST_FIRST_LENGTH)
         numbers = advance(order.data, first)
         finite = gather(rows(net.x, 0, batch), X, numbers)
-        if ahead != 0:
-            expect_rows(ahead, X, Y, order, first + batch, first + 2 * batch)
+        if net.ahead != 0:
+            expect_rows(net.ahead, X, Y, order, first + batch, first + 2 * batch)
         forward_rows(net, batch, 1, 1)
         add_up(net, 2, sums, batch)
         meeting += 1
