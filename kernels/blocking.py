@@ -149,9 +149,14 @@ DIVIDED = 1 << 14
 # where that is quicker: of the time by halves of minibatches a step takes 0.86 on 64-64-10 by 32, 0.85 on 100-100-10 by
 # 30, 0.9 on 20-200-5 by 50, but 1.13 on 8-64-16 by 100, where more would be handed over than half of a gradient; by
 # halves of inputs 0.88 on 784-30-10 by 10 and 784-128-10 by 4, 0.78 on 784-30-10 by 2, but 1.12 on 784-24-10 by 20 and
-# 1.04 on 784-40-10 by 10, where every pair of vectors would be partly empty (AVX2, near cores).
+# 1.04 on 784-40-10 by 10, where every pair of vectors would be partly empty (AVX2, near cores). With AVX-512, on cores
+# that are far, it takes 0.68, 0.64, 0.86 and 1.0 on the first four, 1.0 on 784-30-10 by 10, 0.88 on 784-128-10 by 4.
 SLICED_UNITS, SLICED_OUTPUTS = 24, 16
 UNITS_HANDED, UNITS_EMPTY = 2, 6
+# Where so many threads gain from sharing the product of a first layer, two do not divide that: of the time of two, a
+# step by 16 threads takes 1.4 times on 784-128-10 by 32, 1.0 on 784-256-10 by 32, 0.89 on 784-128-10 by 64 and 0.54 by
+# 128, 0.55 on 784-256-10 by 64; by 4 threads 1.3 times, 1.3, 1.04, 1.0 and 1.15 (AVX-512, far cores).
+MANY_THREADS = 6
 RUN = 8  # minibatches from which on it pays to call threads together for that, and that are timed together
 RUNS = 8  # such runs at most as one: two threads begin one by copying weights
 # Multiply-adds of a minibatch up to which threads are timed at all: some ms. With more they always gain; with 2**23, on

@@ -21,14 +21,14 @@ from .blocking import (
 )
 from .compiling import helper
 from .loss import row_parts, rows_of_part
-from .parallel import product_work, worth_sharing
+from .parallel import product_work, sharers, worth_sharing
 from .parameters import parameters_size
 from .tasks import outlined
 from .wide import is_wide
 
-# What `cuts_of` gives: whether threads gain from sharing a minibatch; of whole minibatches, and of a smaller one that
+# What `cuts_of` gives: how many threads gain from sharing a minibatch; of whole minibatches, and of a smaller one that
 # is left, into how many shards it is cut, and its sums over samples into slices of how many.
-SHARES, WHOLE, REST = 0, 1, 3
+THREADS, WHOLE, REST = 0, 1, 3
 SHARDS, LENGTH = 0, 1  # from WHOLE or REST on
 
 
@@ -36,7 +36,7 @@ SHARDS, LENGTH = 0, 1  # from WHOLE or REST on
 def cuts_of(sizes, batch, rest, grain):
     """The numbers above of minibatches of `batch` samples, of which `rest` are left in the end, or 0."""
     return (
-        np.intp(shares(sizes, batch, grain)),
+        np.intp(threads_for(sizes, batch, grain)),
         np.intp(shards_of(sizes, batch)),
         np.intp(gradient_length(sizes, batch)),
         np.intp(shards_of(sizes, rest)),
@@ -104,8 +104,15 @@ def gradient_length(sizes, batch):
 
 @helper
 def shares(sizes, batch, grain):
-    """Whether threads, with `grain` multiply-adds for each, gain from sharing a batch: its shards or its products."""
-    return shards_of(sizes, batch) > 1 or worth_sharing(largest_work(sizes, 1, batch), grain)
+    """Whether threads, with `grain` multiply-adds for each, gain from sharing a batch."""
+    return threads_for(sizes, batch, grain) > 1
+
+
+@helper
+def threads_for(sizes, batch, grain):
+    """How many threads gain from sharing a batch, its shards or its products; more would be told of tasks in vain."""
+    work = largest_work(sizes, 1, batch)
+    return max(shards_of(sizes, batch), sharers(work, grain))
 
 
 @helper

@@ -11,7 +11,7 @@ from collections import namedtuple
 import numpy as np
 
 from .ahead import BYTES_OF_LINES, expect_rows, worth_fetching
-from .blocking import APART, KC, RUN, SHARE
+from .blocking import APART, KC, MANY_THREADS, RUN, SHARE
 from .compiling import helper, internal
 from .cuts import is_halved
 from .epilogue import SGD, STORE, activate_sum
@@ -54,7 +54,7 @@ from .pair import (
     train_by_two,
 )
 from .panel import copy, copy_rows, gather
-from .parallel import Crew
+from .parallel import Crew, product_work, sharers
 from .parameters import layer_parameters, parameters_size
 from .tasks import ZERO, address, outlined, references
 from .wide import is_wide, slice_length
@@ -67,7 +67,8 @@ layer, and columns of X; pointers to its weights `above`, to a gradient of them,
 def is_dividable(sizes, batch_size, samples, threads):
     """Whether threads gain from dividing the first layer, in a run of minibatches."""
     halved = is_halved(Vector(sizes, len(sizes)), batch_size) and is_wide(*sizes[:2], batch_size)
-    return threads > 1 and samples >= RUN * batch_size and halved
+    many = min(threads, sharers(product_work(batch_size, *sizes[:2]), SHARE)) >= MANY_THREADS
+    return threads > 1 and samples >= RUN * batch_size and halved and not many
 
 
 def is_divided(sizes, batch_size, samples, threads):

@@ -10,7 +10,7 @@ from numba import types
 
 from . import apart, divided, divided_rows, laid_out, minibatch, network, online, predict_rows, together, train, units
 from .compiling import implements, jit
-from .cuts import SHARES
+from .cuts import THREADS
 from .matrix import Matrix, matrix, pointer, pointer_at
 from .parallel import Crew
 from .thin import stream_address
@@ -70,7 +70,7 @@ def mean_loss_in_rows(losses, parameters, x, y, batch_size, work, plan, threads,
 @jit
 def mean_loss(parameters, x, y, batch_size, sizes, cuts, stream, workspace, threads, grain):
     x, y, team = as_matrix(x, parameters), as_matrix(y, parameters), Crew(threads, grain, 0, 0, stream)
-    return network.mean_loss_by(parameters, x, y, batch_size, sizes, workspace, cuts[SHARES] != 0, team)
+    return network.mean_loss_by(parameters, x, y, batch_size, sizes, workspace, cuts[THREADS], team)
 
 
 @jit

@@ -9,7 +9,7 @@ from .compiling import internal, jit
 from .layout import ALL, BACK, exchange, small_network, weights_finite
 from .matrix import matrix, pointer, vector
 from .pace import may_gain, run_by_the_quicker
-from .parallel import lead
+from .parallel import at_most, lead
 from .tasks import address, call_task, reference, task_address
 
 
@@ -24,6 +24,7 @@ def train_laid_out(program, alone, together, paced, guard, pace, run, plan, _, w
     live, check, commit = guard
     parameters, X, Y, order, first, last, loss, batch_size, learning_rate = run
     shared = 3 * parameters.size * (last - first) if together else 0
+    team = at_most(2, team)
     X, Y, order, plan = matrix(X), matrix(Y), vector(order), address(pointer(plan))
     parameters, workspace = pointer(parameters), vector(workspace)
     result, rate = reference((loss, first)), np.float64(learning_rate)

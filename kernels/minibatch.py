@@ -14,7 +14,7 @@ import numpy as np
 from .ahead import expect_rows
 from .blocking import COPY, KC, MICROBATCH, MOST_SHARDS, SHARE
 from .compiling import helper, internal, jit
-from .cuts import LENGTH, SHARDS, SHARES, WHOLE, cuts_of
+from .cuts import LENGTH, SHARDS, THREADS, WHOLE, cuts_of
 from .epilogue import SGD, STORE
 from .gemm import crew_of, fused_sum
 from .matrix import Matrix, Vector, advance, block, matrix, padded, pointer, row_major, rows, spaced, vector
@@ -27,7 +27,7 @@ from .network import (
     target_of,
 )
 from .panel import all_finite, gather
-from .parallel import Crew, columns_of, lead, share, tasks_for
+from .parallel import Crew, at_most, columns_of, lead, share, tasks_for
 from .parameters import parameters_size
 from .tasks import ONE, ZERO, address, reference, references, task_address
 
@@ -156,10 +156,10 @@ def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace,
 def gradients_by(gradient, grad_x, with_grad_x, parameters, x, y, sizes, cuts, workspace, team):
     """`gradients`, with a pointer to the numbers of `cuts`."""
     x, y, grad_x, sizes = matrix(x), matrix(y), matrix(grad_x), vector(sizes)
-    work = 3 * x.rows * parameters.size if cuts[SHARES] != 0 else 0
+    work = 3 * x.rows * parameters.size if cuts[THREADS] > 1 else 0
     cut = advance(cuts, WHOLE)
     gradient, parameters, workspace = pointer(gradient), pointer(parameters), vector(workspace)
-    loss, crew = reference(np.nan), crew_of(team, parameters)
+    loss, crew = reference(np.nan), at_most(cuts[THREADS], crew_of(team, parameters))
     arguments = reference((loss, gradient, grad_x, np.intp(with_grad_x), parameters, x, y, cut, sizes, workspace, crew))
     lead(task_address(_gradients, arguments), address(arguments), crew, work)
     return loss[0]

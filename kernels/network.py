@@ -12,7 +12,7 @@ from collections import namedtuple
 
 from .blocking import KC, MICROBATCH, SHARE
 from .compiling import helper, internal, jit
-from .cuts import shards_of, shares
+from .cuts import shards_of, threads_for
 from .gemm import crew_of, fused_product, fused_sum, one_way_size, panels_size
 from .layer import layer_delta, layer_forward, layer_input_gradient
 from .loss import mse_output_delta
@@ -32,7 +32,7 @@ from .matrix import (
     vector,
 )
 from .panel import all_finite, copy, copy_any
-from .parallel import Crew, lead, share
+from .parallel import Crew, at_most, lead, share
 from .parameters import layer_parameters, layer_size, parameters_size
 from .tasks import ONE, ZERO, address, outlined, reference, references, task_address
 from .wide import is_wide
@@ -254,17 +254,17 @@ def _predict_batch(arguments, task, worker):
 def mean_loss(parameters, x, y, batch_size, sizes, workspace, team):
     """𝓛 over all of x (samples, N⁽⁰⁾) and y (samples, N⁽ᴸ⁾), with workspace for `batch_size` samples at a time."""
     x, sizes = matrix(x), vector(sizes)
-    shared = shares(sizes, min(x.rows, batch_size), team.grain)
-    return mean_loss_by(parameters, x, y, batch_size, sizes, workspace, shared, team)
+    threads = threads_for(sizes, min(x.rows, batch_size), team.grain)
+    return mean_loss_by(parameters, x, y, batch_size, sizes, workspace, threads, team)
 
 
 @jit(inline=True)
-def mean_loss_by(parameters, x, y, batch_size, sizes, workspace, shared, team):
-    """`mean_loss` by a team that shares batches, or not."""
+def mean_loss_by(parameters, x, y, batch_size, sizes, workspace, threads, team):
+    """`mean_loss` by so many threads of a team."""
     x, y, sizes, first = matrix(x), matrix(y), vector(sizes), pointer(parameters)
-    loss, crew = reference(0.0), crew_of(team, first)
+    loss, crew = reference(0.0), at_most(threads, crew_of(team, first))
     arguments = reference((loss, first, x, y, batch_size, sizes, pointer(workspace), crew))
-    work = 3 * x.rows * parameters.size if shared else 0
+    work = 3 * x.rows * parameters.size if threads > 1 else 0
     lead(task_address(_mean_loss, arguments), address(arguments), crew, work)
     return loss[0]
 

@@ -171,6 +171,12 @@ def run_tasks(function, arguments, tasks):
 run_tasks_parallel = jit(run_tasks, name="run_tasks_parallel", parallel=True)
 
 
+@helper
+def at_most(threads, crew):
+    """A Crew without those of its threads that would find nothing to do, and look for it."""
+    return Crew(min(crew.threads, threads), crew.grain, crew.memory, crew.ahead, crew.stream)
+
+
 @outlined
 def lead(program, arguments, crew, work):
     """Call program(arguments, memory, 0), with a crew to share its tasks if `work` multiply-adds are enough for one."""
@@ -293,17 +299,21 @@ def product_work(m, n, k):
 
 
 @helper
-def sharers(work, crew):
-    """How many threads of a crew gain from sharing so many multiply-adds."""
-    if crew.memory == 0 or not worth_sharing(work, crew.grain):
-        return 1
-    return min(read(crew.memory, JOB, THREADS), work // min(crew.grain, SHARE))
+def sharers(work, grain):
+    """How many threads that have been called together, for `grain` each, gain from sharing so many multiply-adds."""
+    return work // min(grain, SHARE) if worth_sharing(work, grain) else 1
+
+
+@helper
+def sharers_of(work, crew):
+    """How many threads of a crew gain from that."""
+    return min(read(crew.memory, JOB, THREADS), sharers(work, crew.grain)) if crew.memory != 0 else 1
 
 
 @jit(inline=True)
 def tasks_for(work, crew):
     """Into how many tasks to cut so many multiply-adds: several a thread, so that one who is late finds less to do."""
-    threads = sharers(work, crew)
+    threads = sharers_of(work, crew)
     return TASKS_EACH * threads if threads > 1 else 1
 
 

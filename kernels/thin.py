@@ -15,7 +15,7 @@ from .dot import some_outputs
 from .epilogue import SGD, STORE, finish_block
 from .matrix import Matrix, advance, block, has_rows_on_pages, row_major, rows, scalar
 from .microkernel import columns_at_once, multiply_row, tile_shape
-from .parallel import Crew, columns_of, product_work, share, sharers, tasks_for
+from .parallel import Crew, columns_of, product_work, share, sharers_of, tasks_for
 from .stream import stream_columns, stream_outer, stream_rows
 from .tasks import ZERO, address, outlined, reference, task_address
 
@@ -94,7 +94,7 @@ def has_few_terms(epilogue, c, b):
 def streamed_parts(c, k, by_columns, crew):
     """Into how many parts, one for each thread: of the columns of C, or of its rows."""
     most = c.columns // STREAMED_PART if by_columns else c.rows
-    return max(1, min(sharers(product_work(c.rows, c.columns, k), crew), most))
+    return max(1, min(sharers_of(product_work(c.rows, c.columns, k), crew), most))
 
 
 @helper

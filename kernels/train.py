@@ -8,14 +8,14 @@ import numpy as np
 from .ahead import NOTHING, worth_fetching
 from .blocking import COPY, PACED
 from .compiling import internal, jit
-from .cuts import REST, SHARES, WHOLE, cuts_of
+from .cuts import REST, THREADS, WHOLE, cuts_of
 from .epilogue import SGD
 from .gemm import crew_of
 from .matrix import advance, matrix, pointer, row_major, vector
 from .minibatch import minibatch
 from .pace import PACE, may_gain, run_by_the_quicker
 from .panel import all_finite, copy_rows
-from .parallel import Crew, lead, share, tasks_for
+from .parallel import Crew, at_most, lead, share, tasks_for
 from .parameters import parameters_size
 from .tasks import ONE, ZERO, address, call_task, outlined, reference, references, task_address
 
@@ -67,12 +67,13 @@ def train_safely(program, alone, together, paced, guard, pace, run, sizes, cuts,
     parameters, X, Y, order, first, last, loss, batch_size, learning_rate = run
     X, Y, order, sizes, before = matrix(X), matrix(Y), vector(order), vector(sizes), vector(before)
     parameters, workspace = pointer(parameters), vector(workspace)
-    team = crew_of(team, parameters)
+    threads = 2 if together else cuts[THREADS]
+    team = at_most(threads, crew_of(team, parameters))
     result, rate = reference((loss, first)), np.float64(learning_rate)
     arguments = reference((result, parameters, X, Y, order, batch_size, rate, sizes, cuts, workspace, team))
     run, function = address(arguments), task_address(program, arguments)
     of_sample = 3 * parameters_size(sizes)
-    shared = of_sample * (last - first) if together or cuts[SHARES] != 0 else 0
+    shared = of_sample * (last - first) if threads > 1 else 0
     if paced and shared > 0 and of_sample * batch_size <= PACED:
         shared = shared if may_gain(pace) else 0
         turns = reference((task_address(alone, arguments), function, run, pace, result, batch_size))

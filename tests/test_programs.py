@@ -7,8 +7,8 @@ from test_gradients import check_gradients, check_step
 
 from fastmlp import Network, kernels
 from fastmlp.kernels import entry
-from fastmlp.kernels.blocking import APART, LETTERS, PADDING, RUN, TRIED_FIRST, TRIED_LAST
-from fastmlp.kernels.cuts import shards_of
+from fastmlp.kernels.blocking import APART, LETTERS, PADDING, RUN, SHARE, TRIED_FIRST, TRIED_LAST
+from fastmlp.kernels.cuts import THREADS, cuts_of, shards_of
 from fastmlp.kernels.divided import is_divided
 from fastmlp.kernels.matrix import Vector
 from fastmlp.kernels.pace import ALONE, LEFT, PACE, TOGETHER, WAIT
@@ -118,6 +118,14 @@ def test_slices_cover_the_inputs():
             assert slices == 1 or length >= 12
 
 
+@pytest.mark.parametrize(
+    ("sizes", "batch", "threads"),
+    [([64, 64, 10], 32, 1), ([784, 128, 10], 128, 12), ([64, 64, 10], 3000, 16), ([512, 512, 512], 64, 16)],
+)
+def test_no_more_threads_are_called_than_find_something_to_do(sizes, batch, threads):
+    assert cuts_of(Vector(sizes, len(sizes)), batch, 0, SHARE)[THREADS] == threads
+
+
 def test_what_gains_nothing_is_not_divided():
     assert not is_divided([256, 8, 3], 4, 1000, 2)  # too little to do
     assert not is_divided([784, 30, 10], 1, 1000, 2)  # one sample
@@ -126,6 +134,9 @@ def test_what_gains_nothing_is_not_divided():
     assert not is_divided([64, 64, 10], 32, 1000, 2)  # few inputs
     assert not is_divided([784, 30, 10], 10, 1000, 1)  # one thread
     assert not is_divided([784, 30, 10], 10, 10, 2)  # one minibatch
+    assert not is_divided([784, 128, 10], 128, 2000, 16)  # products that many threads can share
+    assert is_divided([784, 128, 10], 128, 2000, 2)
+    assert is_divided([784, 128, 10], 32, 2000, 16)  # products that few can
 
 
 def test_what_gains_nothing_is_not_trained_by_units():
