@@ -14,16 +14,19 @@ from .ahead import BYTES_OF_LINES, expect_rows, worth_fetching
 from .blocking import APART, KC, MANY_THREADS, RUN, SHARE
 from .compiling import helper, internal
 from .cuts import is_halved
-from .epilogue import SGD, STORE, activate_sum
+from .epilogue import BIAS_SIGMOID, SGD, STORE
 from .gemm import fused_product, one_way_size
 from .loss import rows_of_part, squared_errors, sum_of
 from .matrix import (
+    Matrix,
     Vector,
     advance,
     as_float64,
     block,
+    get,
     itemsize,
     padded,
+    put,
     row_major,
     row_stride,
     rows,
@@ -237,11 +240,21 @@ def above_gradient(gradient, above, sums, added, batch, sizes, space, team):
     divided = sizes.data[0] * sizes.data[1]
     parameters, target = advance(above, -divided), advance(gradient, -divided)
     g = spaced(space.activations, sums.rows, sums.columns)
-    activate_sum(g, sums, added, row_major(above, 1, sums.columns))
+    activate_sums(g, sums, added, row_major(above, 1, sums.columns), space, team)
     output = forward_layers(parameters, g, sizes, space, team, 2)
     errors = half_errors(output, target_of(space, sums.rows, output.columns), batch, space)
     backward(STORE, target, 0.0, g, False, parameters, g, sizes, space, team, 2, sums.rows)
     return errors
+
+
+@helper
+def activate_sums(g, sums, added, b, space, team):
+    """g = σ(sums + added + b), by a product of nothing, whose epilogue takes what is added up here, in `sums`."""
+    for i in range(sums.rows):
+        for j in range(sums.columns):
+            put(sums, i, j, (get(sums, i, j) + get(added, i, j)) + get(b, 0, j))
+    no_inputs, no_weights = Matrix(g.data, g.rows, 0, 0, 1), Matrix(g.data, 0, g.columns, 0, 1)
+    fused_product(BIAS_SIGMOID, g, sums, no_inputs, no_weights, 0.0, KC, space.panels, team)
 
 
 @helper

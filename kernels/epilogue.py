@@ -8,9 +8,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .activation import sigmoid, sigmoid_derivative
-from .compiling import helper
 from .matrix import advance, row_major
-from .microkernel import Emitter, columns_at_once, tile_shape
+from .microkernel import Emitter
 from .optimizer import sgd
 from .panel import copy
 from .simd import INDEX, Simd, joined, split
@@ -67,33 +66,6 @@ def finish_row(typingctx, epilogue, c, sums, scale, n):
             Simd.of_host(builder, signature.args[1].dtype), epilogue, c, INDEX(0), c, INDEX(0), sums, scale, INDEX(1), n
         )
         row.emit(STORE, SGD)
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
-@helper
-def activate_sum(g, first, second, b):
-    """g = σ(first + second + b), Matrices whose columns are adjacent; b has one row."""
-    _, nr, two = tile_shape(g)
-    j = 0
-    while j < g.columns:
-        n = columns_at_once(g.columns - j, nr, two)
-        c, of_first, of_second = advance(g.data, j), advance(first.data, j), advance(second.data, j)
-        finish_sum(
-            c, g.row_stride, advance(b.data, j), of_first, first.row_stride, of_second, second.row_stride, g.rows, n
-        )
-        j += n
-
-
-@intrinsic
-def finish_sum(typingctx, c, rsc, e, first, rs_first, second, rs_second, m, n):
-    """`finish` with BIAS_SIGMOID and one row of E, of sums that are first[i*rs_first + j] + second[i*rs_second + j]."""
-    index = types.intp
-    signature = types.void(c, index, c, c, index, c, index, index, index)
-
-    def codegen(context, builder, signature, args):
-        FinishSum(Simd.of_host(builder, c.dtype), *args).emit()
         return context.get_dummy_value()
 
     return signature, codegen
@@ -180,21 +152,3 @@ class Finish(Emitter):
 
     def at_row(self, pointer, stride, row, offset):
         return self.at(pointer, self.builder.add(self.builder.mul(row, stride), offset))
-
-
-class FinishSum(Finish):
-    """Each sum is one of two elements of matrices."""
-
-    def __init__(self, simd, c, rsc, e, first, rs_first, second, rs_second, m, n):
-        super().__init__(simd, None, c, rsc, e, INDEX(0), c, None, m, n)
-        self.parts = (first, rs_first), (second, rs_second)
-
-    def emit(self):
-        self.for_columns(lambda vectors: self.emit_rows(EPILOGUES[BIAS_SIGMOID], vectors))
-
-    def totals(self, rows, vectors):
-        first, second = (
-            [self.simd.load(self.at_row(part, stride, row, v.offset), v.mask) for row in rows for v in vectors]
-            for part, stride in self.parts
-        )
-        return [x + y for x, y in zip(first, second, strict=True)]
