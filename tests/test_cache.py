@@ -3,6 +3,8 @@
 Each test works on a copy of the package in an empty directory, with a cache of its own.
 """
 
+import contextlib
+import gc
 import os
 import shutil
 import subprocess
@@ -13,6 +15,7 @@ import pytest
 
 import fastmlp
 from fastmlp import kernels
+from fastmlp.kernels.compiling import without_collections
 
 PRODUCT = """
 import sys
@@ -182,3 +185,20 @@ def test_a_cached_caller_is_compiled_again_after_a_kernel_is_edited(site):
     assert "c, scale: total)," in text
     source.write_text(text.replace("c, scale: total),", "c, scale: total + total),"))
     assert finish(start(site, "import caller")) == "12.0\n"
+
+
+def fails():
+    raise ValueError
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+@pytest.mark.parametrize("compile_function", [gc.isenabled, fails])
+def test_garbage_is_collected_after_a_compilation_as_before_it(collecting, compile_function):
+    before = gc.isenabled()
+    try:
+        (gc.enable if collecting else gc.disable)()
+        with contextlib.suppress(ValueError):
+            assert not without_collections(compile_function)()
+        assert gc.isenabled() == collecting
+    finally:
+        (gc.enable if before else gc.disable)()
