@@ -99,9 +99,9 @@ SAMPLES_FETCHING, INPUTS_FETCHING = 8, 32
 UNROLLED = 4
 # k from which on what comes next is fetched beforehand: of C, if that is more than L1; of A, for the first panel, if
 # its columns are adjacent and it is more than FAR: without, `predict` of 10,000 takes 1.02 to 1.06 times as long on
-# 784-64-10 and 784-128-10. Later panels, and narrow tiles, leave A to the processor: with as many instructions for it a
-# product of 1024 cubed takes 1.06 times as long, one of 256x784 by 784x512 1.03, narrow ones 1.1. A C of more than
-# C_FAR is fetched for any k: steps of 1000x4 and 3000-2000 by 32 take 0.85 of the time.
+# 784-64-10 and 784-128-10, on AVX2 1.04 and 1.01, 1.08 on 784-30-10. Later panels leave A to the processor: with as
+# many instructions for it a product of 1024 cubed takes 1.06 times as long, one of 256x784 by 784x512 1.03. A C of more
+# than C_FAR is fetched for any k: steps of 1000x4 and 3000-2000 by 32 take 0.85 of the time.
 PREFETCH = 64
 C_FAR = 1 << 19
 # Terms of each sum from which on it pays to transpose a C of few columns, twice: the update of 784-10 takes 0.6 of the

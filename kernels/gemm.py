@@ -293,7 +293,7 @@ def compute_tiles(arguments, task, worker):
     expected = 0
     if c.rows * c.columns > (L1 if k >= PREFETCH else C_FAR):
         expected = EXPECT_C + EXPECT_E if epilogue == SIGMOID_DELTA else EXPECT_C
-    far = nr > two and has_long_rows(a) and c.rows * k > FAR
+    far = has_long_rows(a) and c.rows * k > FAR
     group = sums_tiles(k) if c.column_stride == 1 and e.column_stride == 1 else 1
     width = two if c.columns <= two else nr
     sums = advance(scratch, worker * worker_size(c.rows, k, mr, width))
