@@ -16,18 +16,23 @@ from .epilogue import BIAS_SIGMOID, EPILOGUES
 from .loss import squared_error, squared_error_gradient
 from .optimizer import sgd
 from .simd import INDEX, Simd, fma, joined, minimum, split, where
+from .tasks import outlined
 
 STEP, STORE = range(2)  # what an update does with its sums
 BIAS, SLOPE = range(2)  # what is done to other sums: E is added; or they are times σ′, and E is σ
 
 
-@intrinsic
-def sums_rows(typingctx, c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, how):
+@outlined
+def sum_rows(c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, how):
     """c[i*rsc + j] = finish(Σ a[i*rsa + p] b[p*rsb + j], e[i*rse + j]) for i < m, j < n, with BIAS or SLOPE.
 
     The sum over p < k is in slices of kc.
     """
+    _sum_rows(c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, how)
 
+
+@intrinsic
+def _sum_rows(typingctx, c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, how):
     def codegen(context, builder, signature, args):
         c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, how = args
         simd = Simd.of_host(builder, signature.args[0].dtype)

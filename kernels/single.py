@@ -103,7 +103,7 @@ def step_rows_by(typingctx, c, rsc, a, b, m, n, scale):
 
 @intrinsic
 def delta_by(typingctx, target, g, x, row, n):
-    """target[j] = x row[j] g[j] (1 - g[j]) for j < n: `sums_rows` with SLOPE for k = 1, from a number."""
+    """target[j] = x row[j] g[j] (1 - g[j]) for j < n: `sum_rows` with SLOPE for k = 1, from a number."""
 
     def codegen(context, builder, signature, args):
         target, g, x, row, n = args

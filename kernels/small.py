@@ -22,7 +22,7 @@ from .rowwise import (
     activate,
     errors_of_rows,
     output_delta,
-    sums_rows,
+    sum_rows,
     update_one,
     update_output,
     update_rows,
@@ -34,12 +34,6 @@ from .tasks import outlined, reference
 def rows_at_once(net, rows, fetching):
     """All rows; or so many, where in between the next minibatch is fetched."""
     return rows if net.ahead == 0 else fetching
-
-
-@outlined
-def sum_rows(c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, how):
-    """`sums_rows`, once for all."""
-    sums_rows(c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, how)
 
 
 @outlined

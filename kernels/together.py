@@ -30,15 +30,19 @@ from .wide import is_wide
 
 def is_together(sizes, batch_size, samples, threads):
     """Whether threads train so, in a run of minibatches, with not much more memory than is promised."""
-    network = Vector(sizes, len(sizes))
-    most = promised(sizes, batch_size, copies=0) + LETTERS * parameters_size(network) + PADDING
     return (
         threads > 1
         and samples >= RUN * batch_size
-        and is_halved(network, batch_size)
+        and is_halved(Vector(sizes, len(sizes)), batch_size)
         and not is_wide(*sizes[:2], batch_size)
-        and by_two_size(sizes, batch_size, 4, divided=False) + plan_size(sizes, 4, together=True) <= most
+        and fit_two(by_two_size(sizes, batch_size, 4, divided=False), sizes, batch_size)
     )
+
+
+def fit_two(size, sizes, batch_size):
+    """Whether so many elements, and a plan, are not too many for two threads with weights and letters of their own."""
+    most = promised(sizes, batch_size, copies=0) + LETTERS * parameters_size(Vector(sizes, len(sizes))) + PADDING
+    return size + plan_size(sizes, 4, together=True) <= most
 
 
 @internal

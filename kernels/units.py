@@ -9,12 +9,11 @@ thread that trains all of it `online` has it, and every sum has the order that i
 import numpy as np
 
 from .ahead import expect_rows
-from .blocking import HOST, LETTERS, PADDING, RUN, TOGETHER, UNITS_EMPTY, UNITS_HANDED
+from .blocking import HOST, RUN, TOGETHER, UNITS_EMPTY, UNITS_HANDED
 from .compiling import helper, internal
 from .layout import layer_of, small_network
 from .loss import rows_of_part
 from .matrix import Matrix, Vector, advance, pointer_at, rows, scalar
-from .network import promised
 from .online import mean_error, pays_online, train_online
 from .pair import both_come, meet, other_letter, own_letter, train_by_two
 from .panel import copy, copy_rows, gather
@@ -30,13 +29,12 @@ from .plan import (
     SUMS,
     by_units_size,
     is_apart,
-    plan_size,
     whole,
 )
 from .rowwise import activate, add_sums
 from .small import add_up, delta_of_outputs, forward_rows, put_zeros, step_rows
 from .tasks import outlined
-from .together import of_half, told_by
+from .together import fit_two, of_half, told_by
 from .wide import is_sliced, is_wide
 
 TAKEN, HANDED_BACK = map(np.intp, range(2))  # which way `copy_units` goes
@@ -48,8 +46,7 @@ def is_by_units(sizes, batch_size, samples, threads):
         return False
     parameters = parameters_size(Vector(sizes, len(sizes)))
     small = is_sliced(*sizes[1:]) and pays_online(sizes, batch_size) and 3 * batch_size * parameters >= TOGETHER
-    size = by_units_size(sizes, batch_size, 4) + plan_size(sizes, 4, together=True)
-    fits = size <= promised(sizes, batch_size, copies=0) + LETTERS * parameters + PADDING
+    fits = fit_two(by_units_size(sizes, batch_size, 4), sizes, batch_size)
     return small and fits and pays_by_units(*sizes, batch_size, parameters)
 
 
