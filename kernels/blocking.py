@@ -221,7 +221,7 @@ PREDICTED_IN_ROWS, PREDICTED_ELEMENTS = 1 << 14, 1 << 11
 # 2-32-32-1, 1.09 on 64-64-10, 1.5 on 784-10, for 64 on these 1.04 and 1.05.
 PREDICTED_ONE = 1 << 11
 # Inputs up to which it is quicker to see whether they are finite than whether their first output tells: the other way
-# 10,000 predictions take 1.25 times as long on 9-1, 1.0 on 20-1, 0.88 on 50-1.
+# 10,000 predictions take 1.25 times as long on 9-1, 1.0 on 20-1, 0.88 on 50-1, gradients 1.1 on 9-1, 1.15 on 2-1.
 FEW_INPUTS = 20
 PREDICT_ROWS = 256  # samples that go through all layers together, so that activations stay in the L2 cache
 

@@ -10,7 +10,7 @@ import bisect
 import itertools
 from collections import namedtuple
 
-from .blocking import KC, MICROBATCH, SHARE
+from .blocking import FEW_INPUTS, KC, MICROBATCH, SHARE
 from .compiling import helper, internal, jit
 from .cuts import shards_of, threads_for
 from .gemm import crew_of, fused_product, fused_sum, one_way_size, panels_size
@@ -152,8 +152,10 @@ def forward_layers(parameters, x, sizes, space, team, lowest):
 def input_finite(x, g):
     """Whether x is finite, from which g⁽¹⁾ is g: a row whose first g is neither 0, 1 nor NaN can only be finite.
 
-    So x, which may lie in far memory, is not read once more but for rows that saturate that neuron.
+    So x, which may lie in far memory, is not read once more but for rows that saturate that neuron, or are short.
     """
+    if x.columns <= FEW_INPUTS:
+        return all_finite(x)
     finite = True
     for i in range(x.rows):
         finite &= 0 < get(g, i, 0) < 1 or all_finite(rows(x, i, 1))

@@ -5,12 +5,11 @@ Every sum has the order that it has elsewhere: so outputs have the bits that `ne
 compiled, and most of it for training too.
 """
 
-from .blocking import FEW_INPUTS
 from .compiling import helper, internal
 from .layout import FORWARD, Small, exchange, layer_of, small_network, table_of
 from .matrix import itemsize, matrix, pointer, rows
 from .network import input_finite
-from .panel import all_finite, copy
+from .panel import copy
 from .parallel import lead, share
 from .small import errors_of_outputs, forward_rows
 from .tasks import ONE, address, reference, task_address
@@ -32,7 +31,7 @@ def _predict_batch(arguments, task, worker):
     net = forward_batch(x, batch_size, table_of(plan, worker), parameters)
     output = rows(layer_of(net, net.layers).g, 0, x.rows)
     copy(target, output)
-    if not (all_finite(x) if x.columns <= FEW_INPUTS else input_finite(x, layer_of(net, 1).g)):
+    if not input_finite(x, layer_of(net, 1).g):
         found[0] = 0
 
 
