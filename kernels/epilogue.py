@@ -131,9 +131,9 @@ class Finish(Emitter):
         def load(pointer, stride):
             return joined(simd.load(self.at_row(pointer, stride, row, v.offset), v.mask) for row, v in places)
 
-        total = joined(self.totals(rows, vectors))
+        total = joined(simd.load(at) for at in self.sums_at(rows, vectors))
         e = load(self.e, self.rse) if epilogue.reads_e else None
-        scale = total.simd.splat(self.scale) if self.scale is not None else None
+        scale = total.simd.splat(self.scale)
         c = load(self.c, self.rsc) if epilogue.reads_c else None
         values = split(epilogue.finish(total, e, c, scale), simd)
         if into_sums:
@@ -142,9 +142,6 @@ class Finish(Emitter):
             return
         for value, (row, v) in zip(values, places, strict=True):
             simd.store(value, self.at_row(self.c, self.rsc, row, v.offset), v.mask)
-
-    def totals(self, rows, vectors):
-        return [self.simd.load(at) for at in self.sums_at(rows, vectors)]
 
     def sums_at(self, rows, vectors):
         stride, lanes = INDEX(self.sums_stride(vectors)), self.simd.lanes
