@@ -111,7 +111,8 @@ TERMS_TRANSPOSED = 32
 # samples are taken one by one: 0.6 of a step of 7-1 by 1 among 200,000 of them.
 ROWS_AHEAD = 16
 # Elements of rows of X, at least one row, from one that is gathered to one that is fetched: of millions of samples a
-# step of 9-1 by 10,000 takes 0.6 to 0.8 of the time, of 4-8-3 by 5000 0.7, of 784-128-10 by 128 1.0.
+# step of 9-1 by 10,000 takes 0.6 to 0.8 of the time, of 4-8-3 by 5000 0.7, of 784-128-10 by 128 1.0 (AVX2); in a large
+# third cache, with AVX-512, 1.1, 0.8 to 0.95 and 1.0.
 GATHERED_AHEAD = 128
 # Rows of a panel from one that is copied to one that is fetched where they are single cache lines, as on AVX2, each
 # perhaps on another page. Without, a step of 784-512-512-10 by 256 takes 1.03 times as long.
@@ -150,7 +151,7 @@ DIVIDED = 1 << 14
 # 30, 0.9 on 20-200-5 by 50, but 1.13 on 8-64-16 by 100, where more would be handed over than half of a gradient; by
 # halves of inputs 0.88 on 784-30-10 by 10 and 784-128-10 by 4, 0.78 on 784-30-10 by 2, but 1.12 on 784-24-10 by 20 and
 # 1.04 on 784-40-10 by 10, where every pair of vectors would be partly empty (AVX2, near cores). With AVX-512, on cores
-# that are far, it takes 0.68, 0.64, 0.86 and 1.0 on the first four, 1.0 on 784-30-10 by 10, 0.88 on 784-128-10 by 4.
+# that are far, it takes 0.68, 0.64, 0.86 and 1.04 on the first four, 0.88 on 784-128-10 by 4, 1.2 on 784-30-10 by 10.
 SLICED_UNITS, SLICED_OUTPUTS = 24, 16
 UNITS_HANDED, UNITS_EMPTY = 2, 6
 # Where so many threads gain from sharing the product of a first layer, two do not divide that: of the time of two, a
