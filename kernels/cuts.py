@@ -111,8 +111,7 @@ def shares(sizes, batch, grain):
 @helper
 def threads_for(sizes, batch, grain):
     """How many threads gain from sharing a batch, its shards or its products; more would be told of tasks in vain."""
-    work = largest_work(sizes, 1, batch)
-    return max(shards_of(sizes, batch), sharers(work, grain))
+    return max(shards_of(sizes, batch), sharers(largest_work(sizes, 1, batch), grain))
 
 
 @helper

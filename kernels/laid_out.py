@@ -23,8 +23,7 @@ def train_laid_out(program, alone, together, paced, guard, pace, run, plan, _, w
     """
     live, check, commit = guard
     parameters, X, Y, order, first, last, loss, batch_size, learning_rate = run
-    shared = 3 * parameters.size * (last - first) if together else 0
-    team = at_most(2, team)
+    shared, team = 3 * parameters.size * (last - first), at_most(2 if together else 1, team)
     X, Y, order, plan = matrix(X), matrix(Y), vector(order), address(pointer(plan))
     parameters, workspace = pointer(parameters), vector(workspace)
     result, rate = reference((loss, first)), np.float64(learning_rate)

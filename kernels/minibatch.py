@@ -156,8 +156,7 @@ def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace,
 def gradients_by(gradient, grad_x, with_grad_x, parameters, x, y, sizes, cuts, workspace, team):
     """`gradients`, with a pointer to the numbers of `cuts`."""
     x, y, grad_x, sizes = matrix(x), matrix(y), matrix(grad_x), vector(sizes)
-    work = 3 * x.rows * parameters.size if cuts[THREADS] > 1 else 0
-    cut = advance(cuts, WHOLE)
+    work, cut = 3 * x.rows * parameters.size, advance(cuts, WHOLE)
     gradient, parameters, workspace = pointer(gradient), pointer(parameters), vector(workspace)
     loss, crew = reference(np.nan), at_most(cuts[THREADS], crew_of(team, parameters))
     arguments = reference((loss, gradient, grad_x, np.intp(with_grad_x), parameters, x, y, cut, sizes, workspace, crew))

@@ -262,12 +262,11 @@ def mean_loss(parameters, x, y, batch_size, sizes, workspace, team):
 
 @jit(inline=True)
 def mean_loss_by(parameters, x, y, batch_size, sizes, workspace, threads, team):
-    """`mean_loss` by so many threads of a team."""
+    """`mean_loss` by no more than so many threads of a team."""
     x, y, sizes, first = matrix(x), matrix(y), vector(sizes), pointer(parameters)
     loss, crew = reference(0.0), at_most(threads, crew_of(team, first))
     arguments = reference((loss, first, x, y, batch_size, sizes, pointer(workspace), crew))
-    work = 3 * x.rows * parameters.size if threads > 1 else 0
-    lead(task_address(_mean_loss, arguments), address(arguments), crew, work)
+    lead(task_address(_mean_loss, arguments), address(arguments), crew, 3 * x.rows * parameters.size)
     return loss[0]
 
 

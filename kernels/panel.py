@@ -66,18 +66,16 @@ def copy_any(target, source):
 @outlined
 def all_finite(m):
     """Whether no element of a Matrix is NaN or infinite."""
-    stride, rows, columns = m.row_stride, m.rows, m.columns
-    if is_adjacent(m):
-        stride, rows, columns = 0, 1, m.rows * m.columns
-    elif m.column_stride != 1:
-        if m.row_stride != 1:
-            for i in range(m.rows):
-                for j in range(m.columns):
-                    if not np.isfinite(get(m, i, j)):
-                        return False
-            return True
-        stride, rows, columns = m.column_stride, m.columns, m.rows
-    return _all_finite(m.data, stride, rows, columns)
+    if m.column_stride != 1:
+        m = transposed_matrix(m)
+    if m.column_stride != 1:
+        for i in range(m.rows):
+            for j in range(m.columns):
+                if not np.isfinite(get(m, i, j)):
+                    return False
+        return True
+    rows, columns = (1, m.rows * m.columns) if is_adjacent(m) else (m.rows, m.columns)
+    return _all_finite(m.data, m.row_stride, rows, columns)
 
 
 @intrinsic
@@ -139,7 +137,7 @@ class Rows:
         self.emit(self.move)
 
     def finite(self, move=False):
-        """Whether all elements of the sources are finite; if `move`, they are copied, and rows of a vector or more."""
+        """Whether all elements of the sources are finite; if `move`, they are copied, from rows of a vector or more."""
         simd, builder = self.simd, self.builder
         zero = ir.Constant(simd.integers, [0] * simd.lanes)
         bits = cgutils.alloca_once_value(builder, zero)  # of 0 x, which is 0, -0 or NaN, of all x together
@@ -185,7 +183,7 @@ class Rows:
             vector(source, target, last)
 
     def fetching(self, i):
-        """A function that begins to fetch what is in column j of the row that comes after row i."""
+        """A function that begins to fetch what is in column j of the row that is so far ahead of row i, or the last."""
         if self.ahead is None:
             return lambda j: None
         builder = self.builder

@@ -73,8 +73,8 @@ def train_safely(program, alone, together, paced, guard, pace, run, sizes, cuts,
     arguments = reference((result, parameters, X, Y, order, batch_size, rate, sizes, cuts, workspace, team))
     run, function = address(arguments), task_address(program, arguments)
     of_sample = 3 * parameters_size(sizes)
-    shared = of_sample * (last - first) if threads > 1 else 0
-    if paced and shared > 0 and of_sample * batch_size <= PACED:
+    shared = of_sample * (last - first)
+    if paced and threads > 1 and of_sample * batch_size <= PACED:
         shared = shared if may_gain(pace) else 0
         turns = reference((task_address(alone, arguments), function, run, pace, result, batch_size))
         run, function = address(turns), task_address(run_by_the_quicker, turns)
