@@ -312,7 +312,9 @@ class Network:
         grad_x = np.empty(pair[0].shape, self._parameters.dtype) if inputs else gradient.reshape(1, -1)
         batch = len(pair[0])
         arguments = gradient, grad_x, bool(inputs), self._parameters, x, y, *self._given_sizes(batch)
-        loss = self._compute(entry.gradients, arguments, batch, batch, self._training_size)
+        one_pass = self._sizes[1:] == (1,) and not inputs and pair[0].strides[1] == pair[0].itemsize
+        compute = entry.gradients_of_output if one_pass else entry.gradients
+        loss = self._compute(compute, arguments, batch, batch, self._training_size)
         if math.isnan(loss):
             _checks.sample_pairs(X, Y, self._sizes, self.dtype)
         return Gradients(loss, gradient, grad_x if inputs else None, self._sizes)

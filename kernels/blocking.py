@@ -125,6 +125,10 @@ SHARDED_PARAMETERS = 1 << 18  # of a network, up to which that is done
 MICROBATCH = 96
 MOST_SHARDS = 32  # whose losses lie on the stack
 
+# Samples of a network of a single output that go forward and back together, if their inputs fill half of the first
+# cache; vectors of inputs whose products are added up together: two of these a cycle, each of which takes 4.
+SAMPLES_AT_ONCE, COLUMNS_ADDED = 64, 8
+
 # Samples of a minibatch of a small network from which on its gradient is that of two halves: of one thread's time a
 # step by 16 took 0.8 to 1.0 by two threads of an earlier version, on near cores; now, on far ones, it takes 1.3 to 1.6.
 HALVED = 16

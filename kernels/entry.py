@@ -8,7 +8,20 @@ it, and `stream`: 0, or what the function of this name returns, for products tha
 
 from numba import types
 
-from . import apart, divided, divided_rows, laid_out, minibatch, network, online, predict_rows, together, train, units
+from . import (
+    apart,
+    divided,
+    divided_rows,
+    laid_out,
+    logistic,
+    minibatch,
+    network,
+    online,
+    predict_rows,
+    together,
+    train,
+    units,
+)
 from .compiling import implements, jit
 from .cuts import THREADS
 from .matrix import Matrix, matrix, pointer, pointer_at
@@ -73,12 +86,22 @@ def mean_loss(parameters, x, y, batch_size, sizes, cuts, stream, workspace, thre
     return network.mean_loss_by(parameters, x, y, batch_size, sizes, workspace, cuts[THREADS], team)
 
 
-@jit
-def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, cuts, stream, workspace, threads, grain):
-    grad_x, x, y = as_matrix(grad_x, parameters), as_matrix(x, parameters), as_matrix(y, parameters)
-    team = Crew(threads, grain, 0, 0, stream)
-    cuts = pointer(cuts)
-    return minibatch.gradients_by(gradient, grad_x, with_grad_x, parameters, x, y, sizes, cuts, workspace, team)
+def _gradients(program, name):
+    """`minibatch.gradients` by a program, under this name."""
+
+    def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, cuts, stream, workspace, threads, grain):
+        grad_x, x, y = as_matrix(grad_x, parameters), as_matrix(x, parameters), as_matrix(y, parameters)
+        team = Crew(threads, grain, 0, 0, stream)
+        cuts = pointer(cuts)
+        return minibatch.gradients_by(
+            program, gradient, grad_x, with_grad_x, parameters, x, y, sizes, cuts, workspace, team
+        )
+
+    return jit(gradients, name=name)
+
+
+gradients = _gradients(minibatch.gradients_in_turn, "gradients")
+gradients_of_output = _gradients(logistic.gradients, "gradients_of_output")
 
 
 def _training(train, program, alone=None, paced=True):

@@ -34,14 +34,30 @@ from .tasks import ONE, ZERO, address, reference, references, task_address
 NO_LOSSES = (0.0,) * MOST_SHARDS
 
 
-@helper
+@jit(inline=True)
 def minibatch(
-    epilogue, target, scale, grad_x, with_grad_x, parameters, X, Y, order, first, batch, cut, sizes, workspace, team
+    shard_task,
+    epilogue,
+    target,
+    scale,
+    grad_x,
+    with_grad_x,
+    parameters,
+    X,
+    Y,
+    order,
+    first,
+    batch,
+    cut,
+    sizes,
+    workspace,
+    team,
 ):
     """𝓛 of the samples first, first+1, ... first+batch-1; NaN, and `target` stays as it is, if not all are finite.
 
-    X, Y and `order` are as in `train.train_minibatches`, but Matrices and a Vector, as `sizes` and `workspace`; `cut`
-    points to the numbers of such a minibatch in `cuts`; ∇x of the samples is stored in grad_x if `with_grad_x`.
+    `shard_task` is the task for a shard: `of_shard`, or `logistic.of_shard`. X, Y and `order` are as in
+    `train.train_minibatches`, but Matrices and a Vector, as `sizes` and `workspace`; `cut` points to the numbers of
+    such a minibatch in `cuts`; ∇x of the samples is stored in grad_x if `with_grad_x`.
     """
     shards, columns = cut[SHARDS], parameters_size(sizes)
     size = padded(columns) if shards > 1 else 0  # of a shard's gradient
@@ -50,7 +66,7 @@ def minibatch(
     finite, losses = reference(ONE), references(NO_LOSSES)
     samples, then = (X, Y, order, first, batch, cut[LENGTH]), (epilogue, target, scale, grad_x, with_grad_x)
     arguments = reference((finite, losses, gradients, samples, then, parameters, sizes, spaces, team))
-    share(task_address(_shard, arguments), address(arguments), shards, team.memory)
+    share(task_address(shard_task, arguments), address(arguments), shards, team.memory)
     if finite[0] == 0:
         return np.nan
     loss = 0.0
@@ -71,7 +87,7 @@ def own_space(spaces, shards, team, shard, worker):
 
 
 @internal
-def _shard(arguments, shard, worker):
+def of_shard(arguments, shard, worker):
     """One shard's samples, a microbatch at a time; or all of them at once, by the crew, if they are not cut."""
     finite, losses, gradients, samples, then, parameters, sizes, spaces, team = arguments[0]
     X, Y, order, first, batch, kc = samples
@@ -149,25 +165,48 @@ def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, workspace,
     """
     x, sizes = matrix(x), vector(sizes)
     cuts = references(cuts_of(sizes, x.rows, 0, team.grain))
-    return gradients_by(gradient, grad_x, with_grad_x, parameters, x, y, sizes, cuts, workspace, team)
+    return gradients_by(
+        gradients_in_turn, gradient, grad_x, with_grad_x, parameters, x, y, sizes, cuts, workspace, team
+    )
 
 
 @jit(inline=True)
-def gradients_by(gradient, grad_x, with_grad_x, parameters, x, y, sizes, cuts, workspace, team):
-    """`gradients`, with a pointer to the numbers of `cuts`."""
+def gradients_by(program, gradient, grad_x, with_grad_x, parameters, x, y, sizes, cuts, workspace, team):
+    """`gradients` by a task for a crew, with a pointer to the numbers of `cuts`."""
     x, y, grad_x, sizes = matrix(x), matrix(y), matrix(grad_x), vector(sizes)
     work, cut = 3 * x.rows * parameters.size, advance(cuts, WHOLE)
     gradient, parameters, workspace = pointer(gradient), pointer(parameters), vector(workspace)
     loss, crew = reference(np.nan), at_most(cuts[THREADS], crew_of(team, parameters))
     arguments = reference((loss, gradient, grad_x, np.intp(with_grad_x), parameters, x, y, cut, sizes, workspace, crew))
-    lead(task_address(_gradients, arguments), address(arguments), crew, work)
+    lead(task_address(program, arguments), address(arguments), crew, work)
     return loss[0]
 
 
 @internal
-def _gradients(arguments, memory, _):
+def gradients_in_turn(arguments, memory, _):
+    gradients_in(of_shard, arguments, memory)
+
+
+@jit(inline=True)
+def gradients_in(shard_task, arguments, memory):
+    """The program of `gradients`, with a task for a shard."""
     loss, gradient, grad_x, with_grad_x, parameters, x, y, cut, sizes, workspace, team = arguments[0]
     team, in_order = Crew(team.threads, team.grain, memory, 0, team.stream), Vector(reference(ZERO), ZERO)
     loss[0] = minibatch(
-        STORE, gradient, 0.0, grad_x, with_grad_x, parameters, x, y, in_order, 0, x.rows, cut, sizes, workspace, team
+        shard_task,
+        STORE,
+        gradient,
+        0.0,
+        grad_x,
+        with_grad_x,
+        parameters,
+        x,
+        y,
+        in_order,
+        0,
+        x.rows,
+        cut,
+        sizes,
+        workspace,
+        team,
     )

@@ -12,7 +12,7 @@ from .cuts import REST, THREADS, WHOLE, cuts_of
 from .epilogue import SGD
 from .gemm import crew_of
 from .matrix import advance, matrix, pointer, row_major, vector
-from .minibatch import minibatch
+from .minibatch import minibatch, of_shard
 from .pace import PACE, may_gain, run_by_the_quicker
 from .panel import all_finite, copy_rows
 from .parallel import Crew, at_most, lead, share, tasks_for
@@ -110,7 +110,7 @@ def train_in_turn(arguments, end, memory):
         batch = min(batch_size, end - first)
         cut = advance(cuts, WHOLE if batch == batch_size else REST)
         of_batch = minibatch(
-            SGD, parameters, rate, X, ZERO, parameters, X, Y, order, first, batch, cut, sizes, workspace, team
+            of_shard, SGD, parameters, rate, X, ZERO, parameters, X, Y, order, first, batch, cut, sizes, workspace, team
         )
         if not np.isfinite(of_batch):
             break
