@@ -4,9 +4,10 @@ Every sum has the order that it has elsewhere: so the bits are the same.
 """
 
 from .ahead import fetch_more
-from .blocking import FEW_OUTPUTS, INPUTS_FETCHING, KC, RECOPIED, SAMPLES_FETCHING
+from .blocking import FEW_OUTPUTS, FEW_SUMS, INPUTS_FETCHING, INPUTS_OF_FEW, KC, RECOPIED, SAMPLES_FETCHING
 from .compiling import helper
 from .dot import dot_rows
+from .few import SQUARES, few_sums
 from .layout import has_fewer_by_outputs, input_of, lanes_of, layer_of, letter_of, others, row_of
 from .loss import part_errors
 from .matrix import advance, pointer_at, rows, scalar
@@ -50,11 +51,22 @@ def forward_rows(net, batch, lowest, highest):
                 if net.ahead != 0:
                     fetch_more(net.ahead)
                 of_s, x_of_s, count = advance(g, s * n_out), advance(x, s * x_stride), min(some, batch - s)
-                sum_rows(of_s, n_out, at.b, 0, x_of_s, x_stride, at.WT, at.stride, count, n_in, n_out, at.kc, BIAS)
+                if has_few_sums(net, count, n_in, n_out):
+                    few_sums(of_s, at.b, x_of_s, x_stride, at.WT, count, n_out, n_in, at.kc)
+                else:
+                    sum_rows(of_s, n_out, at.b, 0, x_of_s, x_stride, at.WT, at.stride, count, n_in, n_out, at.kc, BIAS)
         else:
             dot_rows(g, at.b, at.W, x, x_stride, batch, n_in)
         activate(g, batch * n_out)
         below = at.g
+
+
+@helper
+def has_few_sums(net, samples, n_in, n_out):
+    """Whether a layer is quicker with vectors of samples."""
+    lanes = lanes_of(net.x.data)
+    narrow = n_out <= min(FEW_SUMS, lanes) and n_in >= max(lanes, INPUTS_OF_FEW * n_out)
+    return narrow and samples >= SQUARES * lanes
 
 
 @outlined
