@@ -114,7 +114,8 @@ class Trainer:
                 self.given_sizes = plan, plan, 0
             else:
                 rest = self.samples % self.batch_size
-                self.given_sizes = given_sizes(self.sizes, self.parameters.dtype, self.batch_size, rest)
+                shared = self.team[0] > 1 and (self.program == "train_in_turn" or self.whole < self.samples)
+                self.given_sizes = given_sizes(self.sizes, self.parameters.dtype, self.batch_size, rest, shared)
         # What to go back to: a copy, or where weights are laid out, the parameters.
         self.before = np.empty_like(self.parameters[:0] if self.laid_out else self.parameters)
 

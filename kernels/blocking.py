@@ -168,7 +168,7 @@ RUNS = 8  # such runs at most as one: two threads begin one by copying weights
 # 784-512-512-10 by 4, a step takes 0.7 of the time on cores near to each other, twice the time on others.
 PACED = 1 << 25
 # Runs from one trial of the slower, all threads or one, to the next: more and more, as long as it is the slower.
-TRIED_FIRST, TRIED_LAST = 4, 128
+TRIED_FIRST, TRIED_LAST = 4.0, 128.0
 
 # Multiply-adds of a pass through the layers, of one sample and of several, up to which a network is laid out in rows of
 # whole vectors and trained without tiles: by 1 a step takes 0.2 to 0.6 of the time on 7-1, 784-10, 64-64-10, 784-30-10,

@@ -3,7 +3,7 @@
 Numba compiles a function anew for every layout of an array, and for a read-only one. So here a matrix comes as an
 `operand`: a plain array, which is the quickest to hand over, or its `place`, the same for all others. The other
 arguments are as in `network`, a team as its two numbers. Behind the sizes come what follows from them, as `cuts` has
-it, and `stream`: 0, or what the function of this name returns, for products that are quicker with it.
+it, and `otherwise`: 0, or what one of the first two functions returns, for products that are quicker with it.
 """
 
 from numba import types
@@ -12,6 +12,7 @@ from . import (
     apart,
     divided,
     divided_rows,
+    gemm,
     laid_out,
     logistic,
     minibatch,
@@ -26,7 +27,7 @@ from .compiling import implements, jit
 from .cuts import THREADS
 from .matrix import Matrix, matrix, pointer, pointer_at
 from .parallel import Crew
-from .thin import stream_address
+from .tasks import task_address
 
 
 def operand(array):
@@ -57,14 +58,20 @@ def _as_matrix(operand, like):
 
 
 @jit
-def stream(parameters):
-    """The address of what streams products of this dtype."""
-    return stream_address(pointer(parameters))
+def in_blocks(parameters):
+    """The address of what shares products of this dtype, or cuts them into blocks."""
+    return task_address(gemm.in_blocks, gemm.any_product(pointer(parameters)))
 
 
 @jit
-def predict(g, parameters, x, batch_size, sizes, _, stream, workspace, threads, grain):
-    g, x, team = as_matrix(g, parameters), as_matrix(x, parameters), Crew(threads, grain, 0, 0, stream)
+def streamed_or_in_blocks(parameters):
+    """The address of what streams them too."""
+    return task_address(gemm.streamed_or_in_blocks, gemm.any_product(pointer(parameters)))
+
+
+@jit
+def predict(g, parameters, x, batch_size, sizes, _, otherwise, workspace, threads, grain):
+    g, x, team = as_matrix(g, parameters), as_matrix(x, parameters), Crew(threads, grain, 0, 0, otherwise)
     return network.predict(g, parameters, x, batch_size, sizes, workspace, team)
 
 
@@ -81,17 +88,17 @@ def mean_loss_in_rows(losses, parameters, x, y, batch_size, work, plan, threads,
 
 
 @jit
-def mean_loss(parameters, x, y, batch_size, sizes, cuts, stream, workspace, threads, grain):
-    x, y, team = as_matrix(x, parameters), as_matrix(y, parameters), Crew(threads, grain, 0, 0, stream)
+def mean_loss(parameters, x, y, batch_size, sizes, cuts, otherwise, workspace, threads, grain):
+    x, y, team = as_matrix(x, parameters), as_matrix(y, parameters), Crew(threads, grain, 0, 0, otherwise)
     return network.mean_loss_by(parameters, x, y, batch_size, sizes, workspace, cuts[THREADS], team)
 
 
 def _gradients(program, name):
     """`minibatch.gradients` by a program, under this name."""
 
-    def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, cuts, stream, workspace, threads, grain):
+    def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, cuts, otherwise, workspace, threads, grain):
         grad_x, x, y = as_matrix(grad_x, parameters), as_matrix(x, parameters), as_matrix(y, parameters)
-        team = Crew(threads, grain, 0, 0, stream)
+        team = Crew(threads, grain, 0, 0, otherwise)
         cuts = pointer(cuts)
         return minibatch.gradients_by(
             program, gradient, grad_x, with_grad_x, parameters, x, y, sizes, cuts, workspace, team
@@ -128,13 +135,13 @@ def _training(train, program, alone=None, paced=True):
         rate,
         sizes,
         cuts,
-        stream,
+        otherwise,
         workspace,
         threads,
         grain,
     ):
         run = parameters, as_matrix(X, parameters), as_matrix(Y, parameters), order, first, last, loss, batch, rate
-        of_guard, team = (guarded, guard, other_guard), Crew(threads, grain, 0, 0, stream)
+        of_guard, team = (guarded, guard, other_guard), Crew(threads, grain, 0, 0, otherwise)
         return train(
             program, of_one, together, paced, of_guard, pointer(pace), run, sizes, pointer(cuts), workspace, team
         )

@@ -9,8 +9,10 @@ memory, a panel of B is copied before it is used. Where there are many panels, s
 unless its columns are adjacent: then its rows are fetched a tile ahead, for the first panel. So each tile reads what is
 adjacent or near.
 A C of few columns and many rows is computed as its transpose, if then the rows of B are rows in memory. Where C has few
-rows, or its sums few terms, and the crew can, no tiles are computed: the largest operand is streamed (`thin`). The
-outputs of a layer that has one are dot products (`dot`), whose terms have an order of their own.
+rows, or its sums few terms, no tiles are computed: the largest operand is streamed (`thin`). The outputs of a layer
+that has one are dot products (`dot`), whose terms have an order of their own. To compile that takes as long as all
+tiles do, and to share products or cut them into blocks a tenth of a first compilation: a crew has the address of what
+does the one and the other, of what does the other, or none.
 """
 
 import numpy as np
@@ -45,6 +47,7 @@ from .matrix import (
     itemsize,
     matrix,
     pointer,
+    row_major,
     rows,
     scalar,
     transposed,
@@ -53,7 +56,7 @@ from .microkernel import EXPECT_A, EXPECT_C, EXPECT_E, accumulate, add_rows, col
 from .panel import copy
 from .parallel import KEPT, WORKER, Crew, first_of, lead, product_work, read, share, tasks_for, worth_sharing, write
 from .tasks import ONE, ZERO, address, call_task, outlined, reference, task_address
-from .thin import stream_address, thin_size, to_stream
+from .thin import stream, thin_size
 
 GROUP, WIDE = HOST.group, HOST.vectors == 4
 
@@ -132,7 +135,9 @@ def crew_of(team, like):
 def _crew_of(team, like):
     if team.instance_class is Crew:
         return lambda team, like: team
-    return lambda team, like: Crew(np.intp(team.threads), np.intp(team.grain), 0, 0, stream_address(like))
+    return lambda team, like: Crew(
+        np.intp(team.threads), np.intp(team.grain), 0, 0, task_address(streamed_or_in_blocks, any_product(like))
+    )
 
 
 @jit
@@ -172,27 +177,63 @@ def _fused_product(epilogue, c, e, a, b, scale, kc, panels, team):
 def _product(arguments, memory, _):
     """A product by a crew that has just been called together for it."""
     epilogue, c, e, a, b, scale, kc, panels, crew = arguments[0]
-    crew = Crew(crew.threads, crew.grain, memory, crew.ahead, crew.stream)
+    crew = Crew(crew.threads, crew.grain, memory, crew.ahead, crew.otherwise)
     product_by_crew(epilogue, c, e, a, b, scale, kc, panels, crew)
 
 
 @outlined
 def product_by_crew(epilogue, c, e, a, b, scale, kc, panels, crew):
-    """`fused_product`: streamed, which layers of a single output always are, or in tiles."""
+    """`fused_product` by `otherwise`, if the crew has it and it takes such a product, or by tiles in a single task."""
     dots = epilogue == BIAS_SIGMOID and c.columns == 1
     if not dots:
         c, e, a, b = oriented(c, e, a, b)
-    if crew.stream != 0:
+    if crew.otherwise != 0:
         done = reference(ZERO)
-        streamed = reference(to_stream(done, dots, epilogue, c, e, a, b, scale, panels, crew, kc))
-        call_task(crew.stream, address(streamed), crew.memory, 0)
+        product = reference(of_product(done, dots, epilogue, c, e, a, b, scale, panels, crew, kc))
+        call_task(crew.otherwise, address(product), crew.memory, 0)
         if done[0] != 0:
             return
-    arguments = reference((epilogue, c, e, a, MR * a.row_stride, b, scale, panels, ONE, crew, kc))
-    function = task_address(compute_tiles, arguments)
+    tiles = reference((epilogue, c, e, a, MR * a.row_stride, b, scale, panels, ONE, crew, kc))
+    call_task(task_address(compute_tiles, tiles), address(tiles), crew.memory, 0)
+
+
+@internal
+def in_blocks(arguments, memory, _):
+    """A product that is shared, or cut into blocks; done[0] is 1 after such a one."""
+    done, _, epilogue, c, e, a, b, scale, panels, crew, kc = arguments[0]
     if not is_one_task(c, a.columns, crew):
-        function = task_address(compute, arguments)
-    call_task(function, address(arguments), crew.memory, 0)
+        done[0] = 1
+        blocks = reference((epilogue, c, e, a, MR * a.row_stride, b, scale, panels, ONE, crew, kc))
+        call_task(task_address(compute, blocks), address(blocks), memory, 0)
+
+
+@internal
+def streamed_or_in_blocks(arguments, memory, _):
+    """A product that is streamed, or as by `in_blocks`."""
+    done, dots, epilogue, c, e, a, b, scale, panels, crew, kc = arguments[0]
+    if stream(dots != 0, epilogue, c, e, a, b, scale, panels, crew, kc):
+        done[0] = 1
+    else:
+        call_task(task_address(in_blocks, arguments), address(arguments), memory, 0)
+
+
+@helper
+def any_product(like):
+    """What points to the arguments of these two, for the dtype behind the pointer `like`."""
+    m = row_major(like, 0, 0)
+    return reference(of_product(reference(ZERO), False, 0, m, m, m, m, 0.0, like, Crew(0, 0, 0, 0, 0), 0))
+
+
+@helper
+def of_product(done, dots, epilogue, c, e, a, b, scale, panels, crew, kc):
+    """The arguments of these, in the types that they are compiled for, whatever integers the sizes are."""
+    c, e, a, b = of_intp(c), of_intp(e), of_intp(a), of_intp(b)
+    return done, np.intp(dots), np.intp(epilogue), c, e, a, b, np.float64(scale), panels, crew, np.intp(kc)
+
+
+@helper
+def of_intp(m):
+    return Matrix(m.data, np.intp(m.rows), np.intp(m.columns), np.intp(m.row_stride), np.intp(m.column_stride))
 
 
 @helper
@@ -225,7 +266,12 @@ def is_one_task(c, k, crew):
     """Whether a product is neither shared nor cut into blocks, nor A copied."""
     _, nr, _ = tile_shape(c)
     alone = crew.memory == 0 or not worth_sharing(product_work(c.rows, c.columns, k), crew.grain)
-    return alone and c.rows * k <= A_BLOCK and not is_packed(c.rows, c.columns, k, nr)
+    return alone and fits_in_a_block(c.rows, c.columns, k, nr)
+
+
+@helper
+def fits_in_a_block(m, n, k, nr):
+    return m * k <= A_BLOCK and not is_packed(m, n, k, nr)
 
 
 @internal

@@ -99,7 +99,7 @@ def of_shard(arguments, shard, worker):
         microbatches = max(1, (end - i) // MICROBATCH)
         workspace = own_space(spaces, shards, team, shard, worker)
         gradient = advance(gradients.data, shard * gradients.row_stride)
-        step, scale, team = STORE, -1.0, Crew(1, SHARE, 0, 0, team.stream)
+        step, scale, team = STORE, -1.0, Crew(1, SHARE, 0, 0, team.otherwise)
     while microbatches > 0:
         count = end - i if microbatches == 1 else (end - i) // microbatches
         space = divide(workspace, sizes, count)
@@ -153,7 +153,7 @@ def _sum(arguments, part, worker):
     start, end = columns_of(part, parts, columns)
     panels = own_space(spaces, parts, team, part, worker)
     c, b = row_major(advance(target, start), 1, end - start), block(gradients, 0, start, parts, end - start)
-    fused_sum(epilogue, c, b, scale, KC, panels, Crew(1, SHARE, 0, 0, team.stream))
+    fused_sum(epilogue, c, b, scale, KC, panels, Crew(1, SHARE, 0, 0, team.otherwise))
 
 
 @jit(inline=True)
@@ -191,7 +191,7 @@ def gradients_in_turn(arguments, memory, _):
 def gradients_in(shard_task, arguments, memory):
     """The program of `gradients`, with a task for a shard."""
     loss, gradient, grad_x, with_grad_x, parameters, x, y, cut, sizes, workspace, team = arguments[0]
-    team, in_order = Crew(team.threads, team.grain, memory, 0, team.stream), Vector(reference(ZERO), ZERO)
+    team, in_order = Crew(team.threads, team.grain, memory, 0, team.otherwise), Vector(reference(ZERO), ZERO)
     loss[0] = minibatch(
         shard_task,
         STORE,

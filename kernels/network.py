@@ -245,7 +245,7 @@ def _predict_batch(arguments, task, worker):
     batch = min(batch_size, x.rows - first)
     x = rows(x, first, batch)
     space = divide(advance(workspace, worker * part), sizes, batch)
-    team = Crew(team.threads, team.grain, found[1], 0, team.stream)
+    team = Crew(team.threads, team.grain, found[1], 0, team.otherwise)
     output = forward_layers(parameters, x, sizes, space, team, 1)
     copy(rows(g, first, batch), output)
     if not input_finite(x, spaced(space.activations, batch, sizes.data[1])):
@@ -273,7 +273,7 @@ def mean_loss_by(parameters, x, y, batch_size, sizes, workspace, threads, team):
 @internal
 def _mean_loss(arguments, memory, _):
     loss, parameters, x, y, batch_size, sizes, workspace, team = arguments[0]
-    team = Crew(team.threads, team.grain, memory, 0, team.stream)
+    team = Crew(team.threads, team.grain, memory, 0, team.otherwise)
     for first in range(0, x.rows, batch_size):
         batch = min(batch_size, x.rows - first)
         space = divide(workspace, sizes, batch)

@@ -10,6 +10,7 @@ Threads that sleep take longer to come than a trial takes: until one has come, n
 import os
 import time
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -72,7 +73,7 @@ def run_by_the_quicker(arguments, last, memory):
         preferred, tried, end = together_is_quicker(pace), False, last
         others = memory != 0 and atomic_load(memory, ARRIVED, 0) > 1
         if others:
-            runs = min(int(pace[LEFT]), RUNS)
+            runs = min(np.int64(pace[LEFT]), RUNS)
             tried = runs <= 0
             end = min(last, first + max(runs, 1) * RUN * batch_size)
         elif memory != 0:

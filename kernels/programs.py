@@ -10,6 +10,8 @@ from .blocking import (
     FAR,
     FEW_ROWS,
     FEW_TERMS,
+    GRAIN,
+    HOST,
     PREDICT_ROWS,
     PREDICTED_ELEMENTS,
     PREDICTED_IN_ROWS,
@@ -20,10 +22,12 @@ from .blocking import (
 from .cuts import cuts_of, is_halved, shares
 from .divided import divided_size, is_divided
 from .divided_rows import is_divided_rows
-from .entry import LAID_OUT, stream
+from .entry import LAID_OUT, in_blocks, streamed_or_in_blocks
+from .gemm import fits_in_a_block
 from .matrix import Vector
 from .network import training_size
 from .online import is_online
+from .parallel import product_work, worth_sharing
 from .parameters import is_narrow, parameters_size
 from .plan import by_two_size, by_units_size, is_apart, small_size
 from .together import is_together
@@ -83,14 +87,32 @@ def may_stream(sizes, batch_size):
     return False
 
 
-@functools.lru_cache(maxsize=1024)
-def given_sizes(sizes, dtype, batch_size, rest=0):
-    """The arguments `sizes`, `cuts` and `stream` of the kernels in `entry`, for a network of this dtype.
+def are_single_tasks(sizes, batch_size, itemsize, shared):
+    """Whether none of the products of such batches is `shared` by threads, or cut into blocks."""
+    nr, grain = HOST.vectors * HOST.lanes(itemsize), min(GRAIN.values())
+    products = [(batch_size, n_in, n_out) for n_in, n_out in itertools.pairwise(sizes[1:])]
+    for n_in, n_out in itertools.pairwise(sizes):
+        rows, columns = (n_out, n_in) if is_narrow(n_in, n_out) else (n_in, n_out)
+        products += [(batch_size, n_out, n_in), (rows, columns, batch_size)]
+    if shared and any(worth_sharing(product_work(*product), grain) for product in products):
+        return False
+    return all(fits_in_a_block(*product, nr) for product in products)
 
-    It is given batches of so many samples, and perhaps one of a smaller `rest`.
+
+@functools.lru_cache(maxsize=1024)
+def given_sizes(sizes, dtype, batch_size, rest=0, shared=True):
+    """The arguments `sizes`, `cuts` and `otherwise` of the kernels in `entry`, for a network of this dtype.
+
+    It is given batches of so many samples, and perhaps one of a smaller `rest`; products may be `shared` by threads.
     """
     cuts = np.array(cuts_of(Vector(sizes, len(sizes)), batch_size, rest, SHARE))
-    return np.array(sizes, np.int64), cuts, stream(np.empty(0, dtype)) if may_stream(sizes, batch_size) else 0
+    if may_stream(sizes, batch_size):
+        otherwise = streamed_or_in_blocks(np.empty(0, dtype))
+    elif are_single_tasks(sizes, batch_size, dtype.itemsize, shared):
+        otherwise = 0  # and less is to be compiled
+    else:
+        otherwise = in_blocks(np.empty(0, dtype))
+    return np.array(sizes, np.int64), cuts, otherwise
 
 
 def fit_size(sizes, batch_size, itemsize, threads, samples):

@@ -2,68 +2,43 @@
 
 And the outputs of a layer that has one, dot products.
 
-Threads share them in parts as large as can be, each of which is read from end to end. Most networks need none of this,
-which takes as long to compile as all tiles do: a crew has its address, or does without.
+Threads share them in parts as large as can be, each of which is read from end to end.
 """
-
-import numpy as np
 
 from .ahead import fetch_some
 from .blocking import FAR, FEW_ROWS, FEW_TERMS, L1, STREAMED, STREAMED_PART, SUMS_STREAMED
 from .compiling import helper, internal
 from .dot import some_outputs
 from .epilogue import SGD, STORE, finish_block
-from .matrix import Matrix, advance, block, has_rows_on_pages, row_major, rows, scalar
+from .matrix import Matrix, advance, block, has_rows_on_pages, rows, scalar
 from .microkernel import columns_at_once, multiply_row, tile_shape
-from .parallel import Crew, columns_of, product_work, share, sharers_of, tasks_for
+from .parallel import columns_of, product_work, share, sharers_of, tasks_for
 from .stream import stream_columns, stream_outer, stream_rows
-from .tasks import ZERO, address, outlined, reference, task_address
+from .tasks import address, outlined, reference, task_address
 
 
-@helper
-def stream_address(like):
-    """Address of `stream` for the dtype behind the pointer `like`."""
-    m = row_major(like, 0, 0)
-    arguments = reference(to_stream(reference(ZERO), False, 0, m, m, m, m, 0.0, like, Crew(0, 0, 0, 0, 0), 0))
-    return task_address(stream, arguments)
-
-
-@helper
-def to_stream(done, dots, epilogue, c, e, a, b, scale, panels, crew, kc):
-    """The arguments of `stream`, in the types that it is compiled for, whatever integers the sizes are."""
-    c, e, a, b = of_intp(c), of_intp(e), of_intp(a), of_intp(b)
-    return done, np.intp(dots), np.intp(epilogue), c, e, a, b, np.float64(scale), panels, crew, np.intp(kc)
-
-
-@helper
-def of_intp(m):
-    return Matrix(m.data, np.intp(m.rows), np.intp(m.columns), np.intp(m.row_stride), np.intp(m.column_stride))
-
-
-@internal
-def stream(arguments, memory, _):
-    """`gemm.product_by_crew` for `dots`, and products that are quicker without tiles; done[0] is 1 after such a one."""
-    done, dots, epilogue, c, e, a, b, scale, panels, crew, kc = arguments[0]
-    if dots != 0:
-        done[0] = 1
+@outlined
+def stream(dots, epilogue, c, e, a, b, scale, panels, crew, kc):
+    """`gemm.product_by_crew` for `dots`, and products that are quicker without tiles; whether it is one of those."""
+    if dots:
         parts = tasks_for(product_work(c.rows, 1, a.columns), crew)
         of_outputs = reference((c, e, a, b, panels, parts))
-        share(task_address(some_outputs, of_outputs), address(of_outputs), parts, memory)
-        return
+        share(task_address(some_outputs, of_outputs), address(of_outputs), parts, crew.memory)
+        return True
     by_columns = has_few_rows(c, b)
     if not (by_columns or has_few_terms(epilogue, c, b)):
-        return
-    done[0] = 1
+        return False
     if crew.ahead != 0:
         fetch_some(crew.ahead)
     parts = streamed_parts(c, a.columns, by_columns, crew)
     of_parts = reference((epilogue, c, e, a, b, scale, panels, parts, kc))
     if not by_columns:
-        share(task_address(some_rows, of_parts), address(of_parts), parts, memory)
+        share(task_address(some_rows, of_parts), address(of_parts), parts, crew.memory)
     elif parts > 1:
-        share(task_address(some_columns, of_parts), address(of_parts), parts, memory)
+        share(task_address(some_columns, of_parts), address(of_parts), parts, crew.memory)
     else:
         few_rows(epilogue, c, e, a, b, scale, kc, panels)
+    return True
 
 
 @helper

@@ -1,4 +1,4 @@
-"""Products of few rows or terms: streamed where that is quicker, in tiles where nothing that streams is compiled."""
+"""Products of few rows or terms, and large ones: streamed or in blocks where that is quicker, else a task of tiles."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from fastmlp import Network
 from fastmlp.kernels import entry
 from fastmlp.kernels.network import training_size
-from fastmlp.kernels.programs import given_sizes, may_stream
+from fastmlp.kernels.programs import are_single_tasks, given_sizes, may_stream
 
 FEW = (
     ([1, 500, 20], 260),
@@ -25,17 +25,29 @@ def test_streaming_changes_no_bit(sizes, batch, threads, dtype, rng):
     x, y = rng.normal(0, 1, (batch, sizes[0])).astype(dtype), rng.random((batch, sizes[-1])).astype(dtype)
     workspace = np.empty(training_size(sizes, batch, dtype.itemsize, threads), dtype)
 
-    def gradients(stream):
+    def gradients(otherwise):
         gradient, grad_x = np.full_like(net.parameters, np.nan), np.full_like(x, np.nan)
         widths, cuts, _ = given_sizes(net.sizes, net.dtype, batch)
-        given = gradient, grad_x, True, net.parameters, x, y, widths, cuts, stream, workspace, threads, 1
+        given = gradient, grad_x, True, net.parameters, x, y, widths, cuts, otherwise, workspace, threads, 1
         return entry.gradients(*given), gradient, grad_x
 
-    for streamed, in_tiles in zip(gradients(entry.stream(net.parameters)), gradients(0), strict=True):
-        assert np.isfinite(streamed).all()
-        np.testing.assert_array_equal(streamed, in_tiles)
+    streamed, in_blocks, in_tiles = map(
+        gradients, (entry.streamed_or_in_blocks(net.parameters), entry.in_blocks(net.parameters), 0)
+    )
+    for results in zip(streamed, in_blocks, in_tiles, strict=True):
+        assert np.isfinite(results[0]).all()
+        np.testing.assert_array_equal(results[1], results[0])
+        np.testing.assert_array_equal(results[2], results[0])
 
 
 @pytest.mark.parametrize(("sizes", "batch"), [([784, 128, 10], 128), ([784, 30, 10], 10), ([1024] * 4, 1024)])
 def test_most_networks_need_none_of_it(sizes, batch):
     assert not may_stream(sizes, batch)
+
+
+def test_single_tasks_are_all_that_threads_need_who_share_no_product():
+    assert are_single_tasks((784, 128, 10), 128, 4, shared=False)
+    assert not are_single_tasks((784, 128, 10), 128, 4, shared=True)
+    assert not are_single_tasks((1024, 1024), 1024, 4, shared=False)
+    assert given_sizes((784, 128, 10), np.dtype(np.float32), 128, shared=False)[2] == 0
+    assert given_sizes((784, 128, 10), np.dtype(np.float32), 128)[2] != 0
