@@ -4,13 +4,15 @@ It is of DOT sums, each of every DOT-th term, in order. The second half of these
 one is left. So the terms are taken in vectors as they lie in memory, and the bits do not depend on a vector's width.
 """
 
+import functools
+
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .blocking import DOT, HOST
-from .compiling import internal
-from .matrix import advance, row_major, rows, transposed
+from .blocking import BYTES_FAR, CACHE_LINE, DOT, HOST
+from .compiling import helper, internal
+from .matrix import advance, itemsize, row_major, rows, transposed
 from .microkernel import tile_shape
 from .panel import copy
 from .rowwise import activate
@@ -20,22 +22,35 @@ VECTORS = 16  # of sums, at most, that are taken before σ of them
 
 
 @intrinsic
-def dot_rows(typingctx, c, e, a, b, rsb, m, k):
-    """c[i] = Σ a[p] b[i*rsb + p] over p < k, + e[0], for i < m. Of c, whole vectors are written."""
+def dot_rows(typingctx, c, e, a, b, rsb, m, k, far):
+    """c[i] = Σ a[p] b[i*rsb + p] over p < k, + e[0], for i < m. Of c, whole vectors are written.
+
+    If they are `far`, rows of b are fetched beforehand, from end to end, as if they were adjacent in memory.
+    """
 
     def codegen(context, builder, signature, args):
-        c, e, a, b, rsb, m, k = args
+        c, e, a, b, rsb, m, k, far = args
         simd = Simd.of_host(builder, signature.args[0].dtype)
         at_once = max(1, HOST.registers // 2 * simd.lanes // DOT)
         bias, last = simd.splat(builder.load(e)), builder.sub(m, INDEX(1))
         offsets = [builder.mul(minimum(builder, INDEX(t), last), rsb) for t in range(simd.lanes)]
         last_group = builder.sub(m, minimum(builder, m, INDEX(simd.lanes)))
 
+        def fetch_as_much(below, count, p):
+            """As much of the next rows as terms of so many rows are summed from p on."""
+            with builder.if_then(far):
+                at = builder.gep(below, [builder.mul(p, INDEX(count))])
+                for line in range(0, DOT * count, CACHE_LINE * 8 // simd.bits):
+                    simd.prefetch(builder.gep(at, [INDEX(line)]), written=False)
+
         def emit_rows(i):
             i = minimum(builder, i, last_group)  # a last group that would be cut short begins earlier instead
             start, groups = builder.gep(b, [builder.mul(i, rsb)]), []
             for first in range(0, simd.lanes, at_once):
-                groups += _folded(_sums(simd, a, start, offsets[first : first + at_once], k), simd.lanes)
+                some = offsets[first : first + at_once]
+                below = builder.gep(start, [builder.mul(rsb, INDEX(simd.lanes + first))])
+                fetch = functools.partial(fetch_as_much, below, len(some))
+                groups += _folded(_sums(simd, a, start, some, k, fetch), simd.lanes)
             simd.store(_folded(groups, len(groups))[0] + bias, builder.gep(c, [i]))
 
         def emit_column(i):
@@ -50,7 +65,13 @@ def dot_rows(typingctx, c, e, a, b, rsb, m, k):
         return context.get_dummy_value()
 
     index = types.intp
-    return types.void(c, c, c, c, index, index, index), codegen
+    return types.void(c, c, c, c, index, index, index, types.boolean), codegen
+
+
+@helper
+def is_far(m):
+    """Whether rows of a Matrix come from beyond the caches."""
+    return m.rows * m.columns * itemsize(m.data) > BYTES_FAR
 
 
 def dot(simd, a, row, k):
@@ -71,10 +92,10 @@ def in_halves(sums):
     return sums[0]
 
 
-def _sums(simd, a, b, offsets, k):
+def _sums(simd, a, b, offsets, k, fetch=lambda p: None):
     """The DOT sums of each row, as many as a vector has lanes: if they are more, those that are to be are added.
 
-    The rows begin so many elements behind b.
+    The rows begin so many elements behind b; fetch(p) is called before their terms from p on are.
     """
     builder = simd.builder
     totals = [[simd.variable() for _ in range(DOT // simd.lanes)] for _ in offsets]
@@ -91,6 +112,7 @@ def _sums(simd, a, b, offsets, k):
 
     whole = builder.and_(k, INDEX(-DOT))
     with cgutils.for_range_slice(builder, INDEX(0), whole, INDEX(DOT)) as (p, _):
+        fetch(p)
         add_terms(p, [None] * (DOT // simd.lanes))
     rest = builder.sub(k, whole)
     with builder.if_then(builder.icmp_signed(">", rest, INDEX(0))):
@@ -134,6 +156,6 @@ def some_outputs(arguments, task, worker):
         if copied:
             copy(row_major(packed, m, k), of_x)
             of_x = row_major(packed, m, k)
-        dot_rows(sums, b.data, weights, of_x.data, of_x.row_stride, m, k)
+        dot_rows(sums, b.data, weights, of_x.data, of_x.row_stride, m, k, False)
         activate(sums, m)
         copy(rows(g, i, m), row_major(sums, m, 1))

@@ -43,9 +43,9 @@ VECTOR_BYTES = HOST.vector_bytes
 
 ALL, FORWARD, BACK = map(np.intp, range(3))  # what `exchange` copies
 
-Small = namedtuple("Small", "table layers apart x y ahead")
+Small = namedtuple("Small", "table layers apart x y ahead far")
 """Where the table of a plan is, how many layers there are, whether rows of activations lie `apart`, a minibatch as
-Matrices; and the address of what is fetched `ahead`, or 0."""
+Matrices; the address of what is fetched `ahead`, or 0; and whether x is the rows of a matrix in `far` memory."""
 
 Layer = namedtuple("Layer", "slices kc WT b W stride width g delta")
 """Into how many slices of how many inputs a sum is cut; pointers to Wᵀ, b, W, and from row to row of Wᵀ and of W; the
@@ -65,7 +65,7 @@ def small_network(table, like, samples, apart, ahead):
     x = Matrix(pointer_at(read(table, 0, X), like), samples, read(table, 0, INPUTS), read(table, 0, X_STRIDE), 1)
     outputs = read(table, 2 * layers, OUTPUTS)
     y = Matrix(pointer_at(read(table, 0, Y), like), samples, outputs, read(table, 0, Y_STRIDE), 1)
-    return Small(table, layers, apart, x, y, ahead)
+    return Small(table, layers, apart, x, y, ahead, False)
 
 
 @helper

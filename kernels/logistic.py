@@ -11,7 +11,7 @@ from numba.extending import intrinsic
 
 from .blocking import COLUMNS_ADDED, L1, MICROBATCH, SAMPLES_AT_ONCE
 from .compiling import helper, internal
-from .dot import dot_rows
+from .dot import dot_rows, is_far
 from .loss import row_parts, rows_of_part, squared_error
 from .matrix import advance, get, padded, row_major, rows, scalar
 from .microkernel import tile_shape
@@ -51,7 +51,7 @@ def of_shard(arguments, shard, worker):
         count = end - i if microbatches == 1 else (end - i) // microbatches
         space = divide(workspace, sizes, count)
         x, y = rows(X, first + i, count), rows(Y, first + i, count)
-        found = add_gradient(gradient, added, parameters, x, y, batch, kc, space.activations, space.panels)
+        found = add_gradient(gradient, added, parameters, x, y, is_far(X), batch, kc, space.activations, space.panels)
         loss = errors_of_output(space.activations, y) / batch
         if not (found and (np.isfinite(loss) or all_finite(y))):
             finite[0] = 0
@@ -61,10 +61,10 @@ def of_shard(arguments, shard, worker):
 
 
 @outlined
-def add_gradient(gradient, added, parameters, x, y, batch, kc, g, panels):
+def add_gradient(gradient, added, parameters, x, y, far, batch, kc, g, panels):
     """The gradient of some of the samples, of one slice if it is `added` to what is there; whether x is finite.
 
-    g of them is left, a vector.
+    `far` is whether x is; g of them is left, a vector.
     """
     n, scale = x.columns, scalar(2.0 / batch, x)
     _, _, two = tile_shape(x)
@@ -81,7 +81,7 @@ def add_gradient(gradient, added, parameters, x, y, batch, kc, g, panels):
         for i in range(start, end, at_once):
             m, of_g = min(at_once, end - i), advance(g, i)
             of_x = rows(x, i, m)
-            dot_rows(of_g, advance(parameters, n), parameters, of_x.data, x.row_stride, m, n)
+            dot_rows(of_g, advance(parameters, n), parameters, of_x.data, x.row_stride, m, n, far)
             activate(of_g, m)
             finite &= all_inside(of_g, m) or all_finite(of_x)
             copy(row_major(target, m, 1), rows(y, i, m))

@@ -6,6 +6,7 @@ compiled, and most of it for training too.
 """
 
 from .compiling import helper, internal
+from .dot import is_far
 from .layout import FORWARD, Small, exchange, layer_of, small_network, table_of
 from .matrix import itemsize, matrix, pointer, rows
 from .network import input_finite
@@ -27,8 +28,8 @@ def predict_in_rows(g, parameters, x, batch_size, work, plan, team):
 @internal
 def _predict_batch(arguments, task, worker):
     found, g, parameters, x, batch_size, plan = arguments[0]
-    x, target = batch_of(x, batch_size, task), batch_of(g, batch_size, task)
-    net = forward_batch(x, batch_size, table_of(plan, worker), parameters)
+    far, x, target = is_far(x), batch_of(x, batch_size, task), batch_of(g, batch_size, task)
+    net = forward_batch(x, far, batch_size, table_of(plan, worker), parameters)
     output = rows(layer_of(net, net.layers).g, 0, x.rows)
     copy(target, output)
     if not input_finite(x, layer_of(net, 1).g):
@@ -50,8 +51,8 @@ def mean_loss_in_rows(losses, parameters, x, y, batch_size, work, plan, team):
 @internal
 def _batch_errors(arguments, task, worker):
     losses, parameters, x, y, batch_size, plan = arguments[0]
-    x, y = batch_of(x, batch_size, task), batch_of(y, batch_size, task)
-    net = forward_batch(x, batch_size, table_of(plan, worker), parameters)
+    far, x, y = is_far(x), batch_of(x, batch_size, task), batch_of(y, batch_size, task)
+    net = forward_batch(x, far, batch_size, table_of(plan, worker), parameters)
     copy(rows(net.y, 0, y.rows), y)
     losses[task] = errors_of_outputs(net, 0, y.rows)
 
@@ -92,11 +93,14 @@ def lay_out(parameters, batch_size, plan):
 
 
 @helper
-def forward_batch(x, batch_size, table, like):
-    """The Small of a table, of the dtype behind the pointer `like`, with g of all layers for x."""
+def forward_batch(x, far, batch_size, table, like):
+    """The Small of a table, of the dtype behind the pointer `like`, with g of all layers for x.
+
+    `far` says whether x is of a matrix in far memory.
+    """
     net = small_network(table, like, batch_size, False, 0)
     if x.column_stride == 1:
-        net = Small(net.table, net.layers, net.apart, x, net.y, net.ahead)
+        net = Small(net.table, net.layers, net.apart, x, net.y, net.ahead, far)
     else:
         copy(rows(net.x, 0, x.rows), x)
     forward_rows(net, x.rows, 1, net.layers)

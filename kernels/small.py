@@ -56,7 +56,7 @@ def forward_rows(net, batch, lowest, highest):
                 else:
                     sum_rows(of_s, n_out, at.b, 0, x_of_s, x_stride, at.WT, at.stride, count, n_in, n_out, at.kc, BIAS)
         else:
-            dot_rows(g, at.b, at.W, x, x_stride, batch, n_in)
+            dot_rows(g, at.b, at.W, x, x_stride, batch, n_in, net.far and layer == 1)
         activate(g, batch * n_out)
         below = at.g
 
