@@ -17,6 +17,7 @@ from ._progress import Progress
 from ._threads import team
 from .kernels import SERIAL, entry, workspace_size
 from .kernels.blocking import PREDICT_ROWS
+from .kernels.logistic import is_single_output
 from .kernels.network import shared_by_predict, training_size
 from .kernels.plan import predict_plan, small_size
 from .kernels.programs import fit_size, given_sizes, least_in_rows, may_share, samples_in_rows, work_in_rows
@@ -312,7 +313,7 @@ class Network:
         grad_x = np.empty(pair[0].shape, self._parameters.dtype) if inputs else gradient.reshape(1, -1)
         batch = len(pair[0])
         arguments = gradient, grad_x, bool(inputs), self._parameters, x, y, *self._given_sizes(batch)
-        one_pass = self._sizes[1:] == (1,) and not inputs and pair[0].strides[1] == pair[0].itemsize
+        one_pass = is_single_output(self._sizes) and not inputs and pair[0].strides[1] == pair[0].itemsize
         compute = entry.gradients_of_output if one_pass else entry.gradients
         loss = self._compute(compute, arguments, batch, batch, self._training_size)
         if math.isnan(loss):

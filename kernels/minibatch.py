@@ -35,36 +35,20 @@ NO_LOSSES = (0.0,) * MOST_SHARDS
 
 
 @jit(inline=True)
-def minibatch(
-    shard_task,
-    epilogue,
-    target,
-    scale,
-    grad_x,
-    with_grad_x,
-    parameters,
-    X,
-    Y,
-    order,
-    first,
-    batch,
-    cut,
-    sizes,
-    workspace,
-    team,
-):
+def minibatch(shard_task, then, parameters, X, Y, order, first, batch, cut, sizes, workspace, team):
     """𝓛 of the samples first, first+1, ... first+batch-1; NaN, and `target` stays as it is, if not all are finite.
 
-    `shard_task` is the task for a shard: `of_shard`, or `logistic.of_shard`. X, Y and `order` are as in
+    `shard_task` is the task for a shard: `of_shard`, or `logistic.of_shard`. `then` is (epilogue, target, scale,
+    grad_x, with_grad_x), and ∇x of the samples is stored in grad_x if `with_grad_x`. X, Y and `order` are as in
     `train.train_minibatches`, but Matrices and a Vector, as `sizes` and `workspace`; `cut` points to the numbers of
-    such a minibatch in `cuts`; ∇x of the samples is stored in grad_x if `with_grad_x`.
+    such a minibatch in `cuts`.
     """
     shards, columns = cut[SHARDS], parameters_size(sizes)
     size = padded(columns) if shards > 1 else 0  # of a shard's gradient
     gradients = Matrix(workspace.data, shards, columns, size, 1)
     spaces = Vector(advance(workspace.data, shards * size), workspace.size - shards * size)
     finite, losses = reference(ONE), references(NO_LOSSES)
-    samples, then = (X, Y, order, first, batch, cut[LENGTH]), (epilogue, target, scale, grad_x, with_grad_x)
+    samples = X, Y, order, first, batch, cut[LENGTH]
     arguments = reference((finite, losses, gradients, samples, then, parameters, sizes, spaces, team))
     share(task_address(shard_task, arguments), address(arguments), shards, team.memory)
     if finite[0] == 0:
@@ -72,6 +56,7 @@ def minibatch(
     loss = 0.0
     for shard in range(shards):
         loss += losses[shard]
+    epilogue, _, _, _, _ = then
     if shards > 1 and (epilogue == STORE or np.isfinite(loss)):
         sums = reference((gradients, then, spaces, team))
         share(task_address(_sum, sums), address(sums), shards, team.memory)
@@ -192,21 +177,5 @@ def gradients_in(shard_task, arguments, memory):
     """The program of `gradients`, with a task for a shard."""
     loss, gradient, grad_x, with_grad_x, parameters, x, y, cut, sizes, workspace, team = arguments[0]
     team, in_order = Crew(team.threads, team.grain, memory, 0, team.otherwise), Vector(reference(ZERO), ZERO)
-    loss[0] = minibatch(
-        shard_task,
-        STORE,
-        gradient,
-        0.0,
-        grad_x,
-        with_grad_x,
-        parameters,
-        x,
-        y,
-        in_order,
-        0,
-        x.rows,
-        cut,
-        sizes,
-        workspace,
-        team,
-    )
+    then = STORE, gradient, 0.0, grad_x, with_grad_x
+    loss[0] = minibatch(shard_task, then, parameters, x, y, in_order, 0, x.rows, cut, sizes, workspace, team)

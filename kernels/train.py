@@ -109,9 +109,8 @@ def train_in_turn(arguments, end, memory):
     while first < end:
         batch = min(batch_size, end - first)
         cut = advance(cuts, WHOLE if batch == batch_size else REST)
-        of_batch = minibatch(
-            of_shard, SGD, parameters, rate, X, ZERO, parameters, X, Y, order, first, batch, cut, sizes, workspace, team
-        )
+        then = SGD, parameters, rate, X, ZERO
+        of_batch = minibatch(of_shard, then, parameters, X, Y, order, first, batch, cut, sizes, workspace, team)
         if not np.isfinite(of_batch):
             break
         loss += of_batch * (batch / X.rows)
