@@ -10,7 +10,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .blocking import BYTES_FAR, CACHE_LINE, DOT, HOST
+from .blocking import BYTES_FAR, DOT, HOST
 from .compiling import helper, internal
 from .matrix import advance, itemsize, row_major, rows, transposed
 from .microkernel import tile_shape
@@ -39,9 +39,7 @@ def dot_rows(typingctx, c, e, a, b, rsb, m, k, far):
         def fetch_as_much(below, count, p):
             """As much of the next rows as terms of so many rows are summed from p on."""
             with builder.if_then(far):
-                at = builder.gep(below, [builder.mul(p, INDEX(count))])
-                for line in range(0, DOT * count, CACHE_LINE * 8 // simd.bits):
-                    simd.prefetch(builder.gep(at, [INDEX(line)]), written=False)
+                simd.fetch(builder.gep(below, [builder.mul(p, INDEX(count))]), DOT * count)
 
         def emit_rows(i):
             i = minimum(builder, i, last_group)  # a last group that would be cut short begins earlier instead

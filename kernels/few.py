@@ -7,7 +7,6 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .blocking import CACHE_LINE
 from .simd import INDEX, Simd, fma, minimum, transposed, where
 
 SQUARES = 2  # of as many samples as a vector has lanes, that take the same terms one after the other
@@ -105,11 +104,10 @@ class FewSums:
 
     def fetch(self, i, p):
         """Begin to fetch a part of the next squares' rows, from end to end, as if they were adjacent in memory."""
-        builder, terms = self.builder, SQUARES * self.simd.lanes
-        first = builder.mul(builder.add(i, INDEX(terms)), self.rsa)
-        start = builder.gep(self.a, [builder.add(first, builder.mul(p, INDEX(terms)))])
-        for line in range(0, terms * self.simd.lanes, CACHE_LINE * 8 // self.simd.bits):
-            self.simd.prefetch(builder.gep(start, [INDEX(line)]), written=False)
+        builder, samples = self.builder, SQUARES * self.simd.lanes
+        first = builder.mul(builder.add(i, INDEX(samples)), self.rsa)
+        start = builder.gep(self.a, [builder.add(first, builder.mul(p, INDEX(samples)))])
+        self.simd.fetch(start, samples * self.simd.lanes)
 
     def emit_outputs(self, i, square, j):
         builder, simd, lanes = self.builder, self.simd, self.simd.lanes

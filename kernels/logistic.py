@@ -9,13 +9,13 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .blocking import COLUMNS_ADDED, L1, MICROBATCH, SAMPLES_AT_ONCE
+from .blocking import COLUMNS_ADDED, L1, SAMPLES_AT_ONCE
 from .compiling import helper, internal
 from .dot import dot_rows, is_far
+from .layout import lanes_of
 from .loss import row_parts, rows_of_part, squared_error
 from .matrix import advance, get, padded, row_major, rows, scalar
-from .microkernel import tile_shape
-from .minibatch import gradients_in, own_space
+from .minibatch import gradients_in, part_of_shard
 from .network import divide
 from .panel import all_finite, copy
 from .rowwise import activate, output_delta
@@ -39,16 +39,10 @@ def of_shard(arguments, shard, worker):
     finite, losses, gradients, samples, then, parameters, sizes, spaces, team = arguments[0]
     X, Y, _, first, batch, kc = samples
     _, target, _, _, _ = then
-    shards = gradients.rows
-    i, end, microbatches, workspace, gradient = 0, batch, 1, spaces.data, target
-    if shards > 1:
-        i, end = shard * batch // shards, (shard + 1) * batch // shards
-        microbatches = max(1, (end - i) // MICROBATCH)
-        workspace = own_space(spaces, shards, team, shard, worker)
-        gradient = advance(gradients.data, shard * gradients.row_stride)
+    (i, end, microbatches), workspace, gradient = part_of_shard(gradients, target, batch, spaces, team, shard, worker)
     added = False
     while microbatches > 0:
-        count = end - i if microbatches == 1 else (end - i) // microbatches
+        count = (end - i) // microbatches
         space = divide(workspace, sizes, count)
         x, y = rows(X, first + i, count), rows(Y, first + i, count)
         found = add_gradient(gradient, added, parameters, x, y, is_far(X), batch, kc, space.activations, space.panels)
@@ -67,8 +61,7 @@ def add_gradient(gradient, added, parameters, x, y, far, batch, kc, g, panels):
     `far` is whether x is; g of them is left, a vector.
     """
     n, scale = x.columns, scalar(2.0 / batch, x)
-    _, _, two = tile_shape(x)
-    lanes = two // 2
+    lanes = lanes_of(x.data)
     at_once = max(lanes, min(SAMPLES_AT_ONCE, L1 // 2 // n) // lanes * lanes)
     delta, target = panels, advance(panels, SAMPLES_AT_ONCE)
     of_W = advance(target, SAMPLES_AT_ONCE)
@@ -76,7 +69,7 @@ def add_gradient(gradient, added, parameters, x, y, far, batch, kc, g, panels):
     finite = True
     for start in range(0, x.rows, kc):
         end = min(start + kc, x.rows)
-        for j in range(padded(n) + 1):
+        for j in range(padded(n) + lanes):
             of_W[j] = 0
         for i in range(start, end, at_once):
             m, of_g = min(at_once, end - i), advance(g, i)

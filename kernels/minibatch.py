@@ -71,22 +71,32 @@ def own_space(spaces, shards, team, shard, worker):
     return advance(spaces.data, part * (spaces.size // parts // 16 * 16))
 
 
+@helper
+def part_of_shard(gradients, target, batch, spaces, team, shard, worker):
+    """Where a shard's samples begin and end, and in how many microbatches; its workspace, and where its gradient is.
+
+    That is `target` where a minibatch is not cut.
+    """
+    shards = gradients.rows
+    if shards == 1:
+        return (0, batch, 1), spaces.data, target
+    i, end = shard * batch // shards, (shard + 1) * batch // shards
+    workspace = own_space(spaces, shards, team, shard, worker)
+    return (i, end, max(1, (end - i) // MICROBATCH)), workspace, advance(gradients.data, shard * gradients.row_stride)
+
+
 @internal
 def of_shard(arguments, shard, worker):
     """One shard's samples, a microbatch at a time; or all of them at once, by the crew, if they are not cut."""
     finite, losses, gradients, samples, then, parameters, sizes, spaces, team = arguments[0]
     X, Y, order, first, batch, kc = samples
     epilogue, target, scale, grad_x, with_grad_x = then
-    shards = gradients.rows
-    i, end, microbatches, workspace, gradient, step = 0, batch, 1, spaces.data, target, epilogue
+    shards, step = gradients.rows, epilogue
+    (i, end, microbatches), workspace, gradient = part_of_shard(gradients, target, batch, spaces, team, shard, worker)
     if shards > 1:
-        i, end = shard * batch // shards, (shard + 1) * batch // shards
-        microbatches = max(1, (end - i) // MICROBATCH)
-        workspace = own_space(spaces, shards, team, shard, worker)
-        gradient = advance(gradients.data, shard * gradients.row_stride)
         step, scale, team = STORE, -1.0, Crew(1, SHARE, 0, 0, team.otherwise)
     while microbatches > 0:
-        count = end - i if microbatches == 1 else (end - i) // microbatches
+        count = (end - i) // microbatches
         space = divide(workspace, sizes, count)
         x, y = rows(X, first + i, count), rows(Y, first + i, count)
         if order.size > 0:

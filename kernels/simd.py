@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from .blocking import HOST
+from .blocking import CACHE_LINE, HOST
 
 INDEX = ir.IntType(64)
 INT32 = ir.IntType(32)
@@ -140,6 +140,11 @@ class Simd:
         pointer = self.builder.bitcast(pointer, BYTE.as_pointer())
         written, stay, data = (ir.Constant(INT32, number) for number in (int(written), 3, 1))
         self.call("llvm.prefetch.p0", ir.VoidType(), pointer, written, stay, data)
+
+    def fetch(self, pointer, elements):
+        """Begin to fetch so many elements, a Python number, to be read."""
+        for line in range(0, elements, CACHE_LINE * 8 // self.bits):
+            self.prefetch(self.builder.gep(pointer, [INDEX(line)]), written=False)
 
     def widened(self, vector, wider):
         """A vector of float32 as one of float64, of the Simd `wider` of as many lanes; one of float64 as it is."""
