@@ -35,9 +35,6 @@ GRAIN = {"omp": 1 << 18, "tbb": 1 << 18, "workqueue": 1 << 23}
 SHARE = 1 << 20
 SIGMOID = 32  # multiply-adds that take as long as a σ
 COPY = 64  # multiply-adds that take as long as copying an element that is in no near cache
-# Outputs below which the squared errors of any number of samples are added up half after half, as two threads may take
-# them: where threads take some of the columns instead, those are whole cache lines.
-LOSSES_HALVED = 32
 
 # Tasks for every thread that shares a product, the last of them small. With 4 a step by two threads takes 1.03 to 1.07
 # times as long on 784-512-512-10 by 256 and 1024x4 by 1024, and 0.98 to 0.99 on 784-512-512-10 by 16; with 4 of the

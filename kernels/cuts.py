@@ -86,7 +86,7 @@ def is_halved(sizes, batch):
     That is where there is enough to do, but in products too small to be shared (`together`, `divided`).
     """
     n_in, n_out = sizes.data[0], sizes.data[1]
-    halved = row_parts(batch, sizes.data[sizes.size - 1]) == 2
+    halved = row_parts(batch) == 2
     if is_wide(n_in, n_out, batch):
         return halved and batch * n_in * n_out >= DIVIDED and not worth_sharing(largest_work(sizes, 2, batch), SHARE)
     halved = halved and batch >= HALVED and 3 * batch * parameters_size(sizes) >= TOGETHER

@@ -104,7 +104,7 @@ def all_inside(g, m):
 def errors_of_output(g, y):
     """Σ (g - y)² as `loss.mse` adds it up, but both parts of the samples side by side."""
     first, second = 0.0, 0.0
-    half = rows_of_part(0, row_parts(y.rows, 1), y.rows)[1]
+    half = rows_of_part(0, row_parts(y.rows), y.rows)[1]
     for i in range(y.rows - half):
         first += squared_error(np.float64(g[i]), np.float64(get(y, i, 0)))
         second += squared_error(np.float64(g[half + i]), np.float64(get(y, half + i, 0)))

@@ -10,7 +10,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .activation import sigmoid_derivative
-from .blocking import COPY, LOSSES_HALVED, ROWS_AHEAD, SHARE
+from .blocking import COPY, ROWS_AHEAD
 from .compiling import helper, internal, jit
 from .matrix import advance, as_float64, block, get, matrix, padded, put, scalar
 from .parallel import columns_of, share, tasks_for
@@ -33,7 +33,7 @@ def squared_error_gradient(g, y, scale):
 def mse(g, y):
     """𝓛 = 1/(batch N) Σ (g - y)², in float64: of each of the `row_parts`, output after output, then of all."""
     g, y = matrix(g), matrix(y)
-    total, parts = 0.0, row_parts(g.rows, g.columns)
+    total, parts = 0.0, row_parts(g.rows)
     for part in range(parts):
         of_part = 0.0
         for j in range(g.columns):
@@ -79,7 +79,7 @@ def mse_output_delta(delta, g, y, batch, sums, team):
     Matrices whose columns are adjacent; delta does not overlap g, and may be y. `sums` points to memory for two
     float64 for each column, rounded up to whole cache lines of either dtype.
     """
-    sums, parts = as_float64(sums), row_parts(g.rows, g.columns)
+    sums, parts = as_float64(sums), row_parts(g.rows)
     tasks = tasks_for(COPY * g.rows * g.columns, team)
     arguments = reference((sums, delta, g, y, batch, parts, tasks))
     share(task_address(_some_columns, arguments), address(arguments), tasks, team.memory)
@@ -90,12 +90,9 @@ def mse_output_delta(delta, g, y, batch, sums, team):
 
 
 @helper
-def row_parts(samples, outputs):
-    """Into how many parts samples are cut, whose squared errors are added up part after part.
-
-    Into 2, which two threads may take, unless many samples have many outputs, some of which threads take then.
-    """
-    return 2 if samples > 1 and (outputs < LOSSES_HALVED or COPY * samples * outputs < SHARE) else 1
+def row_parts(samples):
+    """Into how many parts samples are cut, which two threads may take: squared errors are added up part after part."""
+    return 2 if samples > 1 else 1
 
 
 @helper

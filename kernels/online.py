@@ -70,7 +70,7 @@ def train_online(arguments, end, _):
 @outlined
 def mean_error(net, batch):
     """`loss.mse` of many samples."""
-    errors, parts = 0.0, row_parts(batch, net.y.columns)
+    errors, parts = 0.0, row_parts(batch)
     for part in range(parts):
         errors += errors_of_outputs(net, *rows_of_part(part, parts, batch))
     return errors / (batch * net.y.columns)
