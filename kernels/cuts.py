@@ -20,7 +20,7 @@ from .blocking import (
     TOGETHER,
 )
 from .compiling import helper
-from .loss import row_parts, rows_of_part
+from .loss import rows_of_part
 from .parallel import product_work, sharers, worth_sharing
 from .parameters import parameters_size
 from .tasks import outlined
@@ -86,11 +86,11 @@ def is_halved(sizes, batch):
     That is where there is enough to do, but in products too small to be shared (`together`, `divided`).
     """
     n_in, n_out = sizes.data[0], sizes.data[1]
-    halved = row_parts(batch) == 2
     if is_wide(n_in, n_out, batch):
-        return halved and batch * n_in * n_out >= DIVIDED and not worth_sharing(largest_work(sizes, 2, batch), SHARE)
-    halved = halved and batch >= HALVED and 3 * batch * parameters_size(sizes) >= TOGETHER
-    return halved and not shares(sizes, batch, SHARE)
+        enough = batch > 1 and batch * n_in * n_out >= DIVIDED
+        return enough and not worth_sharing(largest_work(sizes, 2, batch), SHARE)
+    enough = batch >= HALVED and 3 * batch * parameters_size(sizes) >= TOGETHER
+    return enough and not shares(sizes, batch, SHARE)
 
 
 @helper
