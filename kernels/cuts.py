@@ -20,7 +20,6 @@ from .blocking import (
     TOGETHER,
 )
 from .compiling import helper
-from .loss import rows_of_part
 from .parallel import product_work, sharers, worth_sharing
 from .parameters import parameters_size
 from .tasks import outlined
@@ -99,7 +98,19 @@ def gradient_length(sizes, batch):
 
     KC always for the weights of a first layer that is wide.
     """
-    return rows_of_part(0, 2, batch)[1] if is_halved(sizes, batch) else KC
+    return larger_half(batch) if is_halved(sizes, batch) else KC
+
+
+@helper
+def range_of_part(part, parts, count):
+    """Where a part of so many samples, inputs or units begins and ends; the first parts are the larger ones."""
+    length = (count + parts - 1) // parts
+    return part * length, min((part + 1) * length, count)
+
+
+@helper
+def larger_half(count):
+    return (count + 1) // 2
 
 
 @helper

@@ -13,10 +13,10 @@ import numpy as np
 from .ahead import BYTES_OF_LINES, expect_rows, worth_fetching
 from .blocking import APART, KC, MANY_THREADS, RUN, SHARE
 from .compiling import helper, internal
-from .cuts import is_halved
+from .cuts import is_halved, larger_half, range_of_part
 from .epilogue import BIAS_SIGMOID, SGD, STORE
 from .gemm import fused_product, one_way_size
-from .loss import rows_of_part, squared_errors, sum_of
+from .loss import squared_errors, sum_of
 from .matrix import (
     Matrix,
     Vector,
@@ -84,7 +84,7 @@ def divided_size(sizes, batch_size, itemsize):
     """Elements of workspace."""
     sizes = [int(size) for size in sizes]
     (n_in, n_out), above, count = sizes[:2], [1, *sizes[1:]], above_size(Vector(sizes, len(sizes)))
-    columns, of_half = rows_of_part(0, 2, n_in)[1], rows_of_part(0, 2, batch_size)[1]
+    columns, of_half = larger_half(n_in), larger_half(batch_size)
     activations, _ = extents(Vector(sizes, len(sizes)), of_half, itemsize)
     panels = max(
         one_way_size(columns, n_out, batch_size, itemsize, 1),
@@ -135,11 +135,11 @@ def half_of(arguments, half):
     """The Half of what a program is given."""
     _, parameters, X, Y, _, batch_size, _, sizes, _, workspace, _ = arguments[0]
     n_in, n_out, count, item = sizes.data[0], sizes.data[1], above_size(sizes), itemsize(workspace.data)
-    samples = rows_of_part(0, 2, batch_size)[1]
+    samples = larger_half(batch_size)
     pair, letters, memory, above = memory_of(workspace, half, letter_size(samples, n_out, count), count)
     if half == 0:
         above = advance(parameters, n_in * n_out)
-    begin, past = rows_of_part(half, 2, n_in)
+    begin, past = range_of_part(half, 2, n_in)
     columns = past - begin
     W = rows(transposed(layer_parameters(parameters, n_in, n_out)[0]), begin, columns)
     of_X = block(X, 0, begin, X.rows, columns)
@@ -158,7 +158,7 @@ def train_halves(arguments, end, begin, past):
     """Train up to the sample `end` by the halves begin ... past-1: by one that meets the other, or by both in turn."""
     result, _, X, Y, order, batch_size, rate, sizes, _, _, team = arguments[0]
     n_out, count = sizes.data[1], above_size(sizes)
-    samples, both = rows_of_part(0, 2, batch_size)[1], past - begin == 2
+    samples, both = larger_half(batch_size), past - begin == 2
     halves = references((half_of(arguments, 0), half_of(arguments, 1)))
     if past == 2:
         copy_rows(halves[1].above, 0, halves[0].above, 0, 1, count)
@@ -183,7 +183,7 @@ def train_halves(arguments, end, begin, past):
                 expect_rows(at.fetched, at.of_X, Y, order, first + batch, first + 2 * batch)
             crew = Crew(1, SHARE, 0, at.fetched, team.otherwise)
             fused_product(STORE, sums, sums, x, at.W, 0.0, slice_length(sizes.data[0], n_out), at.panels, crew)
-            other, past_other = rows_of_part(1 - half, 2, batch)
+            other, past_other = range_of_part(1 - half, 2, batch)
             letter = own_letter(at.pair, at.letters, meeting + 1)
             copy(row_major(letter, past_other - other, n_out), rows(sums, other, past_other - other))
             at.gradient[0] = scalar(0 if finite else np.nan, X)  # told with the errors, later
@@ -194,7 +194,7 @@ def train_halves(arguments, end, begin, past):
         # Each half of the samples through the layers above.
         for half in range(begin, past):
             at = halves[half]
-            start, end_of_half = rows_of_part(half, 2, batch)
+            start, end_of_half = range_of_part(half, 2, batch)
             own = end_of_half - start
             space = divide_above(at.space, sizes, own)
             added = row_major(other_letter(at.pair, at.letters, meeting), own, n_out)
@@ -218,7 +218,7 @@ def train_halves(arguments, end, begin, past):
         # The step above, and what the one of the first layer's weights waits for.
         for half in range(begin, past):
             at = halves[half]
-            other, past_other = rows_of_part(1 - half, 2, batch)
+            other, past_other = range_of_part(1 - half, 2, batch)
             letter = other_letter(at.pair, at.letters, meeting)
             delta = rows(spaced(at.delta, batch, n_out), other, past_other - other)
             copy(delta, row_major(letter, past_other - other, n_out))

@@ -9,9 +9,9 @@ import numpy as np
 from .ahead import expect_rows
 from .blocking import KC, MR, PADDING, TERMS_TRANSPOSED
 from .compiling import helper, internal
+from .cuts import range_of_part
 from .divided import is_dividable
 from .layout import layer_of, letter_of, others
-from .loss import rows_of_part
 from .matrix import Matrix, advance, block, pointer_at, rows, scalar
 from .network import promised
 from .online import pays_online, train_online
@@ -59,7 +59,7 @@ def _train_half(arguments, half, _):
     result, _, X, Y, order, batch_size, rate, plan, workspace, _ = given[0]
     if not both_come(told_by(plan)):
         return
-    left, right = rows_of_part(half, 2, X.columns)
+    left, right = range_of_part(half, 2, X.columns)
     of_X = block(X, 0, left, X.rows, right - left)
     net, pair = of_half(plan, half, workspace.data, of_X, Y, batch_size, batch_size)
     table, at, rate = net.table, layer_of(net, 1), scalar(rate, X)
@@ -83,8 +83,8 @@ def _train_half(arguments, half, _):
         if net.ahead != 0:
             expect_rows(net.ahead, of_X, Y, order, first + batch, first + 2 * batch)
         add_up(net, 1, sums.data, batch)
-        start, past = rows_of_part(half, 2, batch)
-        other, past_other = rows_of_part(1 - half, 2, batch)
+        start, past = range_of_part(half, 2, batch)
+        other, past_other = range_of_part(1 - half, 2, batch)
         own, of_other = past - start, past_other - other
         meeting += 1
         copy_rows(own_letter(pair, letters, meeting), 0, advance(sums.data, other * n_out), 0, 1, of_other * n_out)

@@ -11,9 +11,10 @@ from numba.extending import intrinsic
 
 from .blocking import COLUMNS_ADDED, L1, SAMPLES_AT_ONCE
 from .compiling import helper, internal
+from .cuts import larger_half
 from .dot import dot_rows, is_far
 from .layout import lanes_of
-from .loss import rows_of_part, squared_error
+from .loss import squared_error
 from .matrix import advance, get, padded, row_major, rows, scalar
 from .minibatch import gradients_in, part_of_shard
 from .network import divide
@@ -104,7 +105,7 @@ def all_inside(g, m):
 def errors_of_output(g, y):
     """Σ (g - y)² as `loss.mse` adds it up, but both parts of the samples side by side."""
     first, second = 0.0, 0.0
-    half = rows_of_part(0, 2, y.rows)[1]
+    half = larger_half(y.rows)
     for i in range(y.rows - half):
         first += squared_error(np.float64(g[i]), np.float64(get(y, i, 0)))
         second += squared_error(np.float64(g[half + i]), np.float64(get(y, half + i, 0)))

@@ -12,6 +12,7 @@ from numba.extending import intrinsic
 from .activation import sigmoid_derivative
 from .blocking import COPY, ROWS_AHEAD
 from .compiling import helper, internal, jit
+from .cuts import range_of_part
 from .matrix import advance, as_float64, block, get, matrix, padded, put, scalar
 from .parallel import columns_of, share, tasks_for
 from .simd import INDEX, Simd, split
@@ -38,7 +39,7 @@ def mse(g, y):
         of_part = 0.0
         for j in range(g.columns):
             output = 0.0
-            for i in range(*rows_of_part(part, parts, g.rows)):
+            for i in range(*range_of_part(part, parts, g.rows)):
                 output += squared_error(np.float64(get(g, i, j)), np.float64(get(y, i, j)))
             of_part += output
         total += of_part
@@ -96,13 +97,6 @@ def row_parts(samples):
 
 
 @helper
-def rows_of_part(part, parts, samples):
-    """Where a part of the samples begins and ends."""
-    length = (samples + parts - 1) // parts
-    return part * length, min((part + 1) * length, samples)
-
-
-@helper
 def sum_of(data, size):
     total = 0.0
     for i in range(size):
@@ -117,7 +111,7 @@ def _some_columns(arguments, task, _):
     start, end = columns_of(task, tasks, g.columns)
     scale, some = scalar(2.0 / (batch * g.columns), g), end - start
     for part in range(parts):
-        row, past = rows_of_part(part, parts, g.rows)
+        row, past = range_of_part(part, parts, g.rows)
         squared_errors(
             advance(sums, part * padded(g.columns) + start),
             block(delta, row, start, past - row, some),

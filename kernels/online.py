@@ -5,9 +5,9 @@ import numpy as np
 from .ahead import NOTHING, expect_rows, fetch_all_in, worth_fetching
 from .blocking import DOTTED, FEW_OUTPUTS, ONLINE_SINGLE, PADDING
 from .compiling import internal
-from .cuts import all_narrow, most_online
+from .cuts import all_narrow, most_online, range_of_part
 from .layout import layer_of, small_network
-from .loss import mse, row_parts, rows_of_part
+from .loss import mse, row_parts
 from .matrix import Vector, advance, rows, scalar
 from .network import promised
 from .panel import gather
@@ -72,5 +72,5 @@ def mean_error(net, batch):
     """`loss.mse` of many samples."""
     errors, parts = 0.0, row_parts(batch)
     for part in range(parts):
-        errors += errors_of_outputs(net, *rows_of_part(part, parts, batch))
+        errors += errors_of_outputs(net, *range_of_part(part, parts, batch))
     return errors / (batch * net.y.columns)

@@ -18,8 +18,7 @@ import numpy as np
 from .ahead import BYTES_OF_LINES
 from .blocking import APART_PARAMETERS, APART_SAMPLES, CACHE_LINE, HOST, INPUTS_FETCHING, KC, PAGE, SAMPLES_FETCHING
 from .compiling import helper
-from .cuts import gradient_length, is_halved
-from .loss import rows_of_part
+from .cuts import gradient_length, is_halved, larger_half, range_of_part
 from .matrix import Vector, padded
 from .pair import BYTES_TOLD
 from .parameters import parameters_size
@@ -153,14 +152,14 @@ class _ByTwo:
 
     def __init__(self, sizes, batch_size, itemsize, divided):
         lanes, page, lines = HOST.lanes(itemsize), PAGE // itemsize, BYTES_OF_LINES // itemsize
-        _, own = rows_of_part(0, 2, batch_size)
+        own = larger_half(batch_size)
         self.handed = behind = weights_size(sizes, itemsize) + letters_size(sizes, itemsize, divided)
         if divided:
             behind += padded(rows_size(False, own, sizes[1], lanes))
         self.told = behind + page
         self.ahead, self.samples, end = [], [], self.told + BYTES_TOLD // itemsize
         for half in range(2):
-            begin, past = rows_of_part(half, 2, sizes[0])
+            begin, past = range_of_part(half, 2, sizes[0])
             samples = _Samples(sizes, own, itemsize, end + lines, (batch_size, past - begin) if divided else None)
             self.ahead.append(end)
             self.samples.append(samples)
@@ -186,7 +185,7 @@ class _ByUnits:
         end = self.handed + 2 * self.between
         self.halves = []
         for half in range(2):
-            first, past = rows_of_part(half, 2, units)
+            first, past = range_of_part(half, 2, units)
             own = n_in, past - first, n_out
             weights = end + lines
             samples = _Samples(own, batch_size, itemsize, weights + weights_size(own, itemsize))
@@ -291,7 +290,7 @@ def _table(sizes, batch_size, last, itemsize, samples, shared=(0, 0, 0, 0), divi
         of_letter, of_biases = letter_extents(layer, n_in, n_out, lanes)
         if layer == 1 and divided:
             half, handed = divided
-            begin, _ = rows_of_part(half, 2, n_in)
+            begin, _ = range_of_part(half, 2, n_in)
             put_places(2, WT, begin * whole(n_out, lanes))
             put_places(3, HANDED, handed, *samples.of_all)
             of_letter = 0

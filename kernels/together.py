@@ -12,9 +12,8 @@ import numpy as np
 from .ahead import expect_rows, fetch_all_in, worth_fetching
 from .blocking import LETTERS, PADDING, RUN
 from .compiling import helper, internal
-from .cuts import is_halved
+from .cuts import is_halved, larger_half, range_of_part
 from .layout import layer_of, letter_of, others, small_network, table_of
-from .loss import rows_of_part
 from .matrix import Vector, advance, itemsize, pointer_at, rows, scalar
 from .network import promised
 from .online import train_online
@@ -80,7 +79,7 @@ def _train_half(arguments, half, _):
     result, _, X, Y, order, batch_size, rate, plan, workspace, _ = given[0]
     if not both_come(told_by(plan)):
         return
-    net, pair = of_half(plan, half, workspace.data, X, Y, batch_size, rows_of_part(0, 2, batch_size)[1])
+    net, pair = of_half(plan, half, workspace.data, X, Y, batch_size, larger_half(batch_size))
     samples, line, layers, rate = (X, Y, order), other_line(pair), net.layers, scalar(rate, X)
     (loss, first), number, done = result[0], 0, 1
     if half == 1:
@@ -90,7 +89,7 @@ def _train_half(arguments, half, _):
         batch = min(batch_size, end - first)
         if batch < batch_size and read(net.table, 1, LAST_HALVED) == 0:
             break
-        start, past = rows_of_part(half, 2, batch)
+        start, past = range_of_part(half, 2, batch)
         own = past - start
         finite = take_half(net, samples, first + start, own, batch)
         forward_rows(net, own, 1, net.layers)

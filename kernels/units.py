@@ -11,8 +11,8 @@ import numpy as np
 from .ahead import expect_rows
 from .blocking import HOST, RUN, TOGETHER, UNITS_EMPTY, UNITS_HANDED
 from .compiling import helper, internal
+from .cuts import larger_half
 from .layout import layer_of, small_network
-from .loss import rows_of_part
 from .matrix import Matrix, Vector, advance, pointer_at, rows, scalar
 from .online import mean_error, pays_online, train_online
 from .pair import both_come, meet, other_letter, own_letter, train_by_two
@@ -54,7 +54,7 @@ def pays_by_units(n_in, units, n_out, batch_size, parameters):
     """Whether less goes from core to core than other ways, and few vectors of a half's units are partly empty."""
     if is_wide(n_in, units, batch_size):
         two = 2 * HOST.lanes(4)
-        return 2 * whole(rows_of_part(0, 2, units)[1], two) <= units + units // UNITS_EMPTY
+        return 2 * whole(larger_half(units), two) <= units + units // UNITS_EMPTY
     return UNITS_HANDED * batch_size * n_out <= parameters
 
 
