@@ -9,6 +9,7 @@ import numpy as np
 from .blocking import (
     DIVIDED,
     HALVED,
+    HALVES_ALONE,
     KC,
     MICROBATCH,
     MOST_SHARDS,
@@ -25,10 +26,11 @@ from .parameters import parameters_size
 from .tasks import outlined
 from .wide import is_wide
 
-# What `cuts_of` gives: how many threads gain from sharing a minibatch; of whole minibatches, and of a smaller one that
-# is left, into how many shards it is cut, and its sums over samples into slices of how many.
-THREADS, WHOLE, REST = 0, 1, 3
-SHARDS, LENGTH = 0, 1  # from WHOLE or REST on
+# What `cuts_of` gives: how many threads gain from sharing a minibatch's shards or products; of whole minibatches, and
+# of a smaller one that is left, into how many shards it is cut, whether two threads gain from its halves instead, and
+# into slices of how many samples its sums are.
+THREADS, WHOLE, REST = 0, 1, 4
+SHARDS, HALVES, LENGTH = 0, 1, 2  # from WHOLE or REST on
 
 
 @outlined
@@ -37,8 +39,10 @@ def cuts_of(sizes, batch, rest, grain):
     return (
         np.intp(threads_for(sizes, batch, grain)),
         np.intp(shards_of(sizes, batch)),
+        np.intp(gain_from_halves(sizes, batch)),
         np.intp(gradient_length(sizes, batch)),
         np.intp(shards_of(sizes, rest)),
+        np.intp(gain_from_halves(sizes, rest)),
         np.intp(gradient_length(sizes, rest)),
     )
 
@@ -90,6 +94,24 @@ def is_halved(sizes, batch):
         return enough and not worth_sharing(largest_work(sizes, 2, batch), SHARE)
     enough = batch >= HALVED and 3 * batch * parameters_size(sizes) >= TOGETHER
     return enough and not shares(sizes, batch, SHARE)
+
+
+@outlined
+def gain_from_halves(sizes, batch):
+    """Whether two threads gain from taking such a minibatch's halves as shards, without weights of their own.
+
+    The sum of both is the gradient as it is without shards: all sums over the minibatch are of two halves anyway.
+    """
+    n_in, n_out = sizes.data[0], sizes.data[1]
+    enough = 3 * batch * parameters_size(sizes) >= HALVES_ALONE
+    in_one_pass = sizes.size == 2 and n_out == 1  # as in `logistic`
+    return enough and not in_one_pass and not is_wide(n_in, n_out, batch) and is_halved(sizes, batch)
+
+
+@helper
+def sharers_of_minibatch(cuts):
+    """How many threads gain from sharing whole minibatches, by the numbers of `cuts_of`."""
+    return max(cuts[THREADS], 2 * cuts[WHOLE + HALVES])
 
 
 @helper

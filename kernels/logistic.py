@@ -37,21 +37,23 @@ def gradients(arguments, memory, _):
 @internal
 def of_shard(arguments, shard, worker):
     """`minibatch.of_shard` for that."""
-    finite, losses, gradients, samples, then, parameters, sizes, spaces, team = arguments[0]
-    X, Y, _, first, batch, kc = samples
+    finite, errors, gradients, samples, then, parameters, sizes, spaces, team = arguments[0]
+    X, Y, _, first, batch, halves, kc = samples
     _, target, _, _, _ = then
-    (i, end, microbatches), workspace, gradient = part_of_shard(gradients, target, batch, spaces, team, shard, worker)
+    (i, end, microbatches), workspace, gradient = part_of_shard(
+        gradients, target, batch, halves, spaces, team, shard, worker
+    )
     added = False
     while microbatches > 0:
         count = (end - i) // microbatches
         space = divide(workspace, sizes, count)
         x, y = rows(X, first + i, count), rows(Y, first + i, count)
         found = add_gradient(gradient, added, parameters, x, y, is_far(X), batch, kc, space.activations, space.panels)
-        loss = errors_of_output(space.activations, y) / batch
-        if not (found and (np.isfinite(loss) or all_finite(y))):
+        of_y = errors_of_output(space.activations, y)
+        if not (found and (np.isfinite(of_y) or all_finite(y))):
             finite[0] = 0
             return
-        losses[shard] += loss
+        errors[shard] += of_y
         i, microbatches, added = i + count, microbatches - 1, True
 
 

@@ -73,21 +73,21 @@ def mse_gradient(grad_g, g, y):
 
 
 @helper
-def mse_output_delta(delta, g, y, batch, sums, team):
-    """δ = ∇g ⊙ g (1 - g) of the last layer, in one pass with the part in 𝓛, which is returned, of these samples.
+def mse_output_delta(delta, g, y, batch, parts, sums, team):
+    """δ = ∇g ⊙ g (1 - g) of the last layer, in one pass with Σ (g - y)², which is returned, of these samples.
 
-    They are some of a minibatch of `batch` samples; for all of them it is 𝓛, in the same bits as by `mse`. All are
-    Matrices whose columns are adjacent; delta does not overlap g, and may be y. `sums` points to memory for two
-    float64 for each column, rounded up to whole cache lines of either dtype.
+    They are some of a minibatch of `batch` samples. For all of them, in `row_parts`, the sum is that of `mse`; for one
+    part alone that part's. All are Matrices whose columns are adjacent; delta does not overlap g, and may be y. `sums`
+    points to memory for two float64 for each column, rounded up to whole cache lines of either dtype.
     """
-    sums, parts = as_float64(sums), row_parts(g.rows)
+    sums = as_float64(sums)
     tasks = tasks_for(COPY * g.rows * g.columns, team)
     arguments = reference((sums, delta, g, y, batch, parts, tasks))
     share(task_address(_some_columns, arguments), address(arguments), tasks, team.memory)
     total = 0.0
     for part in range(parts):
         total += sum_of(advance(sums, part * padded(g.columns)), g.columns)
-    return total / (batch * g.columns)
+    return total
 
 
 @helper

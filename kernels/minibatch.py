@@ -12,26 +12,28 @@ the target, which takes a step of `scale` against it, but none where the loss is
 import numpy as np
 
 from .ahead import expect_rows
-from .blocking import COPY, KC, MICROBATCH, MOST_SHARDS, SHARE
+from .blocking import COPY, MICROBATCH, MOST_SHARDS, SHARE
 from .compiling import helper, internal, jit
-from .cuts import LENGTH, SHARDS, THREADS, WHOLE, cuts_of
+from .cuts import HALVES, LENGTH, SHARDS, WHOLE, cuts_of, range_of_part, sharers_of_minibatch
 from .epilogue import SGD, STORE
-from .gemm import crew_of, fused_sum
-from .matrix import Matrix, Vector, advance, block, matrix, padded, pointer, row_major, rows, spaced, vector
+from .gemm import crew_of
+from .loss import row_parts
+from .matrix import Matrix, Vector, advance, matrix, padded, pointer, rows, scalar, spaced, vector
 from .network import (
     backward,
     divide,
     forward_layers,
     input_finite,
-    output_loss,
+    output_errors,
     target_of,
 )
+from .optimizer import step_against_sum
 from .panel import all_finite, gather
 from .parallel import Crew, at_most, columns_of, lead, share, tasks_for
 from .parameters import parameters_size
 from .tasks import ONE, ZERO, address, reference, references, task_address
 
-NO_LOSSES = (0.0,) * MOST_SHARDS
+NO_ERRORS = (0.0,) * MOST_SHARDS
 
 
 @jit(inline=True)
@@ -43,22 +45,24 @@ def minibatch(shard_task, then, parameters, X, Y, order, first, batch, cut, size
     `train.train_minibatches`, but Matrices and a Vector, as `sizes` and `workspace`; `cut` points to the numbers of
     such a minibatch in `cuts`.
     """
-    shards, columns = cut[SHARDS], parameters_size(sizes)
+    halves = cut[HALVES] != 0 and team.memory != 0
+    shards, columns = 2 if halves else cut[SHARDS], parameters_size(sizes)
     size = padded(columns) if shards > 1 else 0  # of a shard's gradient
     gradients = Matrix(workspace.data, shards, columns, size, 1)
     spaces = Vector(advance(workspace.data, shards * size), workspace.size - shards * size)
-    finite, losses = reference(ONE), references(NO_LOSSES)
-    samples = X, Y, order, first, batch, cut[LENGTH]
-    arguments = reference((finite, losses, gradients, samples, then, parameters, sizes, spaces, team))
+    finite, errors = reference(ONE), references(NO_ERRORS)
+    samples = X, Y, order, first, batch, np.intp(halves), cut[LENGTH]
+    arguments = reference((finite, errors, gradients, samples, then, parameters, sizes, spaces, team))
     share(task_address(shard_task, arguments), address(arguments), shards, team.memory)
     if finite[0] == 0:
         return np.nan
     loss = 0.0
     for shard in range(shards):
-        loss += losses[shard]
+        loss += errors[shard]
+    loss /= batch * Y.columns
     epilogue, _, _, _, _ = then
     if shards > 1 and (epilogue == STORE or np.isfinite(loss)):
-        sums = reference((gradients, then, spaces, team))
+        sums = reference((gradients, then))
         share(task_address(_sum, sums), address(sums), shards, team.memory)
     return loss
 
@@ -72,27 +76,30 @@ def own_space(spaces, shards, team, shard, worker):
 
 
 @helper
-def part_of_shard(gradients, target, batch, spaces, team, shard, worker):
+def part_of_shard(gradients, target, batch, halves, spaces, team, shard, worker):
     """Where a shard's samples begin and end, and in how many microbatches; its workspace, and where its gradient is.
 
-    That is `target` where a minibatch is not cut.
+    That is `target` where a minibatch is not cut. A half is one slice of every sum, so it is not cut further.
     """
     shards = gradients.rows
     if shards == 1:
         return (0, batch, 1), spaces.data, target
-    i, end = shard * batch // shards, (shard + 1) * batch // shards
+    i, end = range_of_part(shard, shards, batch)
+    microbatches = 1 if halves != 0 else max(1, (end - i) // MICROBATCH)
     workspace = own_space(spaces, shards, team, shard, worker)
-    return (i, end, max(1, (end - i) // MICROBATCH)), workspace, advance(gradients.data, shard * gradients.row_stride)
+    return (i, end, microbatches), workspace, advance(gradients.data, shard * gradients.row_stride)
 
 
 @internal
 def of_shard(arguments, shard, worker):
     """One shard's samples, a microbatch at a time; or all of them at once, by the crew, if they are not cut."""
-    finite, losses, gradients, samples, then, parameters, sizes, spaces, team = arguments[0]
-    X, Y, order, first, batch, kc = samples
+    finite, errors, gradients, samples, then, parameters, sizes, spaces, team = arguments[0]
+    X, Y, order, first, batch, halves, kc = samples
     epilogue, target, scale, grad_x, with_grad_x = then
     shards, step = gradients.rows, epilogue
-    (i, end, microbatches), workspace, gradient = part_of_shard(gradients, target, batch, spaces, team, shard, worker)
+    (i, end, microbatches), workspace, gradient = part_of_shard(
+        gradients, target, batch, halves, spaces, team, shard, worker
+    )
     if shards > 1:
         step, scale, team = STORE, -1.0, Crew(1, SHARE, 0, 0, team.otherwise)
     while microbatches > 0:
@@ -106,13 +113,14 @@ def of_shard(arguments, shard, worker):
                 expect_rows(team.ahead, X, Y, order, first + batch, first + 2 * batch)
             if finite[0] == 0:
                 return
-        loss = output_loss(forward_layers(parameters, x, sizes, space, team, 1), y, batch, sizes, space, team)
+        parts = 1 if halves != 0 else row_parts(count)
+        found = output_errors(forward_layers(parameters, x, sizes, space, team, 1), y, batch, parts, space, team)
         lowest = spaced(space.activations, count, sizes.data[1])
-        if order.size == 0 and not (input_finite(x, lowest) and (np.isfinite(loss) or all_finite(y))):
+        if order.size == 0 and not (input_finite(x, lowest) and (np.isfinite(found) or all_finite(y))):
             finite[0] = 0
             return
-        losses[shard] += loss
-        if epilogue == STORE or np.isfinite(loss):
+        errors[shard] += found
+        if epilogue == STORE or np.isfinite(found):
             of_x = rows(grad_x, i, count)
             backward(step, gradient, scale, of_x, with_grad_x != 0, parameters, x, sizes, space, team, 1, kc)
         i, microbatches = i + count, microbatches - 1
@@ -140,15 +148,21 @@ def _gather(arguments, task, _):
 
 
 @internal
-def _sum(arguments, part, worker):
-    """Some of the parameters: the sum of the shards' gradients, to the epilogue."""
-    gradients, then, spaces, team = arguments[0]
-    epilogue, target, scale, _, _ = then
-    parts, columns = gradients.rows, gradients.columns
-    start, end = columns_of(part, parts, columns)
-    panels = own_space(spaces, parts, team, part, worker)
-    c, b = row_major(advance(target, start), 1, end - start), block(gradients, 0, start, parts, end - start)
-    fused_sum(epilogue, c, b, scale, KC, panels, Crew(1, SHARE, 0, 0, team.otherwise))
+def _sum(arguments, part, _):
+    """Some of the parameters: the sum of the shards' gradients to the epilogue; the first of them is written over."""
+    gradients, (epilogue, target, scale, _, _) = arguments[0]
+    start, end = columns_of(part, gradients.rows, gradients.columns)
+    n, target, first = end - start, advance(target, start), advance(gradients.data, start)
+    for shard in range(1, gradients.rows - 1):
+        other = advance(first, shard * gradients.row_stride)
+        for j in range(n):
+            first[j] += other[j]
+    last = advance(first, (gradients.rows - 1) * gradients.row_stride)
+    if epilogue == SGD:
+        step_against_sum(target, first, last, scalar(scale, gradients), n)
+    else:
+        for j in range(n):
+            target[j] = first[j] + last[j]
 
 
 @jit(inline=True)
@@ -171,7 +185,7 @@ def gradients_by(program, gradient, grad_x, with_grad_x, parameters, x, y, sizes
     x, y, grad_x, sizes = matrix(x), matrix(y), matrix(grad_x), vector(sizes)
     work, cut = 3 * x.rows * parameters.size, advance(cuts, WHOLE)
     gradient, parameters, workspace = pointer(gradient), pointer(parameters), vector(workspace)
-    loss, crew = reference(np.nan), at_most(cuts[THREADS], crew_of(team, parameters))
+    loss, crew = reference(np.nan), at_most(sharers_of_minibatch(cuts), crew_of(team, parameters))
     arguments = reference((loss, gradient, grad_x, np.intp(with_grad_x), parameters, x, y, cut, sizes, workspace, crew))
     lead(task_address(program, arguments), address(arguments), crew, work)
     return loss[0]

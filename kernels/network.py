@@ -12,10 +12,10 @@ from collections import namedtuple
 
 from .blocking import FEW_INPUTS, KC, MICROBATCH, SHARE
 from .compiling import helper, internal, jit
-from .cuts import shards_of, threads_for
+from .cuts import gain_from_halves, larger_half, shards_of, shares, threads_for
 from .gemm import crew_of, fused_product, fused_sum, one_way_size, panels_size
 from .layer import layer_delta, layer_forward, layer_input_gradient
-from .loss import mse_output_delta
+from .loss import mse_output_delta, row_parts
 from .matrix import (
     Matrix,
     Vector,
@@ -59,13 +59,23 @@ def workspace_size(sizes, batch_size, itemsize, threads=1):
 def training_size(sizes, batch_size, itemsize, threads=1):
     """Elements that training and gradients need of it: fewer, where large batches are cut into shards."""
     vector = Vector(sizes, len(sizes))
-    shards = shards_of(vector, batch_size)
+    shards, halves = shards_of(vector, batch_size), halves_size(vector, batch_size, itemsize) if threads > 1 else 0
     if shards == 1:
-        return whole_size(sizes, batch_size, itemsize, threads)
+        return max(whole_size(sizes, batch_size, itemsize, threads), halves)
     cut = bisect.bisect_left(range(batch_size), True, key=lambda batch: shards_of(vector, batch) > 1)
     rows = min(2 * MICROBATCH, (batch_size + 1) // 2)  # of the largest microbatch
     in_shards = shards * padded(parameters_size(vector)) + min(threads, shards) * whole_size(sizes, rows, itemsize, 1)
-    return max(whole_size(sizes, cut - 1, itemsize, threads), in_shards)
+    return max(whole_size(sizes, cut - 1, itemsize, threads), in_shards, halves)
+
+
+def halves_size(vector, batch_size, itemsize):
+    """For the gradients of two halves side by side, of the largest minibatch up to `batch_size` that gains from it."""
+    share = bisect.bisect_left(range(batch_size + 1), True, key=lambda batch: shares(vector, batch, SHARE))
+    if not gain_from_halves(vector, share - 1):
+        return 0
+    sizes = [vector.data[layer] for layer in range(vector.size)]
+    of_half = whole_size(sizes, larger_half(share - 1), itemsize, 1)
+    return 2 * (padded(parameters_size(vector)) + of_half)
 
 
 def whole_size(sizes, batch_size, itemsize, threads):
@@ -164,7 +174,7 @@ def input_finite(x, g):
 
 @outlined
 def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes, space, team, lowest, kc):
-    """Backward from the δ⁽ᴸ⁾ that `output_loss` left, through the activations that `forward` did: from ℓ = L to 1
+    """Backward from the δ⁽ᴸ⁾ that `output_errors` left, through the activations that `forward` did: from ℓ = L to 1
 
         δ⁽ℓ⁻¹⁾ = (δ⁽ℓ⁾ W⁽ℓ⁾) ⊙ g⁽ℓ⁻¹⁾ (1 - g⁽ℓ⁻¹⁾),  or for ℓ = 1, `with_grad_x`, ∇x = δ⁽¹⁾ W⁽¹⁾
         ∇W⁽ℓ⁾ = δ⁽ℓ⁾ᵀ g⁽ℓ⁻¹⁾,  ∇b⁽ℓ⁾ = Σ over the batch of δ⁽ℓ⁾
@@ -195,15 +205,15 @@ def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes,
 
 
 @jit(inline=True)
-def output_loss(g, y, batch, sizes, space, team):
-    """The part of 𝓛, a mean over `batch` samples, of the output g that `forward_layers` returned.
+def output_errors(g, y, batch, parts, space, team):
+    """Σ (g - y)², added up in so many parts, of the output g that `forward_layers` returned for some of a minibatch.
 
-    δ⁽ᴸ⁾ is left in the workspace.
+    δ⁽ᴸ⁾, of 𝓛 as a mean over the `batch` samples of all of it, is left in the workspace.
     """
     if y.column_stride != 1:
         given, y = y, target_of(space, g.rows, g.columns)
         copy_any(y, given)
-    return mse_output_delta(delta_of(g, space), g, y, batch, space.panels, team)
+    return mse_output_delta(delta_of(g, space), g, y, batch, parts, space.panels, team)
 
 
 @jit(inline=True)
@@ -278,4 +288,5 @@ def _mean_loss(arguments, memory, _):
         batch = min(batch_size, x.rows - first)
         space = divide(workspace, sizes, batch)
         output = forward_layers(parameters, rows(x, first, batch), sizes, space, team, 1)
-        loss[0] += output_loss(output, rows(y, first, batch), x.rows, sizes, space, team)
+        errors = output_errors(output, rows(y, first, batch), x.rows, row_parts(batch), space, team)
+        loss[0] += errors / (x.rows * y.columns)

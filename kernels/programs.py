@@ -19,7 +19,7 @@ from .blocking import (
     SHARE,
     SIGMOID,
 )
-from .cuts import cuts_of, is_halved, shares
+from .cuts import cuts_of, gain_from_halves, is_halved, shares
 from .divided import divided_size, is_divided
 from .divided_rows import is_divided_rows
 from .entry import LAID_OUT, in_blocks, streamed_or_in_blocks
@@ -67,8 +67,8 @@ def left_in_turn(program, sizes, batch_size, samples):
 
 def may_share(sizes, batch_size, samples=math.inf):
     """Whether threads, however soon they come, may gain from sharing the work on a batch, or on so many samples."""
-    by_two = program_for_two(sizes, batch_size, samples, 2)
-    return by_two is not None or shares(Vector(sizes, len(sizes)), batch_size, SHARE)
+    by_two, vector = program_for_two(sizes, batch_size, samples, 2), Vector(sizes, len(sizes))
+    return by_two is not None or shares(vector, batch_size, SHARE) or gain_from_halves(vector, batch_size)
 
 
 def may_stream(sizes, batch_size):

@@ -8,7 +8,7 @@ import numpy as np
 from .ahead import NOTHING, worth_fetching
 from .blocking import COPY, PACED
 from .compiling import internal, jit
-from .cuts import REST, THREADS, WHOLE, cuts_of
+from .cuts import REST, WHOLE, cuts_of, sharers_of_minibatch
 from .epilogue import SGD
 from .gemm import crew_of
 from .matrix import advance, matrix, pointer, row_major, vector
@@ -67,7 +67,7 @@ def train_safely(program, alone, together, paced, guard, pace, run, sizes, cuts,
     parameters, X, Y, order, first, last, loss, batch_size, learning_rate = run
     X, Y, order, sizes, before = matrix(X), matrix(Y), vector(order), vector(sizes), vector(before)
     parameters, workspace = pointer(parameters), vector(workspace)
-    threads = 2 if together else cuts[THREADS]
+    threads = 2 if together else sharers_of_minibatch(cuts)
     team = at_most(threads, crew_of(team, parameters))
     result, rate = reference((loss, first)), np.float64(learning_rate)
     arguments = reference((result, parameters, X, Y, order, batch_size, rate, sizes, cuts, workspace, team))

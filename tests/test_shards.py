@@ -5,12 +5,14 @@ import pytest
 from test_gradients import check_gradients, check_step
 
 from fastmlp import Network, kernels
-from fastmlp.kernels.cuts import shards_of
+from fastmlp.kernels import blocking
+from fastmlp.kernels.cuts import gain_from_halves, shards_of
 from fastmlp.kernels.matrix import Vector
 from fastmlp.kernels.network import training_size
 from fastmlp.kernels.online import is_online
 from fastmlp.kernels.tiny import is_tiny
 
+HALVED = (([114, 35, 35], 145), ([300, 60, 1], 77), ([47, 583], 32), ([3, 40, 70, 60, 2], 191), ([60, 30, 900, 2], 23))
 CASES = (([20, 61, 30, 9], 700, 4), ([3, 200, 1], 2000, 16), ([100, 40], 401, 4), ([256, 256, 256, 10], 400, 2))
 
 
@@ -99,3 +101,65 @@ def test_any_team_gives_the_same_bits_and_stays_within_its_workspace(threads, dt
             assert kernels.train_minibatches(*arguments, kernels.Team(threads, 1)) == (loss, batch)
             np.testing.assert_array_equal(parameters, expected.parameters)
     assert (workspace[size:] == 7).all()
+
+
+def test_what_two_threads_take_by_halves_is_one_shard_to_one():
+    for sizes, batch in HALVED:
+        assert gain_from_halves(Vector(sizes, len(sizes)), batch)
+        assert shards(sizes, batch) == 1
+
+
+def test_what_gains_nothing_is_not_taken_by_halves():
+    for sizes, batch in (([64, 64, 10], 32), ([784, 128, 10], 32), ([512, 512], 512), ([3000, 1], 300)):
+        assert not gain_from_halves(Vector(sizes, len(sizes)), batch)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize(("sizes", "batch"), HALVED)
+def test_two_halves_give_the_bits_of_the_whole_and_stay_within_their_workspace(sizes, batch, threads, dtype, rng):
+    net, X, Y = case(sizes, batch, dtype, rng)
+    widths, order = np.array(sizes), rng.permutation(batch)
+    size = training_size(sizes, batch, dtype.itemsize, threads)
+    workspace = np.full(size + 4096, 7, dtype)
+
+    def results(team):
+        gradient, grad_x, parameters = np.empty_like(net.parameters), np.empty_like(X), net.parameters.copy()
+        arguments = net.parameters, X, Y, widths, workspace[:size], team
+        loss = kernels.gradients(gradient, grad_x, True, *arguments)
+        run = parameters, X, Y, order, 0, batch, 0.0, batch, 0.1, widths, workspace[:size], team
+        return (loss, *kernels.train_minibatches(*run)), gradient.tobytes(), grad_x.tobytes(), parameters.tobytes()
+
+    assert results(kernels.Team(threads, blocking.SHARE)) == results(kernels.SERIAL)
+    assert (workspace[size:] == 7).all()
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_one_sample_that_is_not_finite_stops_both_halves(position, dtype, rng):
+    sizes, batch = HALVED[0]
+    net, *pair = case(sizes, batch, dtype, rng)
+    size, team = training_size(sizes, batch, dtype.itemsize, 2), kernels.Team(2, blocking.SHARE)
+    arguments = np.array(sizes), np.empty(size, dtype), team
+    before = net.parameters.copy()
+    for row in (0, batch - 1):
+        x, y = (array.copy() for array in pair)
+        (x, y)[position][row, 5] = np.nan
+        gradient = np.full_like(before, 7)
+        assert np.isnan(kernels.gradients(gradient, x, False, net.parameters, x, y, *arguments))
+        assert (gradient == 7).all()
+        assert np.isnan(kernels.train_step(net.parameters, x, y, 0.1, *arguments))
+        np.testing.assert_array_equal(net.parameters, before)
+
+
+def test_numbers_that_underflow_have_the_same_bits_in_halves(dtype, rng):
+    """Whose products, all negative or all positive, are zeros with a sign."""
+    sizes, batch = HALVED[0]
+    net, X, Y = case(sizes, batch, dtype, rng)
+    tiny = np.finfo(dtype).smallest_subnormal
+    X[:] = rng.choice([-tiny, tiny], X.shape)
+    X[:, 0] = -tiny
+    size, gradients = training_size(sizes, batch, dtype.itemsize, 2), []
+    for team in (kernels.SERIAL, kernels.Team(2, blocking.SHARE)):
+        gradient = np.empty_like(net.parameters)
+        kernels.gradients(gradient, X, False, net.parameters, X, Y, np.array(sizes), np.empty(size, dtype), team)
+        gradients.append(gradient.tobytes())
+    assert gradients[0] == gradients[1]
