@@ -14,7 +14,8 @@ from . import _checks, _training
 from ._history import History
 from ._memory import aligned_empty, count_parameters, layer_views
 from ._progress import Progress
-from ._threads import team
+from ._step import Step, step_size
+from ._threads import TeamFor
 from .kernels import SERIAL, entry, workspace_size
 from .kernels.blocking import PREDICT_ROWS
 from .kernels.logistic import is_single_output
@@ -130,6 +131,8 @@ class Network:
         itemsize = parameters.dtype.itemsize
         self._workspace_size = functools.lru_cache(functools.partial(workspace_size, sizes, itemsize=itemsize))
         self._training_size = functools.lru_cache(functools.partial(training_size, sizes, itemsize=itemsize))
+        self._step_size = functools.lru_cache(functools.partial(step_size, sizes, itemsize=itemsize))
+        self._step_on = functools.lru_cache(functools.partial(Step, sizes, parameters.dtype))
         self._fit_size = functools.lru_cache(functools.partial(fit_size, sizes, itemsize=itemsize))
         self._may_share = functools.lru_cache(functools.partial(may_share, sizes))
         self._given_sizes = functools.lru_cache(functools.partial(given_sizes, sizes, parameters.dtype))
@@ -264,15 +267,16 @@ class Network:
 
         Raises FloatingPointError, with the parameters as they were, where the loss or a new parameter is not finite.
         """
-        check = functools.partial(_checks.sample_pairs, x, y, self.sizes, self.dtype, names=("x", "y"))
-        x, y = check(finite=False)
+        refuse = functools.partial(_checks.sample_pairs, x, y, self._sizes, self._parameters.dtype, ("x", "y"))
+        x, y = refuse(False)
         learning_rate = _checks.positive_number("learning_rate", learning_rate)
+        batch, adjacent = len(x), x.strides[1] == x.itemsize and y.strides[1] == y.itemsize
 
-        def step(workspace, *team):
-            arrays = self._parameters, self._sizes, x, y
-            return _training.Trainer(*arrays, len(x), learning_rate, workspace, team, check, single=True).step()
+        def step(memory, threads, grain):
+            take = self._step_on(batch, adjacent, threads)
+            return take(self._parameters, x, y, learning_rate, refuse, memory, threads, grain)
 
-        return self._compute(step, (), len(x), len(x), self._training_size)
+        return self._compute(step, (), batch, batch, self._step_size)
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """The network's output for X: (samples, N_L), of the network's dtype. Row i depends on row i of X alone."""
@@ -295,7 +299,7 @@ class Network:
         shared = shared_by_predict(self._parameters.size, samples, rows)
         if shared == 0:
             return self._lend_workspace(entry.predict, arguments, self._workspace_size(rows), SERIAL)
-        with team(shared) as crew:
+        with TeamFor(shared) as crew:
             many = crew.threads if rows < samples else 1
             size = many * self._workspace_size(rows, threads=crew.threads // many)
             return self._lend_workspace(entry.predict, arguments, size, crew)
@@ -356,7 +360,7 @@ class Network:
         """
         if not self._may_share(batch, samples):
             return self._lend_workspace(function, arguments, size(batch), SERIAL)
-        with team(samples * self._parameters.size) as crew:
+        with TeamFor(samples * self._parameters.size) as crew:
             return self._lend_workspace(function, arguments, size(batch, threads=crew.threads), crew)
 
     def _compute_in_rows(self, function, arguments, samples):
@@ -372,7 +376,7 @@ class Network:
         work = samples * self._work_in_rows
         if samples <= PREDICT_ROWS or work < 2 * SERIAL.grain:
             return self._lend_workspace(compute, (), self._rows_size(1), SERIAL)
-        with team(work) as crew:
+        with TeamFor(work) as crew:
             return self._lend_workspace(compute, (), self._rows_size(crew.threads), crew)
 
     def _lend_workspace(self, function, arguments, size, crew):

@@ -13,6 +13,8 @@ import numba
 from .kernels import SERIAL, Team
 from .kernels.blocking import GRAIN
 
+LEAST_WORK = 2 * min(GRAIN.values())
+
 _in_parallel = threading.RLock()
 _forked = False
 
@@ -28,18 +30,27 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-@contextlib.contextmanager
-def team(work):
-    """The Team for a call of so many multiply-adds.
+class TeamFor:
+    """A context: the Team for a call of so many multiply-adds.
 
     Only one thread of Python at a time gets a team of more than one.
     """
-    threads = numba.get_num_threads()  # starts the threading layer
-    grain = GRAIN[numba.threading_layer()]
-    if threads == 1 or _forked or work < 2 * grain or not _in_parallel.acquire(blocking=False):
-        yield SERIAL
-        return
-    try:
-        yield Team(threads, grain)
-    finally:
-        _in_parallel.release()
+
+    __slots__ = "lock", "work"
+
+    def __init__(self, work):
+        self.work, self.lock = work, None
+
+    def __enter__(self):
+        if self.work < LEAST_WORK or _forked:
+            return SERIAL
+        threads = numba.get_num_threads()  # starts the threading layer
+        grain = GRAIN[numba.threading_layer()]
+        if threads == 1 or self.work < 2 * grain or not _in_parallel.acquire(blocking=False):
+            return SERIAL
+        self.lock = _in_parallel
+        return Team(threads, grain)
+
+    def __exit__(self, *exception):
+        if self.lock is not None:
+            self.lock.release()

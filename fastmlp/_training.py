@@ -68,14 +68,20 @@ class OwnCode:
 OWN_CODE = OwnCode()
 
 
+def not_finite(what, first, last):
+    return FloatingPointError(
+        f"the {what} turned NaN or infinite at samples {first} to {last - 1}; the last finite parameters are kept: "
+        "lower learning_rate, or scale X and Y"
+    )
+
+
 class Trainer:
     """Runs minibatches of X, Y through the network of `parameters`, in place.
 
-    `refuse` raises what is to be raised if X or Y is not finite, which the kernels see while they gather the samples. A
-    `single` step takes all of them at once.
+    `refuse` raises what is to be raised if X or Y is not finite, which the kernels see while they gather the samples.
     """
 
-    def __init__(self, parameters, sizes, X, Y, batch_size, learning_rate, workspace, team, refuse, single=False):
+    def __init__(self, parameters, sizes, X, Y, batch_size, learning_rate, workspace, team, refuse):
         self.parameters = parameters
         self.samples = len(X)
         self.arrays = X, Y  # kept while their operands are used
@@ -85,13 +91,12 @@ class Trainer:
         self.since = 0  # the sample that was next when the parameters were those to go back to
         self.checked = False  # whether the parameters have just been looked at, and are finite
         self.next_check = 0.0  # the time from which on they are to be
-        self.sizes, self.single = sizes, single
+        self.sizes = sizes
         self.all_seen = False  # by the kernels, and finite: until then nothing may be changed for good
         self.minibatches = max(1, int(FIRST_CALL_WORK / (3 * batch_size * parameters.size + STEP_WORK)))
         self.network = None  # for code of its own, which takes samples whose elements are adjacent
         if X.strides[1] == X.itemsize and Y.strides[1] == Y.itemsize:
-            # Steps one by one are of minibatches that may differ: then there is code for up to 1, 2, 4, ... samples.
-            self.network = sizes, 1 << (batch_size - 1).bit_length() if single else batch_size, X.itemsize
+            self.network = sizes, batch_size, X.itemsize
         self._choose()
 
     def _choose(self):
@@ -99,12 +104,9 @@ class Trainer:
         self.tiny = OWN_CODE.of(self.network) if self.network else None
         self.program, self.pace, self.laid_out, self.whole = "", None, False, self.samples
         if self.tiny is not None:
-            _, batch, _ = self.network
-            self.lengths = slice_of(self.sizes, batch), slice_of(self.sizes, self.samples % batch)
+            self.lengths = slice_of(self.sizes, self.batch_size), slice_of(self.sizes, self.samples % self.batch_size)
         else:
             self.program, self.pace = program_and_pace(self.sizes, self.batch_size, self.samples, self.team[0])
-            if self.single:
-                self.program = "train_in_turn"
             self.laid_out = self.program in entry.LAID_OUT
             # Up to where it trains: what is left is a call of another.
             self.whole = self.samples - left_in_turn(self.program, self.sizes, self.batch_size, self.samples)
@@ -122,17 +124,6 @@ class Trainer:
     def in_order(self):
         """The order of samples that takes them as they come."""
         return IN_ORDER if self.program == "train_in_turn" else np.arange(self.samples, dtype=np.intp)
-
-    def step(self):
-        """Train on all samples as one minibatch; its loss."""
-        start = time.perf_counter()
-        try:
-            loss = self._run(0, self.samples, self.in_order(), 0.0)
-        except BaseException:
-            self._leave_finite()
-            raise
-        self._note_time_without(start)
-        return loss
 
     def epoch(self, order, bar):
         """Train on all samples in `order`; their mean loss.
@@ -201,11 +192,7 @@ class Trainer:
             last = min(end, first + self.batch_size)
             loss, stopped = self._call(True, True, True, first, last, order, 0.0)
             if stopped < last or np.isnan(loss):
-                what = "loss" if stopped < last else "parameters"
-                raise FloatingPointError(
-                    f"the {what} turned NaN or infinite at samples {first} to {last - 1}; the last finite parameters "
-                    "are kept: lower learning_rate, or scale X and Y"
-                )
+                raise not_finite("loss" if stopped < last else "parameters", first, last)
 
     def _call(self, keep, check, commit, first, last, order, loss):
         if self.tiny is not None:
