@@ -1,4 +1,4 @@
-"""Every library on every shape: the time of an epoch, a gradient and a prediction, and that all learn the same.
+"""Every library on every shape: the time of an epoch, a step, a gradient and a prediction, and that all learn the same.
 
 Each library takes as many threads as it does by itself, and `track_threads` records how many those are: to compare on
 other terms, set NUMBA_NUM_THREADS, OMP_NUM_THREADS and OPENBLAS_NUM_THREADS, and asv's --cpu-affinity for jax.
@@ -81,6 +81,19 @@ class Growth:
         return per_sample(1_000_000) / per_sample(10_000)
 
 
+class Step:
+    """One step on a minibatch that is handed in, as where samples come from elsewhere, a few at a time."""
+
+    params = (SHAPES[:6], having("step"))
+    param_names = ("shape", "library")
+
+    def setup(self, shape, library):
+        self.call = _warmed(library, shape._replace(minibatches=1), "step")
+
+    def time_step(self, shape, library):
+        self.call()
+
+
 class Gradient:
     """The gradient of one minibatch."""
 
@@ -154,7 +167,7 @@ class Threads:
 def _warmed(library, shape, method):
     """The library's method bound to its arguments, after a first call: all that compiles does so here."""
     peer, (X, Y, order) = build(library, shape)
-    arguments = {"epoch": (X, Y, order), "gradient": (X, Y), "predict": (X,)}[method]
+    arguments = {"epoch": (X, Y, order), "step": (X, Y), "gradient": (X, Y), "predict": (X,)}[method]
     call = functools.partial(getattr(peer, method), *arguments)
     call()
     return call

@@ -34,6 +34,10 @@ class Peer:
         """One step of gradient descent on every minibatch, the samples taken in that order."""
         raise NotImplementedError
 
+    def step(self, x, y):
+        """One step of gradient descent on the minibatch x, y."""
+        raise NotImplementedError
+
     def gradient(self, x, y):
         """∂𝓛/∂parameters of the minibatch x, y."""
         raise NotImplementedError
@@ -76,6 +80,9 @@ class Fastmlp(Peer):
         self._rng.order = order
         self._network.fit(X, Y, epochs=1, batch_size=self.batch_size, learning_rate=self.learning_rate)
 
+    def step(self, x, y):
+        self._network.train_step(x, y, learning_rate=self.learning_rate)
+
     def gradient(self, x, y):
         return self._network.gradients(x, y).parameters
 
@@ -109,9 +116,12 @@ class Numpy(Peer):
     def epoch(self, X, Y, order):
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
-            self._backpropagate(X[rows], Y[rows], self.learning_rate)
-            for parameter, step in zip(self._W + self._b, self._dW + self._db, strict=True):
-                parameter -= step
+            self.step(X[rows], Y[rows])
+
+    def step(self, x, y):
+        self._backpropagate(x, y, self.learning_rate)
+        for parameter, step in zip(self._W + self._b, self._dW + self._db, strict=True):
+            parameter -= step
 
     def gradient(self, x, y):
         self._backpropagate(x, y, 1)
@@ -212,7 +222,10 @@ class Torch(Peer):
 
     def epoch(self, X, Y, order):
         for rows in order.split(self.batch_size):
-            self._step(X[rows], Y[rows])
+            self.step(X[rows], Y[rows])
+
+    def step(self, x, y):
+        self._step(x, y)
 
     def gradient(self, x, y):
         return self._torch.autograd.grad(self._loss(self._parameters, x, y), self._parameters)
@@ -256,6 +269,10 @@ class TorchCompile(Torch):
             for rows in order.split(self.batch_size):
                 self._compiled_step(X[rows], Y[rows])
 
+    def step(self, x, y):
+        with self._torch.no_grad():
+            self._compiled_step(x, y)
+
     def _step(self, x, y):
         self._update(self._torch.func.grad(self._loss)(self._parameters, x, y))
 
@@ -272,7 +289,8 @@ class Jax(Peer):
         jax.config.update("jax_enable_x64", DTYPE.itemsize == 8)
         self._jax = jax
         self._parameters = jax.tree.map(jax.numpy.array, list(zip(weights, biases, strict=True)))
-        self._compiled_step = jax.jit(self._step_on_rows, donate_argnums=0)
+        self._compiled_step = jax.jit(self._step, donate_argnums=0)
+        self._compiled_step_on_rows = jax.jit(self._step_on_rows, donate_argnums=0)
         self._compiled_gradient = jax.jit(jax.grad(self._loss))
         self._compiled_output = jax.jit(self._output)
 
@@ -281,8 +299,11 @@ class Jax(Peer):
 
     def epoch(self, X, Y, order):
         for start in range(0, len(order), self.batch_size):
-            self._parameters = self._compiled_step(self._parameters, X, Y, order, start)
+            self._parameters = self._compiled_step_on_rows(self._parameters, X, Y, order, start)
         self._jax.block_until_ready(self._parameters)
+
+    def step(self, x, y):
+        self._parameters = self._jax.block_until_ready(self._compiled_step(self._parameters, x, y))
 
     def gradient(self, x, y):
         return self._jax.block_until_ready(self._compiled_gradient(self._parameters, x, y))
@@ -339,7 +360,7 @@ LIBRARIES = {
 
 
 def having(method):
-    """The libraries that have a method in a form of their own: torch.compile and jax scan differ in `epoch` alone."""
+    """The libraries that have a method in a form of their own: torch.compile has steps and epochs, jax scan epochs."""
     return [name for name, peer in LIBRARIES.items() if method in vars(peer)]
 
 
