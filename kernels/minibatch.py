@@ -3,7 +3,9 @@
 The products of a small network are too small to be shared, and those of a large minibatch read activations that have
 left the cache. Where both meet, each thread takes shards of the minibatch's rows through all layers, a few rows at a
 time, and adds up a gradient for each shard; then it sums the shards' gradients for some of the parameters. Where a
-shard begins and the order of every sum depend on nothing but sizes: so the bits do not depend on who computes.
+shard begins and the order of every sum depend on nothing but sizes: so the bits do not depend on who computes. A
+minibatch that is only large enough for two threads is cut into halves, and only if two have come: to one thread its
+sums are of two halves too.
 
 Everywhere here `epilogue` is STORE, which puts the gradient into `target`, or SGD, with the parameters themselves as
 the target, which takes a step of `scale` against it, but none where the loss is not finite.
