@@ -133,6 +133,7 @@ class Network:
         self._training_size = functools.lru_cache(functools.partial(training_size, sizes, itemsize=itemsize))
         self._step_size = functools.lru_cache(functools.partial(step_size, sizes, itemsize=itemsize))
         self._step_on = functools.lru_cache(functools.partial(Step, sizes, parameters.dtype))
+        self._choice = functools.lru_cache(functools.partial(_training.Choice, sizes, parameters.dtype))
         self._fit_size = functools.lru_cache(functools.partial(fit_size, sizes, itemsize=itemsize))
         self._may_share = functools.lru_cache(functools.partial(may_share, sizes))
         self._given_sizes = functools.lru_cache(functools.partial(given_sizes, sizes, parameters.dtype))
@@ -225,26 +226,28 @@ class Network:
             pair = _checks.pair("validation_data", validation_data)
             X_held, Y_held = _checks.sample_pairs(*pair, self.sizes, self.dtype, names=names)
             validate = functools.partial(self._mean_loss, X_held, Y_held)
-        history = History()
-        state = self._rng.bit_generator.state
+        history, adjacent = History(), X.strides[1] == X.itemsize and Y.strides[1] == Y.itemsize
+        # The order within a batch of everything would change nothing but rounding.
+        many = shuffle and batch_size < len(X)
+        state = self._rng.bit_generator.state if many else None
 
         def refuse():
             try:
                 _checks.sample_pairs(*given, self.sizes, self.dtype)
             except ValueError:
-                self._rng.bit_generator.state = state
+                if many:
+                    self._rng.bit_generator.state = state
                 raise
 
         if epochs == 0:
             refuse()
 
         def train(workspace, *team):
-            arrays = self._parameters, self._sizes, X, Y
-            trainer = _training.Trainer(*arrays, batch_size, learning_rate, workspace, team, refuse)
+            choice = self._choice(batch_size, len(X), adjacent, team[0])
+            workspace = workspace[: size(batch_size, team[0])]  # all of which an epoch may begin with clearing
+            trainer = _training.Trainer(choice, self._parameters, X, Y, learning_rate, workspace, team, refuse)
             with Progress(progress, epochs, len(X)) as bar:
                 for _ in range(epochs):
-                    # The order within a batch of everything would change nothing but rounding.
-                    many = shuffle and batch_size < len(X)
                     order = _training.shuffled(len(X), self._rng) if many else trainer.in_order()
                     start = time.perf_counter()
                     history.loss.append(trainer.epoch(order, bar))

@@ -6,6 +6,7 @@ import time
 import numpy as np
 
 from ._checks import all_finite
+from ._memory import count_parameters
 from .kernels import entry
 from .kernels.pace import PACE
 from .kernels.plan import plan_for
@@ -75,55 +76,67 @@ def not_finite(what, first, last):
     )
 
 
+class Choice:
+    """What trains a network on so many samples, by so many threads, and what it needs.
+
+    There may be code for the network alone, if it is tiny and the elements of a sample are `adjacent`.
+    """
+
+    def __init__(self, sizes, dtype, batch_size, samples, adjacent, threads):
+        self.sizes, self.dtype, self.batch_size, self.samples, self.threads = sizes, dtype, batch_size, samples, threads
+        network = sizes, batch_size, dtype.itemsize
+        self.network = network if adjacent and is_tiny(*network) else None
+        self.lengths = self.network and (slice_of(sizes, batch_size), slice_of(sizes, samples % batch_size))
+        self.program, self.pace = program_and_pace(sizes, batch_size, samples, threads)
+        self.laid_out = self.program in entry.LAID_OUT
+        # Up to where it trains: what is left is a call of another.
+        self.whole = samples - left_in_turn(self.program, sizes, batch_size, samples)
+        self.takes_samples_as_they_come = self.program == "train_in_turn"
+        work = 3 * batch_size * count_parameters(sizes) + STEP_WORK
+        self.first_minibatches = max(1, int(FIRST_CALL_WORK / work))
+
+    @functools.cached_property
+    def given_sizes(self):
+        rest = self.samples % self.batch_size
+        shared = self.threads > 1 and (self.takes_samples_as_they_come or self.whole < self.samples)
+        return given_sizes(self.sizes, self.dtype, self.batch_size, rest, shared)
+
+
 class Trainer:
-    """Runs minibatches of X, Y through the network of `parameters`, in place.
+    """Runs minibatches of X, Y through a network of `parameters`, in place, as a Choice has it.
 
     `refuse` raises what is to be raised if X or Y is not finite, which the kernels see while they gather the samples.
     """
 
-    def __init__(self, parameters, sizes, X, Y, batch_size, learning_rate, workspace, team, refuse):
-        self.parameters = parameters
-        self.samples = len(X)
+    def __init__(self, choice, parameters, X, Y, learning_rate, workspace, team, refuse):
+        self.choice, self.parameters = choice, parameters
         self.arrays = X, Y  # kept while their operands are used
         self.operands = entry.operand(X), entry.operand(Y)
-        self.batch_size, self.learning_rate = batch_size, learning_rate
-        self.workspace, self.team, self.refuse = workspace, team, refuse
+        self.learning_rate, self.workspace, self.team, self.refuse = learning_rate, workspace, team, refuse
         self.since = 0  # the sample that was next when the parameters were those to go back to
         self.checked = False  # whether the parameters have just been looked at, and are finite
         self.next_check = 0.0  # the time from which on they are to be
-        self.sizes = sizes
         self.all_seen = False  # by the kernels, and finite: until then nothing may be changed for good
-        self.minibatches = max(1, int(FIRST_CALL_WORK / (3 * batch_size * parameters.size + STEP_WORK)))
-        self.network = None  # for code of its own, which takes samples whose elements are adjacent
-        if X.strides[1] == X.itemsize and Y.strides[1] == Y.itemsize:
-            self.network = sizes, batch_size, X.itemsize
-        self._choose()
+        self.minibatches = choice.first_minibatches
+        self._prepare()
 
-    def _choose(self):
-        """Choose what trains, and what it needs."""
-        self.tiny = OWN_CODE.of(self.network) if self.network else None
-        self.program, self.pace, self.laid_out, self.whole = "", None, False, self.samples
-        if self.tiny is not None:
-            self.lengths = slice_of(self.sizes, self.batch_size), slice_of(self.sizes, self.samples % self.batch_size)
+    def _prepare(self):
+        """What the program needs, or the network's own code, where there is that."""
+        choice = self.choice
+        self.own_code = OWN_CODE.of(choice.network) if choice.network else None
+        self.laid_out = choice.laid_out and not self.own_code
+        if self.laid_out:
+            self.live = np.zeros(1, np.intp)  # 1 while the workspace has weights that are further on
+            plan = plan_for(choice.program, choice.sizes, choice.batch_size, choice.samples, self.workspace)
+            self.given_sizes = plan, plan, 0
         else:
-            self.program, self.pace = program_and_pace(self.sizes, self.batch_size, self.samples, self.team[0])
-            self.laid_out = self.program in entry.LAID_OUT
-            # Up to where it trains: what is left is a call of another.
-            self.whole = self.samples - left_in_turn(self.program, self.sizes, self.batch_size, self.samples)
-            if self.laid_out:
-                self.live = np.zeros(1, np.intp)  # 1 while the workspace has weights that are further on
-                plan = plan_for(self.program, self.sizes, self.batch_size, self.samples, self.workspace)
-                self.given_sizes = plan, plan, 0
-            else:
-                rest = self.samples % self.batch_size
-                shared = self.team[0] > 1 and (self.program == "train_in_turn" or self.whole < self.samples)
-                self.given_sizes = given_sizes(self.sizes, self.parameters.dtype, self.batch_size, rest, shared)
-        # What to go back to: a copy, or where weights are laid out, the parameters.
-        self.before = np.empty_like(self.parameters[:0] if self.laid_out else self.parameters)
+            self.before = np.empty_like(self.parameters)  # to go back to; where weights are laid out, the parameters
+            self.given_sizes = None if self.own_code else choice.given_sizes
 
     def in_order(self):
         """The order of samples that takes them as they come."""
-        return IN_ORDER if self.program == "train_in_turn" else np.arange(self.samples, dtype=np.intp)
+        as_they_come = self.choice.takes_samples_as_they_come and not self.own_code
+        return IN_ORDER if as_they_come else np.arange(self.choice.samples, dtype=np.intp)
 
     def epoch(self, order, bar):
         """Train on all samples in `order`; their mean loss.
@@ -131,12 +144,14 @@ class Trainer:
         Raises FloatingPointError with the last finite parameters in place, or, with the first, what `refuse` does.
         """
         loss, first, begin = 0.0, 0, time.perf_counter()
+        samples, batch_size = self.choice.samples, self.choice.batch_size
+        whole = samples if self.own_code else self.choice.whole
         if self.laid_out:
             self.live[0] = 0
         try:
-            while first < self.samples:
-                end = self.whole if first < self.whole else self.samples
-                last = min(end, first + self.minibatches * self.batch_size)
+            while first < samples:
+                end = whole if first < whole else samples
+                last = min(end, first + self.minibatches * batch_size)
                 start = time.perf_counter()
                 loss = self._run(first, last, order, loss)
                 self._adjust(time.perf_counter() - start, last - first)
@@ -151,10 +166,11 @@ class Trainer:
 
     def _note_time_without(self, start):
         """Note how long a tiny network has been trained without code of its own, and use it if it has that now."""
-        if self.tiny is None and self.network and is_tiny(*self.network):
-            OWN_CODE.trained_without(self.network, time.perf_counter() - start)
-            if OWN_CODE.of(self.network):
-                self._choose()
+        network = self.choice.network
+        if network and not self.own_code:
+            OWN_CODE.trained_without(network, time.perf_counter() - start)
+            if OWN_CODE.of(network):
+                self._prepare()
 
     def _leave_finite(self):
         """Leave finite parameters, of the last step that was taken, where anything is raised: KeyboardInterrupt too."""
@@ -165,7 +181,7 @@ class Trainer:
             self._call(True, True, True, 0, 0, IN_ORDER, 0.0)
 
     def _adjust(self, seconds, samples):
-        per_minibatch = seconds / -(-samples // self.batch_size)
+        per_minibatch = seconds / -(-samples // self.choice.batch_size)
         self.minibatches = max(1, min(10 * self.minibatches, int(CALL_SECONDS / per_minibatch)))
 
     def _run(self, first, last, order, loss):
@@ -174,10 +190,10 @@ class Trainer:
         if keep:
             self.since = first
         now = time.perf_counter()
-        self.checked = last == self.samples or now >= self.next_check
+        self.checked = last == self.choice.samples or now >= self.next_check
         if self.checked:
             self.next_check = now + CHECK_SECONDS
-        commit = self.checked and (self.all_seen or last == self.samples)
+        commit = self.checked and (self.all_seen or last == self.choice.samples)
         loss, stopped = self._call(keep, self.checked, commit, first, last, order, loss)
         if stopped < last or np.isnan(loss):
             if not self.laid_out:
@@ -188,31 +204,17 @@ class Trainer:
 
     def _repeat_until_not_finite(self, start, end, order):
         """The same minibatches give the same bits again, one by one, up to the one that went wrong."""
-        for first in range(start, end, self.batch_size):
-            last = min(end, first + self.batch_size)
+        for first in range(start, end, self.choice.batch_size):
+            last = min(end, first + self.choice.batch_size)
             loss, stopped = self._call(True, True, True, first, last, order, 0.0)
             if stopped < last or np.isnan(loss):
                 raise not_finite("loss" if stopped < last else "parameters", first, last)
 
     def _call(self, keep, check, commit, first, last, order, loss):
-        if self.tiny is not None:
-            guard = self.before, keep, check
-            run = self.parameters, *self.operands, order, first, last, loss, self.learning_rate
-            return self.tiny(*guard, *run, *self.lengths)
+        choice, arrays, run = self.choice, (self.parameters, *self.operands, order), (first, last, loss)
+        if self.own_code:
+            return self.own_code(self.before, keep, check, *arrays, *run, self.learning_rate, *choice.lengths)
         guard = (self.live, check, commit) if self.laid_out else (self.before, keep, check)
-        program, pace = (self.program, self.pace) if last <= self.whole else ("train_in_turn", np.array(PACE))
-        return getattr(entry, program)(
-            *guard,
-            pace,
-            self.parameters,
-            *self.operands,
-            order,
-            first,
-            last,
-            loss,
-            self.batch_size,
-            self.learning_rate,
-            *self.given_sizes,
-            self.workspace,
-            *self.team,
-        )
+        program, pace = (choice.program, choice.pace) if last <= choice.whole else ("train_in_turn", np.array(PACE))
+        given = choice.batch_size, self.learning_rate, *self.given_sizes, self.workspace
+        return getattr(entry, program)(*guard, pace, *arrays, *run, *given, *self.team)

@@ -310,6 +310,16 @@ def test_fit_takes_the_program_and_gives_the_bits_of_one_thread(program, sizes, 
     np.testing.assert_array_equal(net.parameters, serial.parameters)
 
 
+def test_fit_takes_of_a_larger_workspace_what_it_needs(monkeypatch, rng):
+    """What lays weights out clears its workspace in every epoch."""
+    calls, sizes, batch = counted(monkeypatch, "train_online"), [64, 30, 10], 8
+    net, X, Y = case(sizes, 2000, np.dtype(np.float32), rng)
+    net.gradients(X, Y)
+    net.fit(X[:20], Y[:20], epochs=1, batch_size=batch)
+    *_, workspace, _, _ = calls[0]
+    assert workspace.size == fit_size(sizes, batch, 4, 1, 20)
+
+
 @pytest.mark.parametrize(("program", "sizes", "batch"), CASES)
 def test_training_takes_no_more_memory_than_it_may(program, sizes, batch):
     net = Network(sizes, seed=0)
