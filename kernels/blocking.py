@@ -33,6 +33,10 @@ GRAIN = {"omp": 1 << 18, "tbb": 1 << 18, "workqueue": 1 << 23}
 # costs 1 to 3 us and every cache line that another core wrote some 10 ns: with 2**18, a step of 128-128-10 by 64, which
 # then shares two products of 2**20, takes 1.06 times as long.
 SHARE = 1 << 20
+# So many where a minibatch has fewer than HALVED samples, so that threads cannot take halves of it instead: of the time
+# with 2**20 a step takes 0.67 on 18-138-1004-1 by 8, 0.77 on 11-304-331-1 by 7, 0.76 on 128-512-64 by 12 and
+# 1000-100-100 by 8, 0.95 on 256-256-256 by 4, 1.0 to 1.1 on 300-300-10 by 8.
+SHARE_FEW = 1 << 18
 SIGMOID = 32  # multiply-adds that take as long as a σ
 COPY = 64  # multiply-adds that take as long as copying an element that is in no near cache
 

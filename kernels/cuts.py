@@ -18,6 +18,7 @@ from .blocking import (
     ONLINE_WIDTH,
     SHARDED_PARAMETERS,
     SHARE,
+    SHARE_FEW,
     TOGETHER,
 )
 from .compiling import helper
@@ -144,7 +145,8 @@ def shares(sizes, batch, grain):
 @helper
 def threads_for(sizes, batch, grain):
     """How many threads gain from sharing a batch, its shards or its products; more would be told of tasks in vain."""
-    return max(shards_of(sizes, batch), sharers(largest_work(sizes, 1, batch), grain))
+    least = min(grain, SHARE if batch >= HALVED else SHARE_FEW)
+    return max(shards_of(sizes, batch), sharers(largest_work(sizes, 1, batch), least))
 
 
 @helper

@@ -10,7 +10,7 @@ import bisect
 import itertools
 from collections import namedtuple
 
-from .blocking import FEW_INPUTS, KC, MICROBATCH, SHARE
+from .blocking import FEW_INPUTS, HALVED, KC, MICROBATCH, SHARE
 from .compiling import helper, internal, jit
 from .cuts import gain_from_halves, larger_half, shards_of, shares, threads_for
 from .gemm import crew_of, fused_product, fused_sum, one_way_size, panels_size
@@ -70,7 +70,8 @@ def training_size(sizes, batch_size, itemsize, threads=1):
 
 def halves_size(vector, batch_size, itemsize):
     """For the gradients of two halves side by side, of the largest minibatch up to `batch_size` that gains from it."""
-    share = bisect.bisect_left(range(batch_size + 1), True, key=lambda batch: shares(vector, batch, SHARE))
+    batches, first = range(batch_size + 1), min(HALVED, batch_size)
+    share = bisect.bisect_left(batches, True, first, key=lambda batch: shares(vector, batch, SHARE))
     if not gain_from_halves(vector, share - 1):
         return 0
     sizes = [vector.data[layer] for layer in range(vector.size)]

@@ -163,7 +163,7 @@ def few_rows(epilogue, c, e, a, b, scale, kc, panels):
 @internal
 def some_rows(arguments, task, _):
     """One task's share of a product with few terms, some columns at a time, so that B stays in the first cache."""
-    epilogue, c, _, a, b, scale, _, parts, _ = arguments[0]
+    epilogue, c, _, a, b, scale, _, parts, kc = arguments[0]
     first, end = task * c.rows // parts, (task + 1) * c.rows // parts
     c, a = rows(c, first, end - first), rows(a, first, end - first)
     blocks = 1 + b.rows * b.columns // L1
@@ -182,4 +182,5 @@ def some_rows(arguments, task, _):
             c.rows,
             end - start,
             b.rows,
+            kc,
         )

@@ -42,6 +42,7 @@ from .parameters import is_narrow, layer_size, parameters_size
 from .rowwise import delta_of_output
 from .simd import INDEX, INT32, Simd, Vector, fma, minimum, shuffled, where
 from .tasks import reference
+from .wide import slice_length
 
 DOUBLE = ir.DoubleType()
 
@@ -255,18 +256,24 @@ class Steps:
     def forward(self, layer, parameters, below):
         """g = σ(Σ + b), the sum over the inputs in the order that it has elsewhere."""
         n_in, n_out = layer
-        at_once = DOT if n_out == 1 else 1
-        total = self.weighted(below, n_in, parameters, n_out, lambda i, j: place(layer, i, j), at_once)
+        at_once, length = DOT if n_out == 1 else 1, slice_length(n_in, n_out)
+
+        def of_slice(start):
+            inputs = range(start, min(start + length, n_in))
+            return self.weighted(below, n_in, inputs, parameters, n_out, lambda i, j: place(layer, i, j), at_once)
+
+        total, *others = map(of_slice, range(0, n_in, length))
+        total = sum(others, total)
         return sigmoid(total + self.pick(parameters, [place(layer, n_in, j) for j in range(n_out)] * self.places))
 
-    def weighted(self, values, terms, parameters, columns, at, at_once=1):
-        """Σ over p < terms of values[s, p] parameters[at(p, j)], for all samples s and j < columns.
+    def weighted(self, values, n, terms, parameters, columns, at, at_once=1):
+        """Σ over p in `terms` of values[s, p] parameters[at(p, j)], for all samples s and j < columns; p < n.
 
         So many sums `at_once`, each of terms in their order, are added in halves.
         """
-        lanes, totals = list(itertools.product(range(self.places), range(columns))), [0] * min(at_once, terms)
-        for p in range(terms):
-            of_samples = self.pick(values, [s * terms + p for s, _ in lanes])
+        lanes, totals = list(itertools.product(range(self.places), range(columns))), [0] * min(at_once, len(terms))
+        for p in terms:
+            of_samples = self.pick(values, [s * n + p for s, _ in lanes])
             weights = self.pick(parameters, [at(p, j) for _, j in lanes])
             totals[p % at_once] = fma(of_samples, weights, totals[p % at_once])
         return in_halves(totals)
@@ -282,7 +289,10 @@ class Steps:
             layer, parameters, below = self.layers[number], self.parameters[number].get(), activations[number]
             (n_in, n_out), of_layer = layer, delta
             if number > 0:
-                total = self.weighted(of_layer, n_out, parameters, n_in, lambda j, i, layer=layer: place(layer, i, j))
+                outputs = range(n_out)
+                total = self.weighted(
+                    of_layer, n_out, outputs, parameters, n_in, lambda j, i, layer=layer: place(layer, i, j)
+                )
                 delta = total * sigmoid_derivative(below)
             self.add_gradient(layer, self.sums[number], below, of_layer, some)
 

@@ -39,6 +39,7 @@ CASES = (
     ([4, 8, 3], 1030),
     ([12, 1], 6000),
 )
+LARGE = ([300, 30, 380, 350], 2)  # which otherwise is streamed, above a wide layer, whose minibatches are always halved
 
 
 def train(net, X, Y, order, batch, workspace, live=None, part=slice(None), commit=True, loss=0.0):
@@ -65,7 +66,7 @@ def test_what_gains_nothing_is_not():
 
 
 @pytest.mark.parametrize("rest", [1, 3])  # in the last minibatch
-@pytest.mark.parametrize(("sizes", "batch"), CASES)
+@pytest.mark.parametrize(("sizes", "batch"), [*CASES, LARGE])
 def test_the_bits_are_those_of_the_other_way_within_the_workspace(sizes, batch, rest, dtype, rng):
     samples = 5 * batch + rest
     net, X, Y = case(sizes, samples, dtype, rng)

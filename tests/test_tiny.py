@@ -17,6 +17,9 @@ CASES = (
     ([4, 3], 8),
     ([5, 2, 3], 2),  # a W that is stored as it is
     ([2, 8, 1], 7),
+    ([27, 3, 2], 1),  # sums over many inputs in two halves
+    ([24, 8], 3),
+    ([31, 2, 25, 2], 2),
     ([1, 2, 2], 100),  # in pieces, of which some cross the middle
     ([2, 1], 150),
     ([1, 1], 2100),  # in slices
