@@ -3,6 +3,7 @@
 A step takes some us, so nothing here is done twice that need not be.
 """
 
+import functools
 import time
 from collections.abc import Callable
 
@@ -30,12 +31,16 @@ class Step:
     """
 
     def __init__(self, sizes, dtype, batch, adjacent, threads):
-        self.batch = batch
+        self.sizes, self.dtype, self.batch, self.threads = sizes, dtype, batch, threads
         network = sizes, 1 << (batch - 1).bit_length(), dtype.itemsize
         self.network = network if adjacent and is_tiny(*network) else None
         if self.network:
             self.order, self.length = np.arange(batch, dtype=np.intp), slice_of(sizes, batch)
-        self.pace, self.given_sizes = np.array(PACE), given_sizes(sizes, dtype, batch, 0, threads > 1)
+        self.pace = np.array(PACE)
+
+    @functools.cached_property
+    def given_sizes(self):  # to find them may take to compile products, which a network's own code does without
+        return given_sizes(self.sizes, self.dtype, self.batch, 0, self.threads > 1)
 
     def __call__(self, parameters, x, y, learning_rate, refuse: Callable[[], None], memory, threads, grain):
         """Take one step and return its loss.
