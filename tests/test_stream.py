@@ -46,8 +46,8 @@ def test_most_networks_need_none_of_it(sizes, batch):
 
 
 def test_single_tasks_are_all_that_threads_need_who_share_no_product():
-    assert are_single_tasks((784, 128, 10), 128, 4, shared=False)
-    assert not are_single_tasks((784, 128, 10), 128, 4, shared=True)
+    assert are_single_tasks((128, 64, 10), 64, 4, shared=False)
+    assert not are_single_tasks((128, 64, 10), 64, 4, shared=True)
     assert not are_single_tasks((1024, 1024), 1024, 4, shared=False)
-    assert given_sizes((784, 128, 10), np.dtype(np.float32), 128, shared=False)[2] == 0
-    assert given_sizes((784, 128, 10), np.dtype(np.float32), 128)[2] != 0
+    assert given_sizes((128, 64, 10), np.dtype(np.float32), 64, shared=False)[2] == 0
+    assert given_sizes((128, 64, 10), np.dtype(np.float32), 64)[2] != 0
