@@ -377,7 +377,7 @@ class Network:
             return function(*arguments, self._in_rows, work, plan, threads, grain)
 
         work = samples * self._work_in_rows
-        if samples <= PREDICT_ROWS or work < 2 * SERIAL.grain:
+        if samples <= PREDICT_ROWS:
             return self._lend_workspace(compute, (), self._rows_size(1), SERIAL)
         with TeamFor(work) as crew:
             return self._lend_workspace(compute, (), self._rows_size(crew.threads), crew)

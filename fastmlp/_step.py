@@ -4,8 +4,8 @@ A step takes some us, so nothing here is done twice that need not be.
 """
 
 import functools
+import math
 import time
-from collections.abc import Callable
 
 import numpy as np
 
@@ -39,10 +39,11 @@ class Step:
         self.pace = np.array(PACE)
 
     @functools.cached_property
-    def given_sizes(self):  # to find them may take to compile products, which a network's own code does without
+    def given_sizes(self):
+        """Late, because they may take the compilation of products, which a network's own code does without."""
         return given_sizes(self.sizes, self.dtype, self.batch, 0, self.threads > 1)
 
-    def __call__(self, parameters, x, y, learning_rate, refuse: Callable[[], None], memory, threads, grain):
+    def __call__(self, parameters, x, y, learning_rate, refuse, memory, threads, grain):
         """Take one step and return its loss.
 
         `memory` is a workspace, and behind it room for the parameters, where they are kept as they were. `refuse`
@@ -64,7 +65,7 @@ class Step:
                 )
                 if network:
                     _training.OWN_CODE.trained_without(network, time.perf_counter() - start)
-            if done == self.batch and loss == loss:
+            if done == self.batch and not math.isnan(loss):
                 return loss
             parameters[:] = before
             refuse()

@@ -97,6 +97,7 @@ class Choice:
 
     @functools.cached_property
     def given_sizes(self):
+        """Late, because they may take the compilation of products, which some programs do without."""
         rest = self.samples % self.batch_size
         shared = self.threads > 1 and (self.takes_samples_as_they_come or self.whole < self.samples)
         return given_sizes(self.sizes, self.dtype, self.batch_size, rest, shared)
@@ -130,7 +131,9 @@ class Trainer:
             plan = plan_for(choice.program, choice.sizes, choice.batch_size, choice.samples, self.workspace)
             self.given_sizes = plan, plan, 0
         else:
-            self.before = np.empty_like(self.parameters)  # to go back to; where weights are laid out, the parameters
+            self.before = np.empty_like(
+                self.parameters
+            )  # to go back to, as to the parameters where weights are laid out
             self.given_sizes = None if self.own_code else choice.given_sizes
 
     def in_order(self):

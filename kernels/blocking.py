@@ -140,7 +140,7 @@ HALVED = 16
 TOGETHER = 1 << 15
 # Multiply-adds of a step from which on two threads take a half each in single steps and gradients too, with gradients
 # of their own: called from Python gradients take 0.6 to 0.7 of the time of one thread on 131-84-90-21-4 by 147 and
-# 49-128-27-94 by 179, 0.7 on 490-11 by 185 and 1-4-52-341 by 53, but 0.9 on 47-583 by 30 and 1-56-235-121-1 by 18.
+# 49-128-27-94 by 179, 0.7 on 490-11 by 185 and 1-4-52-341 by 53, 0.8 on 47-583 by 30, 0.9 on 1-56-235-121-1 by 18.
 HALVES_ALONE = 1 << 21
 # Times the parameters that these may take beyond the memory that is promised: each has weights and a letter. With
 # shared weights, or letters in place of W, a step of 17-64-64-6 by 64 takes 1.15 times as long on far cores.

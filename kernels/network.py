@@ -59,7 +59,7 @@ def workspace_size(sizes, batch_size, itemsize, threads=1):
 def training_size(sizes, batch_size, itemsize, threads=1):
     """Elements that training and gradients need of it: fewer, where large batches are cut into shards."""
     vector = Vector(sizes, len(sizes))
-    shards, halves = shards_of(vector, batch_size), halves_size(vector, batch_size, itemsize) if threads > 1 else 0
+    shards, halves = shards_of(vector, batch_size), halves_size(sizes, batch_size, itemsize) if threads > 1 else 0
     if shards == 1:
         return max(whole_size(sizes, batch_size, itemsize, threads), halves)
     cut = bisect.bisect_left(range(batch_size), True, key=lambda batch: shards_of(vector, batch) > 1)
@@ -68,13 +68,13 @@ def training_size(sizes, batch_size, itemsize, threads=1):
     return max(whole_size(sizes, cut - 1, itemsize, threads), in_shards, halves)
 
 
-def halves_size(vector, batch_size, itemsize):
+def halves_size(sizes, batch_size, itemsize):
     """For the gradients of two halves side by side, of the largest minibatch up to `batch_size` that gains from it."""
+    vector = Vector(sizes, len(sizes))
     batches, first = range(batch_size + 1), min(HALVED, batch_size)
     share = bisect.bisect_left(batches, True, first, key=lambda batch: shares(vector, batch, SHARE))
     if not gain_from_halves(vector, share - 1):
         return 0
-    sizes = [vector.data[layer] for layer in range(vector.size)]
     of_half = whole_size(sizes, larger_half(share - 1), itemsize, 1)
     return 2 * (padded(parameters_size(vector)) + of_half)
 

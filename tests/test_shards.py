@@ -1,4 +1,4 @@
-"""Large minibatches of small networks, whose rows are cut into shards with a gradient each."""
+"""Minibatches whose rows are cut into shards with a gradient each: large ones, and for two threads their halves."""
 
 import numpy as np
 import pytest
