@@ -95,9 +95,12 @@ LINES_AHEAD = 12  # cache lines of the next minibatch that are fetched with ever
 # Where a network is laid out in rows: samples, and inputs of an update, from one turn of fetching to the next. A sample
 # of a million takes 1.06 times as long as one of 10,000 on 64-64-10 by 32, and 1.2 times with one turn a pass.
 SAMPLES_FETCHING, INPUTS_FETCHING = 8, 32
-# Terms of every sum in one turn of the loop over k, in the largest tile: fewer instructions that count. With narrow
-# tiles, on AVX2 beside other programs' threads, a step of 784-512-512-10 by 256 takes 0.95 of the time.
+# Terms of every sum in one turn of the loop over k, in large tiles. Beside another program's thread on its core a
+# processor of AMD's issues 3.3 instructions a cycle in place of 6, but multiplies as before: 8 multiply-adds of a tile
+# of 4 rows by 2 vectors with a term a turn take 1.54 times as long there as alone, of 6 rows by 2 vectors 1.32; with 4
+# terms a turn 1.30 and 1.19, with 8 no less. Alone they all take the same.
 UNROLLED = 4
+SIDE_BY_SIDE = 8  # sums that keep the multipliers busy: two terms a cycle, each of which takes 4
 # k from which on what comes next is fetched beforehand: of C, if that is more than L1; of A, for the first panel, if
 # its columns are adjacent and it is more than FAR: without, `predict` of 10,000 takes 1.02 to 1.06 times as long on
 # 784-64-10 and 784-128-10, on AVX2 1.04 and 1.01, 1.08 on 784-30-10. Later panels leave A to the processor: with as
@@ -202,10 +205,10 @@ TINY_PASS = 1 << 17
 # Samples and parameters up to which their rows lie apart: a step of 5-1 by 2 takes 0.85 of the time, one of 2-4-1 by 4
 # 1.15, of 2-32-32-1 by 4 1.2.
 APART_SAMPLES, APART_PARAMETERS = 2, 1 << 11
-# Rows of sums that are computed at once, if half of the registers hold them: with 4 a step of 64-64-10 by 32 takes 1.03
-# times as long. Those of an update, which also reads and writes C, are 4 of more than one vector: else one of 784-30-10
-# by 10 takes 1.05 times as long.
-ROWS_AT_ONCE, ROWS_UPDATED = 8, 4
+# Rows of sums of one vector, and of several, that are computed at once where a network is laid out in rows. With 4 rows
+# of 2 vectors, and a term a turn, a step by two threads takes 1.25 times as long on 784-30-10 by 10 and 17-64-64-6 by
+# 64, 1.15 on 64-64-10 by 32, 1.1 on 2-32-32-1 by 32 (AVX2, beside other programs' threads), alone 1.04 to 1.1 times.
+ROWS_OF_ONE, ROWS_OF_SEVERAL = 8, 6
 # Samples from which on only one of Wᵀ and W is updated, and the other copied from it: by 32 a step of 2-32-32-1 takes
 # 0.90 of the time, by 4 1.03. It is W where that has fewer vectors: 0.95 of a step of 64-64-10 by 32.
 RECOPIED = 6

@@ -7,18 +7,19 @@ And the epilogue is compiled once, not unrolled over the registers of every body
 """
 
 from contextlib import contextmanager, nullcontext
+from itertools import chain
 from typing import NamedTuple
 
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .blocking import CACHE_LINE, HOST, MR, UNROLLED
+from .blocking import CACHE_LINE, HOST, MR, SIDE_BY_SIDE, UNROLLED
 from .compiling import jit
-from .simd import BYTE, INDEX, Simd, fma, minimum
+from .simd import INDEX, Simd, fma, minimum
+from .terms import Operand, add_terms, at_byte
 
 EXPECT_C, EXPECT_E, EXPECT_A = 1, 2, 4  # sums of which say what is fetched
-SIDE_BY_SIDE = 8  # sums of a single row: two terms a cycle, each of which takes 4
 TURNS = 4  # in which a tile's rows of C and E are fetched; those of A in as many as they have cache lines
 
 
@@ -131,10 +132,6 @@ class Emitter:
     def at(self, pointer, elements):
         return self.builder.gep(pointer, [elements])
 
-    def at_byte(self, pointer, offset):
-        data = self.builder.bitcast(pointer, BYTE.as_pointer())
-        return self.builder.bitcast(self.builder.gep(data, [offset]), pointer.type)
-
     def if_else(self, comparison, x, constant):
         return self.builder.if_else(self.builder.icmp_signed(comparison, x, INDEX(constant)))
 
@@ -200,45 +197,23 @@ class Accumulate(Emitter):
         offsets = self.row_offsets(rows, m, HOST.row_bodies(len(vectors)))
         stride = self.sums_stride(vectors)
         tile = self.at(self.sums, builder.mul(i, INDEX(stride)))
-        totals = [
-            (simd.variable(), self.at(tile, INDEX(t * stride + j * simd.lanes)))
-            for t in range(rows)
-            for j in range(len(vectors))
-        ]
-        for total, _ in totals:
+        sums = [[simd.variable() for _ in vectors] for _ in range(rows)]
+        for total in chain(*sums):
             total.set(simd.constant(0))
-        a_p = cgutils.alloca_once_value(builder, a)
-        b_p = cgutils.alloca_once_value(builder, self.b)
         is_largest = rows == HOST.row_bodies(len(vectors))[0]
-        with self.expecting(i, offsets, vectors, a_p) if is_largest else nullcontext(self.k) as terms:
+        a, b = Operand(simd, a, self.csa, 1), Operand(simd, self.b, self.rsb, 1)
+        columns = [(builder.mul(vector.offset, INDEX(simd.bits // 8)), vector.mask) for vector in vectors]
+        with self.expecting(i, offsets, vectors, a.slot) if is_largest else nullcontext(self.k) as terms:
             if len(vectors) == HOST.vectors and is_largest:
-                turns = builder.udiv(terms, INDEX(UNROLLED))
-                self.emit_terms(turns, UNROLLED, totals, a_p, b_p, offsets, vectors)
-                terms = builder.sub(terms, builder.mul(turns, INDEX(UNROLLED)))
-            self.emit_terms(terms, 1, totals, a_p, b_p, offsets, vectors)
+                add_terms(simd, builder.udiv(terms, INDEX(UNROLLED)), UNROLLED, sums, a, offsets, b, columns)
+                terms = builder.urem(terms, INDEX(UNROLLED))
+            add_terms(simd, terms, 1, sums, a, offsets, b, columns)
+        places = [[self.at(tile, INDEX(t * stride + j * simd.lanes)) for j in range(len(vectors))] for t in range(rows)]
         with builder.if_then(self.more):
-            for total, at in totals:
+            for total, at in zip(chain(*sums), chain(*places), strict=True):
                 total.set(simd.load(at) + total.get())
-        for total, at in totals:
+        for total, at in zip(chain(*sums), chain(*places), strict=True):
             simd.store(total.get(), at)
-
-    def emit_terms(self, turns, at_once, totals, a_p, b_p, offsets, vectors):
-        """A loop that adds so many terms to each sum in every turn."""
-        simd, builder = self.simd, self.builder
-        with cgutils.for_range(builder, turns):
-            a, b = builder.load(a_p), builder.load(b_p)
-            for _ in range(at_once):
-                # Opaque, or LLVM would compute each row's address from the one before, with an instruction for each.
-                a = simd.opaque(a)
-                columns = [simd.load(self.at(b, vector.offset), vector.mask) for vector in vectors]
-                for t, offset in enumerate(offsets):
-                    x = simd.splat(builder.load(self.at_byte(a, offset)))
-                    for j, column in enumerate(columns):
-                        total, _ = totals[t * len(vectors) + j]
-                        total.set(fma(x, column, total.get()))
-                a, b = self.at(a, self.csa), self.at(b, self.rsb)
-            builder.store(a, a_p)
-            builder.store(b, b_p)
 
     @contextmanager
     def expecting(self, i, offsets, vectors, a_p):
@@ -261,7 +236,7 @@ class Accumulate(Emitter):
             with builder.if_then(self.expects(EXPECT_A)):
                 below = self.at(builder.load(a_p), self.step)
                 for offset in offsets:
-                    self.simd.prefetch(self.at_byte(below, offset), written=False)
+                    self.simd.prefetch(at_byte(builder, below, offset), written=False)
             is_last = builder.icmp_signed("==", loop.index, builder.sub(self.turns, INDEX(1)))
             yield builder.select(is_last, self.last_terms, self.terms)
 

@@ -11,12 +11,13 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .activation import sigmoid, sigmoid_derivative
-from .blocking import HOST, ROWS_AT_ONCE, ROWS_UPDATED
+from .blocking import HOST, ROWS_OF_ONE, ROWS_OF_SEVERAL, SIDE_BY_SIDE, UNROLLED
 from .epilogue import BIAS_SIGMOID, EPILOGUES
 from .loss import squared_error, squared_error_gradient
 from .optimizer import sgd
-from .simd import INDEX, Simd, fma, joined, minimum, split, where
+from .simd import INDEX, Simd, joined, maximum, minimum, split
 from .tasks import outlined
+from .terms import Operand, add_terms, at_byte, multiples
 
 STEP, STORE = range(2)  # what an update does with its sums
 BIAS, SLOPE = range(2)  # what is done to other sums: E is added; or they are times σ′, and E is σ
@@ -38,19 +39,19 @@ def _sum_rows(typingctx, c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, how):
         simd = Simd.of_host(builder, signature.args[0].dtype)
         is_slope = builder.icmp_signed("==", how, INDEX(SLOPE))
 
-        def at(pointer, stride, i, j):
-            return builder.gep(pointer, [builder.add(builder.mul(i, stride), j)])
-
-        def add_up(rows, columns):
+        def add_up(i, j, rows, vectors):
+            of_a, of_b = _element(builder, a, rsa, i, INDEX(0)), _element(builder, b, rsb, INDEX(0), j)
             totals = _add_slices(
-                simd, rows, columns, k, kc, lambda p, i: at(a, rsa, i, p), lambda p, j: simd.load(at(b, rsb, p, j))
+                simd, of_a, multiples(simd, rsa, rows), INDEX(1), of_b, _columns(simd, vectors), rsb, k, kc
             )
+            of_c = _places(simd, _element(builder, c, rsc, i, j), rsc, rows, vectors)
+            of_e = _places(simd, _element(builder, e, rse, i, j), rse, rows, vectors)
 
             def store(finish):
                 # A row's last vector may reach into the next row, whose first is stored later.
-                for j in reversed(columns):
-                    for i in rows:
-                        simd.store(finish(totals[i, j], simd.load(at(e, rse, i, j))), at(c, rsc, i, j))
+                for v in reversed(range(vectors)):
+                    for t in range(rows):
+                        simd.store(finish(totals[t][v], simd.load(of_e[t][v])), of_c[t][v])
 
             with builder.if_else(is_slope) as (slope, bias):
                 with slope:
@@ -58,11 +59,7 @@ def _sum_rows(typingctx, c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, how):
                 with bias:
                     store(lambda total, b: total + b)
 
-        def rows_at_once(columns):
-            at_once = min(ROWS_AT_ONCE, HOST.registers // 2 // len(columns))
-            _for_rows(builder, m, at_once, lambda rows: add_up(rows, columns))
-
-        _for_columns_from_the_last(simd, n, rows_at_once)
+        _for_tiles_from_the_last(simd, m, n, add_up)
         return context.get_dummy_value()
 
     index = types.intp
@@ -70,49 +67,82 @@ def _sum_rows(typingctx, c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, how):
     return types.void(*strided, *(index,) * 5), codegen
 
 
-def _add_slices(simd, rows, columns, k, kc, element_at, vector_at):
-    """Σ over p < k, in slices of kc, of the element of a row i times the vector of a column j: as Vectors at (i, j).
-
-    `element_at` gives a pointer, `vector_at` a Vector.
-    """
+def _add_slices(simd, a, rows, csa, b, columns, rsb, k, kc):
+    """Σ over p < k, in slices of kc, of A[t, p] B[p, j], as Vectors at [t][j]: see `add_terms`."""
     builder = simd.builder
-    totals, parts = ({(i, j): simd.variable() for i in rows for j in columns} for _ in range(2))
-    for total in totals.values():
-        total.set(simd.constant(-0.0))  # which added changes nothing
+    sums = [[simd.variable() for _ in columns] for _ in rows]
+    totals = [total for of_row in sums for total in of_row]
+    before = simd.opaque(cgutils.alloca_once(builder, simd.vector, len(totals)))  # or they would be in registers
+    before = [builder.gep(before, [INDEX(number)]) for number in range(len(totals))]
+    for total in totals:
+        total.set(simd.constant(0))
+    at_once = UNROLLED if len(totals) >= SIDE_BY_SIDE else 1
+    a, b = Operand(simd, a, csa, at_once), Operand(simd, b, rsb, at_once)
     with cgutils.for_range_slice(builder, INDEX(0), k, kc) as (start, _):
-        for part in parts.values():
-            part.set(simd.constant(0))
-        end = minimum(builder, builder.add(start, kc), k)
-        with cgutils.for_range_slice(builder, start, end, INDEX(1)) as (p, _):
-            p = simd.opaque(p)
-            vectors = [(j, vector_at(p, j)) for j in columns]
-            for i in rows:
-                x = simd.splat(builder.load(element_at(p, i)))
-                for j, vector in vectors:
-                    parts[i, j].set(fma(x, vector, parts[i, j].get()))
-        for at, total in totals.items():
-            total.set(total.get() + parts[at].get())
-    return {at: total.get() for at, total in totals.items()}
+        is_later = builder.icmp_signed("!=", start, INDEX(0))
+        with builder.if_then(is_later):
+            for total, place in zip(totals, before, strict=True):
+                simd.store(total.get(), place)
+                total.set(simd.constant(0))
+        terms = minimum(builder, builder.sub(k, start), kc)
+        if at_once > 1:
+            add_terms(simd, builder.udiv(terms, INDEX(at_once)), at_once, sums, a, rows, b, columns)
+            terms = builder.urem(terms, INDEX(at_once))
+        add_terms(simd, terms, 1, sums, a, rows, b, columns)
+        with builder.if_then(is_later):
+            for total, place in zip(totals, before, strict=True):
+                total.set(simd.load(place) + total.get())
+    return [[total.get() for total in of_row] for of_row in sums]
 
 
-def _for_rows(builder, m, at_once, emit):
-    """emit(rows) for m rows, so many at once, then half as many, ... and 1."""
+def _element(builder, pointer, stride, i, j):
+    return builder.gep(pointer, [builder.add(builder.mul(i, stride), j)])
+
+
+def _columns(simd, vectors):
+    """So many vectors one behind the other, for `add_terms`."""
+    return [(INDEX(v * simd.lanes * simd.bits // 8), None) for v in range(vectors)]
+
+
+def _places(simd, first, stride, rows, vectors):
+    """Where vectors of a tile lie that begins at the pointer `first`: at [t][v]."""
+    builder, columns = simd.builder, _columns(simd, vectors)
+    starts = [at_byte(builder, first, row) for row in multiples(simd, stride, rows)]
+    return [[at_byte(builder, start, column) for column, _ in columns] for start in starts]
+
+
+def _for_tiles_from_the_last(simd, m, n, emit):
+    """emit(i, j, rows, vectors) for tiles of m rows and n columns that begin at i, j: the last columns first."""
+    _for_columns_from_the_last(
+        simd, n, lambda j, vectors: _for_rows(simd.builder, m, vectors, lambda i, rows: emit(i, j, rows, vectors))
+    )
+
+
+def _for_rows(builder, m, vectors, emit):
+    """emit(i, rows) for m rows: 8 at once, of several vectors 6, then 4, 2 and 1."""
+    if vectors == 1:
+        some = ROWS_OF_ONE
+        end = builder.and_(m, INDEX(-some))
+    else:  # not 6 and 2 but 4 and 4, which takes less time
+        some, even = ROWS_OF_SEVERAL, builder.and_(m, INDEX(-2))
+        left = builder.urem(even, INDEX(some))
+        left = builder.select(builder.icmp_signed("==", left, INDEX(2)), INDEX(some + 2), left)
+        end = maximum(builder, builder.sub(even, left), INDEX(0))
     done = INDEX(0)
-    while at_once > 0:
-        end = builder.and_(m, INDEX(-at_once))
-        with cgutils.for_range_slice(builder, done, end, INDEX(at_once)) as (i, _):
-            emit([builder.add(i, INDEX(t)) for t in range(at_once)])
-        done, at_once = end, at_once // 2
+    while some > 0:
+        with cgutils.for_range_slice(builder, done, end, INDEX(some)) as (i, _):
+            emit(i, some)
+        some = 4 if some == ROWS_OF_SEVERAL else some // 2
+        done, end = end, builder.add(end, builder.and_(builder.sub(m, end), INDEX(-some)))
 
 
 def _for_columns_from_the_last(simd, n, emit, at_once=HOST.vectors):
-    """emit(where vectors begin) for n columns, the last ones first: 1, 2, ... vectors, then so many `at_once`."""
+    """emit(where they begin, vectors) for n columns, the last ones first: 1, 2, ... vectors, then so many `at_once`."""
     builder = simd.builder
     left, some = builder.udiv(builder.add(n, INDEX(simd.lanes - 1)), INDEX(simd.lanes)), 1
 
     def emit_before(end, vectors):
-        first = builder.mul(builder.sub(end, INDEX(vectors)), INDEX(simd.lanes))
-        emit([builder.add(first, INDEX(v * simd.lanes)) for v in range(vectors)])
+        emit(builder.mul(builder.sub(end, INDEX(vectors)), INDEX(simd.lanes)), vectors)
 
     while some < at_once:
         odd = builder.and_(left, INDEX(some))
@@ -217,31 +247,36 @@ def _update(one):
         def codegen(context, builder, signature, args):
             c, rsc, a, rsa, b, rsb, m, n, k, kc, scale, how = args
             simd = simd_of(builder, signature, one)
-            scale, stored = simd.splat(scale), builder.icmp_signed("==", how, INDEX(STORE))
+            scale = simd.splat(scale)
 
-            def element_at(p, i):
-                return builder.gep(a, [builder.add(builder.mul(p, rsa), i)])
+            def add_up(i, j, rows, vectors):
+                of_a, of_b = builder.gep(a, [i]), builder.gep(b, [j])
+                totals = _add_slices(
+                    simd, of_a, multiples(simd, INDEX(1), rows), rsa, of_b, _columns(simd, vectors), rsb, k, kc
+                )
+                places = _places(simd, _element(builder, c, rsc, i, j), rsc, rows, vectors)
 
-            def vector_at(p, j):
-                return simd.load(builder.gep(b, [builder.add(builder.mul(p, rsb), j)]))
+                def store(finish):
+                    for of_row, where in zip(totals, places, strict=True):
+                        for total, at in zip(of_row, where, strict=True):
+                            simd.store(finish(total, at), at)
 
-            def add_up(rows, columns):
-                for (i, j), total in _add_slices(simd, rows, columns, k, kc, element_at, vector_at).items():
-                    at = builder.gep(c, [builder.add(builder.mul(i, rsc), j)])
-                    simd.store(where(stored, total, sgd(simd.load(at), total, scale)), at)
-
-            def rows_at_once(columns):
-                at_once = max(ROWS_UPDATED, ROWS_AT_ONCE // len(columns))
-                _for_rows(builder, m, at_once, lambda rows: add_up(rows, columns))
+                with builder.if_else(builder.icmp_signed("==", how, INDEX(STORE))) as (stored, stepped):
+                    with stored:
+                        store(lambda total, at: total)
+                    with stepped:
+                        store(lambda total, at: sgd(simd.load(at), total, scale))
 
             if one:
-                add_up([INDEX(0)], [INDEX(0)])
+                add_up(INDEX(0), INDEX(0), 1, 1)
                 return context.get_dummy_value()
             with builder.if_else(builder.icmp_signed("==", m, INDEX(1))) as (one_row, several):
                 with one_row:
-                    _for_columns_from_the_last(simd, n, lambda columns: add_up([INDEX(0)], columns), 8)
+                    _for_columns_from_the_last(
+                        simd, n, lambda j, vectors: add_up(INDEX(0), j, 1, vectors), SIDE_BY_SIDE
+                    )
                 with several:
-                    _for_columns_from_the_last(simd, n, rows_at_once)
+                    _for_tiles_from_the_last(simd, m, n, add_up)
             return context.get_dummy_value()
 
         index = types.intp
@@ -262,15 +297,10 @@ def update_output(typingctx, c, b, delta, rsd, x, rsx, k, kc, scale):
         simd = Simd.of_host(builder, signature.args[0].dtype)
         scale = simd.splat(scale)
 
-        def element_at(p, _):
-            return builder.gep(delta, [builder.mul(p, rsd)])
-
-        def vector_at(p, column):
-            return simd.load(builder.gep(x, [builder.mul(p, rsx)])) if column == "W" else simd.constant(1)
-
-        totals = _add_slices(simd, [0], ["W", "b"], k, kc, element_at, vector_at)
-        for column, target in (("W", c), ("b", b)):
-            simd.store(sgd(simd.load(target), totals[0, column], scale), target)
+        columns = [*_columns(simd, 1), (None, None)]  # of x, and of ones
+        [(of_W, of_b)] = _add_slices(simd, delta, [INDEX(0)], rsd, x, columns, rsx, k, kc)
+        for total, target in ((of_W, c), (of_b, b)):
+            simd.store(sgd(simd.load(target), total, scale), target)
         return context.get_dummy_value()
 
     index = types.intp
