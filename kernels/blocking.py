@@ -181,12 +181,13 @@ TRIED_FIRST, TRIED_LAST = 4.0, 128.0
 
 # Multiply-adds of a pass through the layers, of one sample and of several, up to which a network is laid out in rows of
 # whole vectors and trained without tiles: by 1 a step takes 0.2 to 0.6 of the time on 7-1, 784-10, 64-64-10, 784-30-10,
-# 1.25 on 784-128-10; by several 0.3 on 4-3 and 4-8-3 by 16 or 32, 0.6 on 2-32-32-1 by 32, 0.8 on 64-64-10 by 16, 0.9 to
-# 1.0 on 17-64-64-6 by 64 and 128-128-10 by 16, 1.08 on 1-300-1 by 100. Larger minibatches are cut into shards. Where no
-# layer is wider than ONLINE_WIDTH tiles are mostly empty, and more is trained in rows, or halves: of the time in shards
-# a step by one thread, and by two, takes 0.5 and 0.55 on 4-8-3 by 30,000, 0.7 and 0.7 on 10-10-10 by 5000, 0.65 on
-# 12-12-4 by 9000, but 0.96 to 1.15 on 16-16-16-16 by 2000 and 4000.
-ONLINE_SINGLE, ONLINE = 1 << 16, 1 << 19
+# 784-100-10 and 3000-50, 0.8 to 0.98 on 784-128-10, 400-400, 784-300 and 300-300-300-10; by several 0.3 on 4-3 and
+# 4-8-3 by 16 or 32, 0.6 on 2-32-32-1 by 32, 0.8 on 64-64-10 by 16, 0.9 to 1.0 on 17-64-64-6 by 64 and 128-128-10 by 16,
+# 1.08 on 1-300-1 by 100. Larger minibatches are cut into shards. Where no layer is wider than ONLINE_WIDTH tiles are
+# mostly empty, and more is trained in rows, or halves: of the time in shards a step by one thread, and by two, takes
+# 0.5 and 0.55 on 4-8-3 by 30,000, 0.7 and 0.7 on 10-10-10 by 5000, 0.65 on 12-12-4 by 9000, but 0.96 to 1.15 on
+# 16-16-16-16 by 2000 and 4000.
+ONLINE_SINGLE, ONLINE = 1 << 18, 1 << 19
 ONLINE_NARROW, ONLINE_WIDTH = 1 << 21, 12
 PADDING = 1 << 12  # elements that these rows may take beyond what is promised
 # Samples, vectors of a minibatch's widest layer and of samples x parameters, and parameters, up to which there is code

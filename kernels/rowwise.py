@@ -113,7 +113,7 @@ def _places(simd, first, stride, rows, vectors):
 
 def _for_tiles_from_the_last(simd, m, n, emit):
     """emit(i, j, rows, vectors) for tiles of m rows and n columns that begin at i, j: the last columns first."""
-    _for_columns_from_the_last(
+    for_columns_from_the_last(
         simd, n, lambda j, vectors: _for_rows(simd.builder, m, vectors, lambda i, rows: emit(i, j, rows, vectors))
     )
 
@@ -136,7 +136,7 @@ def _for_rows(builder, m, vectors, emit):
         done, end = end, builder.add(end, builder.and_(builder.sub(m, end), INDEX(-some)))
 
 
-def _for_columns_from_the_last(simd, n, emit, at_once=HOST.vectors):
+def for_columns_from_the_last(simd, n, emit, at_once=HOST.vectors):
     """emit(where they begin, vectors) for n columns, the last ones first: 1, 2, ... vectors, then so many `at_once`."""
     builder = simd.builder
     left, some = builder.udiv(builder.add(n, INDEX(simd.lanes - 1)), INDEX(simd.lanes)), 1
@@ -272,9 +272,7 @@ def _update(one):
                 return context.get_dummy_value()
             with builder.if_else(builder.icmp_signed("==", m, INDEX(1))) as (one_row, several):
                 with one_row:
-                    _for_columns_from_the_last(
-                        simd, n, lambda j, vectors: add_up(INDEX(0), j, 1, vectors), SIDE_BY_SIDE
-                    )
+                    for_columns_from_the_last(simd, n, lambda j, vectors: add_up(INDEX(0), j, 1, vectors), SIDE_BY_SIDE)
                 with several:
                     _for_tiles_from_the_last(simd, m, n, add_up)
             return context.get_dummy_value()

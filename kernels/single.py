@@ -4,6 +4,8 @@ For rows of whole vectors, as in `rowwise`, that lie apart. What ends in `_one` 
 which it computes that alone.
 """
 
+from operator import add
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -13,8 +15,13 @@ from .activation import sigmoid, sigmoid_derivative
 from .dot import dot
 from .microkernel import row_sums
 from .optimizer import sgd
-from .rowwise import delta_of_output, simd_of
-from .simd import INDEX, Simd, Vector, fma, split
+from .rowwise import delta_of_output, for_columns_from_the_last, simd_of
+from .simd import INDEX, Simd, Vector, fma, joined, split
+
+# Vectors that are computed together, so that their sums need not wait for each other, and no cache line of W is asked
+# for twice: one by one a step by 1 takes 1.4 times as long on 784-30-10, 1.3 on 64-64-10 and 784-10; two by two 1.05,
+# 1.1 and 1.0.
+TOGETHER = 4
 
 
 @intrinsic
@@ -39,13 +46,21 @@ def layer_row(typingctx, g, b, x, w, rsw, k, n, slices, kc, is_last, delta, y, s
     def codegen(context, builder, signature, args):
         g, b, x, w, rsw, k, n, slices, kc, is_last, delta, y, scale = args
         simd = Simd.of_host(builder, signature.args[0].dtype)
-        with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
-            g_j, b_j, w_j, delta_j, y_j = (builder.gep(pointer, [j]) for pointer in (g, b, w, delta, y))
-            [total] = row_sums(simd, x, INDEX(1), [(w_j, None)], rsw, k, slices, kc, (2, 1))
-            value = sigmoid(total + simd.load(b_j))
-            simd.store(value, g_j)
+
+        def add_up(j, vectors):
+            offsets = [builder.add(j, INDEX(v * simd.lanes)) for v in range(vectors)]
+            columns = [(builder.gep(w, [offset]), None) for offset in offsets]
+            totals = row_sums(simd, x, INDEX(1), columns, rsw, k, slices, kc, (2, 1))
+            biases = [simd.load(builder.gep(b, [offset])) for offset in offsets]
+            values = split(sigmoid(joined(map(add, totals, biases))), simd)
+            for value, offset in zip(values, offsets, strict=True):
+                simd.store(value, builder.gep(g, [offset]))
             with builder.if_then(builder.icmp_signed("!=", is_last, INDEX(0))):
-                simd.store(delta_of_output(value, simd.load(y_j), simd.splat(scale)), delta_j)
+                for value, offset in zip(values, offsets, strict=True):
+                    of_y = simd.load(builder.gep(y, [offset]))
+                    simd.store(delta_of_output(value, of_y, simd.splat(scale)), builder.gep(delta, [offset]))
+
+        for_columns_from_the_last(simd, n, add_up, TOGETHER)
         return context.get_dummy_value()
 
     index = types.intp
@@ -89,12 +104,17 @@ def step_rows_by(typingctx, c, rsc, a, b, m, n, scale):
         c, rsc, a, b, m, n, scale = args
         simd = Simd.of_host(builder, signature.args[0].dtype)
         scale = simd.splat(scale)
-        with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
-            row = simd.load(builder.gep(b, [j]))
+
+        def step(j, vectors):
+            columns = [builder.add(j, INDEX(v * simd.lanes)) for v in range(vectors)]
+            row = [simd.load(builder.gep(b, [column])) for column in columns]
             with cgutils.for_range(builder, m) as rows:
                 x = simd.splat(builder.load(builder.gep(a, [rows.index])))
-                at = builder.gep(c, [builder.add(builder.mul(rows.index, rsc), j)])
-                simd.store(sgd(simd.load(at), fma(x, row, 0), scale), at)
+                for of_b, column in zip(row, columns, strict=True):
+                    at = builder.gep(c, [builder.add(builder.mul(rows.index, rsc), column)])
+                    simd.store(sgd(simd.load(at), fma(x, of_b, 0), scale), at)
+
+        for_columns_from_the_last(simd, n, step, TOGETHER)
         return context.get_dummy_value()
 
     index = types.intp
