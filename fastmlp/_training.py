@@ -131,9 +131,8 @@ class Trainer:
             plan = plan_for(choice.program, choice.sizes, choice.batch_size, choice.samples, self.workspace)
             self.given_sizes = plan, plan, 0
         else:
-            self.before = np.empty_like(
-                self.parameters
-            )  # to go back to, as to the parameters where weights are laid out
+            # To go back to; where weights are laid out, the parameters themselves are.
+            self.before = np.empty_like(self.parameters)
             self.given_sizes = None if self.own_code else choice.given_sizes
 
     def in_order(self):

@@ -97,7 +97,7 @@ LINES_AHEAD = 12  # cache lines of the next minibatch that are fetched with ever
 SAMPLES_FETCHING, INPUTS_FETCHING = 8, 32
 # Terms of every sum in one turn of the loop over k, in large tiles. Beside another program's thread on its core a
 # processor of AMD's issues 3.3 instructions a cycle in place of 6, but multiplies as before: 8 multiply-adds of a tile
-# of 4 rows by 2 vectors with a term a turn take 1.54 times as long there as alone, of 6 rows by 2 vectors 1.32; with 4
+# of 4 rows by 2 vectors with a term a turn take 1.45 times as long there as alone, of 6 rows by 2 vectors 1.32; with 4
 # terms a turn 1.30 and 1.19, with 8 no less. Alone they all take the same.
 UNROLLED = 4
 SIDE_BY_SIDE = 8  # sums that keep the multipliers busy: two terms a cycle, each of which takes 4
@@ -210,6 +210,10 @@ APART_SAMPLES, APART_PARAMETERS = 2, 1 << 11
 # of 2 vectors, and a term a turn, a step by two threads takes 1.25 times as long on 784-30-10 by 10 and 17-64-64-6 by
 # 64, 1.15 on 64-64-10 by 32, 1.1 on 2-32-32-1 by 32 (AVX2, beside other programs' threads), alone 1.04 to 1.1 times.
 ROWS_OF_ONE, ROWS_OF_SEVERAL = 8, 6
+# Vectors of a single sample's layer that are computed together, so that their sums need not wait for each other, and no
+# cache line of W is asked for twice: one by one a step by 1 takes 1.4 times as long on 784-30-10, 1.3 on 64-64-10 and
+# 784-10; two by two 1.05, 1.1 and 1.0.
+VECTORS_OF_SINGLE = 4
 # Samples from which on only one of Wᵀ and W is updated, and the other copied from it: by 32 a step of 2-32-32-1 takes
 # 0.90 of the time, by 4 1.03. It is W where that has fewer vectors: 0.95 of a step of 64-64-10 by 32.
 RECOPIED = 6

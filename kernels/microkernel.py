@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from .blocking import CACHE_LINE, HOST, MR, SIDE_BY_SIDE, UNROLLED
 from .compiling import jit
 from .simd import INDEX, Simd, fma, minimum
-from .terms import Operand, add_terms, at_byte
+from .terms import Operand, add_terms, at_byte, multiples
 
 EXPECT_C, EXPECT_E, EXPECT_A = 1, 2, 4  # sums of which say what is fetched
 TURNS = 4  # in which a tile's rows of C and E are fetched; those of A in as many as they have cache lines
@@ -204,10 +204,8 @@ class Accumulate(Emitter):
         a, b = Operand(simd, a, self.csa, 1), Operand(simd, self.b, self.rsb, 1)
         columns = [(builder.mul(vector.offset, INDEX(simd.bits // 8)), vector.mask) for vector in vectors]
         with self.expecting(i, offsets, vectors, a.slot) if is_largest else nullcontext(self.k) as terms:
-            if len(vectors) == HOST.vectors and is_largest:
-                add_terms(simd, builder.udiv(terms, INDEX(UNROLLED)), UNROLLED, sums, a, offsets, b, columns)
-                terms = builder.urem(terms, INDEX(UNROLLED))
-            add_terms(simd, terms, 1, sums, a, offsets, b, columns)
+            at_once = UNROLLED if len(vectors) == HOST.vectors and is_largest else 1
+            add_terms(simd, terms, at_once, sums, a, offsets, b, columns)
         places = [[self.at(tile, INDEX(t * stride + j * simd.lanes)) for j in range(len(vectors))] for t in range(rows)]
         with builder.if_then(self.more):
             for total, at in zip(chain(*sums), chain(*places), strict=True):
@@ -243,22 +241,14 @@ class Accumulate(Emitter):
     def row_offsets(self, rows, m, bodies):
         """Bytes at which the rows of a tile begin. A row past m reads row m-1 again and its sum is not used.
 
-        So one body serves every m from the next smaller body's up. Rows that all of these have are written as one of
-        few numbers times a power of two, which an x86 address can hold.
+        So one body serves every m from the next smaller body's up.
         """
         simd, builder = self.simd, self.builder
         certain = bodies[bodies.index(rows) + 1] + 1 if rows > 1 else 1
         last = builder.sub(m, INDEX(1))
         stride = builder.mul(self.rsa, INDEX(simd.bits // 8))
-        offsets = [INDEX(0)]
-        for t in range(1, rows):
-            if t >= certain:
-                offsets.append(simd.opaque(builder.mul(minimum(builder, INDEX(t), last), stride)))
-            elif t % 2 == 0:
-                offsets.append(builder.shl(offsets[t // 2], INDEX(1)))
-            else:
-                offsets.append(simd.opaque(builder.mul(stride, INDEX(t))))
-        return offsets
+        clamped = [builder.mul(minimum(builder, INDEX(t), last), stride) for t in range(certain, rows)]
+        return [*multiples(simd, self.rsa, certain), *map(simd.opaque, clamped)]
 
 
 class AddRows(Emitter):

@@ -85,10 +85,7 @@ def _add_slices(simd, a, rows, csa, b, columns, rsb, k, kc):
                 simd.store(total.get(), place)
                 total.set(simd.constant(0))
         terms = minimum(builder, builder.sub(k, start), kc)
-        if at_once > 1:
-            add_terms(simd, builder.udiv(terms, INDEX(at_once)), at_once, sums, a, rows, b, columns)
-            terms = builder.urem(terms, INDEX(at_once))
-        add_terms(simd, terms, 1, sums, a, rows, b, columns)
+        add_terms(simd, terms, at_once, sums, a, rows, b, columns)
         with builder.if_then(is_later):
             for total, place in zip(totals, before, strict=True):
                 total.set(simd.load(place) + total.get())

@@ -33,12 +33,19 @@ class Operand:
         return self.simd.opaque(at_byte(self.builder, pointer, self.offsets[done]))
 
 
-def add_terms(simd, turns, at_once, sums, a, rows, b, columns):
-    """A loop in which so many terms a turn, A[t, p] B[p, j] for the next p, are added to the Variable sums[t][j].
+def add_terms(simd, terms, at_once, sums, a, rows, b, columns):
+    """Loops that add A[t, p] B[p, j], for so many next p, to the Variable sums[t][j]: so many `at_once`, then the rest.
 
     `rows` are where those of A begin, in bytes from the first, and `columns` where vectors of B do, with their masks; a
     vector that begins at None is of ones.
     """
+    if at_once > 1:
+        turns, terms = simd.builder.udiv(terms, INDEX(at_once)), simd.builder.urem(terms, INDEX(at_once))
+        _add_in_turns(simd, turns, at_once, sums, a, rows, b, columns)
+    _add_in_turns(simd, terms, 1, sums, a, rows, b, columns)
+
+
+def _add_in_turns(simd, turns, at_once, sums, a, rows, b, columns):
     builder = simd.builder
     with cgutils.for_range(builder, turns):
         at_a, at_b = a.load(), b.load()
