@@ -1,7 +1,7 @@
 """Activations and their derivatives from the output, side by side, as expressions on vector registers."""
 
 from .compiling import helper
-from .simd import fma, negated_exponent, two_to_the, where
+from .simd import fma, two_to_the, where
 
 # exp(r) = 1 + (r + r² P(r)) for |r| <= ln(2)/2: P minimax in relative error (Remez), of 2**-28 and 2**-58.
 # ln(2) = high + low, where n * high is exact for every exponent n.
@@ -35,56 +35,39 @@ EXP = {
     },
 }
 LOG2_E = 1.4426950408889634
-ABOVE = 1 + 7e-6  # more than 1/(1 - h⁴) below
 
 
 def sigmoid(x):
     """σ(x) = 1 / (1 + e⁻ˣ), within 1.5 ULP in float32 and 2 ULP in float64; σ(±∞) exact, NaN for NaN.
 
-    With e = e⁻ˣ and an estimate of 1 / (1 + e), a Newton step inverse += inverse h, h = 1 - inverse (1 + e), takes the
-    place of a division. Written as h = (1 - inverse e) - inverse, whose second difference is exact, it does without the
-    rounding of 1 + e, which would cost another half ULP. Above `largest` σ is 1 to the last bit; below `smallest` it is
-    taken for 0, since arithmetic on subnormal numbers costs hundreds of cycles.
+    With e = e⁻ˣ, the quotient 1 / (1 + e) is mended by a Newton step inverse += inverse h, h = 1 - inverse (1 + e).
+    Written as h = (1 - inverse e) - inverse, it does without the rounding of 1 + e, which would cost another half ULP.
+    Above `largest` σ is 1 to the last bit; below `smallest` it is taken for 0, since arithmetic on subnormal numbers
+    costs hundreds of cycles.
     """
     c = EXP[x.simd.bits]
     z = where(x > c["largest"], c["largest"], x)
-    magic = 1.5 * 2.0 ** c["mantissa"]  # adding it rounds to a whole number and leaves that in the low bits
+    magic = 1.5 * 2.0 ** c["mantissa"] + c["bias"]  # adding it rounds to n, and leaves n + bias in the low bits
     t = fma(z, -LOG2_E, magic)
     n = t - magic
     high, low = c["ln2"]
     r = fma(n, -low, fma(n, -high, -z))
-    square = r * r
-    power = two_to_the(t, c["mantissa"], c["bias"])
-    e = fma(fma(square, polynomial(c["P"], r, square), r), power, power)
-    inverse = reciprocal_of_one_plus(e, c)
-    if x.simd.bits == 64:  # to 2**-34
-        inverse = fma(inverse, fma(-e, inverse, 1) - inverse, inverse)
+    power = two_to_the(t, c["mantissa"])
+    e = fma(fma(r * r, polynomial(c["P"], r), r), power, power)
+    inverse = 1 / (e + 1)
     h = fma(-e, inverse, 1) - inverse
     return where(x < c["smallest"], 0, fma(inverse, h, inverse))
 
 
-def reciprocal_of_one_plus(e, c):
-    """1/(1 + e) to 2**-17: from a guess (1 - h)/(1 + e), |h| < 0.0506, times (1 + h) (1 + h²) = (1 - h⁴)/(1 - h).
-
-    4/(1 + e) on the way, because a subnormal number would be a bad guess; and ABOVE it by what h⁴ may be: so the second
-    difference of `sigmoid` is exact for e = 1 too, and σ(0) is 1/2.
-    """
-    x = fma(e, 0.25, 0.25)
-    guess = negated_exponent(x, 5 - 24**0.5, c["mantissa"], c["bias"])
-    h = fma(-x, guess, 1)
-    guess = guess * (ABOVE / 4)
-    inverse = fma(guess, h, guess)
-    return fma(inverse, h * h, inverse)
-
-
-def polynomial(coefficients, x, square):
-    """c0 + c1 x + c2 x² + ... by Estrin's scheme, pairs of terms side by side: few steps that wait for another."""
-    terms, power = list(coefficients), x
+def polynomial(coefficients, x):
+    """c0 + x (c1 + c2 x + ...), in the brackets by Estrin's scheme, pairs of terms side by side: few steps wait."""
+    first, *terms = coefficients
+    power = x
     while len(terms) > 1:
         pairs = [fma(high, power, low) for low, high in zip(terms[::2], terms[1::2], strict=False)]
         terms = pairs + terms[2 * len(pairs) :]
-        power = square if power is x else power * power
-    return terms[0]
+        power = power * power
+    return fma(terms[0], x, first)
 
 
 @helper

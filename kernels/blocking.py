@@ -93,8 +93,9 @@ BYTES_NEAR = 1 << 20
 BYTES_AHEAD = 1 << 16
 LINES_AHEAD = 12  # cache lines of the next minibatch that are fetched with every few tiles
 # Where a network is laid out in rows: samples, and inputs of an update, from one turn of fetching to the next. A sample
-# of a million takes 1.06 times as long as one of 10,000 on 64-64-10 by 32, and 1.2 times with one turn a pass.
-SAMPLES_FETCHING, INPUTS_FETCHING = 8, 32
+# of a million takes 1.06 times as long as one of 10,000 on 64-64-10 by 32, and 1.2 times with one turn a pass. They are
+# whole tiles of 6 rows: with 8 and 32 a step takes 1.08 times as long on 784-30-10 by 10, 1.02 on 64-64-10 by 32.
+SAMPLES_FETCHING, INPUTS_FETCHING = 24, 48
 # Terms of every sum in one turn of the loop over k, in large tiles. Beside another program's thread on its core a
 # processor of AMD's issues 3.3 instructions a cycle in place of 6, but multiplies as before: 8 multiply-adds of a tile
 # of 4 rows by 2 vectors with a term a turn take 1.45 times as long there as alone, of 6 rows by 2 vectors 1.32; with 4

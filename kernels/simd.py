@@ -214,6 +214,9 @@ class Vector:
     def __rmul__(self, other):
         return self._operand(other) * self
 
+    def __rtruediv__(self, other):
+        return self._operand(other)._emit("fdiv", self)
+
     def __lt__(self, other):
         """Mask of the lanes where self < other; false for NaN."""
         return self.simd.builder.fcmp_ordered("<", self.llvm, self._operand(other).llvm)
@@ -249,22 +252,12 @@ def where(mask, x, y):
     return Vector(vector.simd, vector.simd.builder.select(mask, vector._operand(x).llvm, vector._operand(y).llvm))
 
 
-def negated_exponent(x, less, mantissa_bits, bias):
-    """About (1 - less/2)/x for 0 < x < 2**(bias - 1): the bits of a float are about its logarithm, here negated."""
-    simd = x.simd
-    zero = ir.Constant(simd.integers, [round((2 * bias - less) * 2**mantissa_bits)] * simd.lanes)
-    bits = simd.builder.sub(zero, simd.builder.bitcast(x.llvm, simd.integers))
-    return Vector(simd, simd.builder.bitcast(bits, simd.vector))
-
-
-def two_to_the(t, mantissa_bits, bias):
-    """2**n where t = 1.5 * 2**mantissa_bits + n, n a whole number: n, in the low bits of t, becomes an exponent."""
+def two_to_the(t, mantissa_bits):
+    """2**n where t = 1.5 * 2**mantissa_bits + bias + n, n a whole number: the low bits of t become an exponent."""
     simd = t.simd
-    builder = simd.builder
     shift = ir.Constant(simd.integers, [mantissa_bits] * simd.lanes)
-    one = ir.Constant(simd.integers, [bias << mantissa_bits] * simd.lanes)
-    bits = builder.add(builder.shl(builder.bitcast(t.llvm, simd.integers), shift), one)
-    return Vector(simd, builder.bitcast(bits, simd.vector))
+    bits = simd.builder.shl(simd.builder.bitcast(t.llvm, simd.integers), shift)
+    return Vector(simd, simd.builder.bitcast(bits, simd.vector))
 
 
 def transposed(rows):
