@@ -6,7 +6,7 @@ from .ahead import are_far
 from .blocking import CACHE_LINE, KC, ROWS_AHEAD
 from .compiling import helper, internal, jit
 from .layout import input_of, layer_of, row_of, small_network
-from .loss import mse
+from .loss import sample_errors
 from .matrix import advance, get, itemsize, rows, scalar
 from .network import input_finite
 from .simd import prefetch
@@ -24,15 +24,18 @@ def train_apart(arguments, end, _):
     rate = scalar(rate, X)
     while first < end:
         batch = min(batch_size, end - first)
-        x, y = rows(net.x, 0, batch), rows(net.y, 0, batch)
+        x = rows(net.x, 0, batch)
         for s in range(batch):
             number = order.data[first + s]
             take_row(row_of(x, s), X, number)
-            take_row(row_of(y, s), Y, number)
+            take_row(row_of(net.y, s), Y, number)
             if ahead:
                 fetch_sample(X, Y, order.data[min(first + s + ROWS_AHEAD, end - 1)])
         delta = forward_apart(net, batch, scalar(2.0 / (batch * Y.columns), X))
-        of_batch = mse(rows(layer_of(net, net.layers).g, 0, batch), y)
+        errors = 0.0
+        for s in range(batch):
+            errors += sample_errors(row_of(layer_of(net, net.layers).g, s), row_of(net.y, s), Y.columns)
+        of_batch = errors / (batch * Y.columns)
         if not (input_finite(x, layer_of(net, 1).g) and np.isfinite(of_batch)):
             break
         if batch == 1:

@@ -210,6 +210,8 @@ APART_SAMPLES, APART_PARAMETERS = 2, 1 << 11
 # Rows of sums of one vector, and of several, that are computed at once where a network is laid out in rows. With 4 rows
 # of 2 vectors, and a term a turn, a step by two threads takes 1.25 times as long on 784-30-10 by 10 and 17-64-64-6 by
 # 64, 1.15 on 64-64-10 by 32, 1.1 on 2-32-32-1 by 32 (AVX2, beside other programs' threads), alone 1.04 to 1.1 times.
+# Up to 3 rows that are left take 4 vectors at once: with 2, whose sums wait for each other, a step takes 1.2 times as
+# long on 784-30-10 by 3, 1.09 on 64-64-10 by 7 and 30-100 by 3.
 ROWS_OF_ONE, ROWS_OF_SEVERAL = 8, 6
 # Vectors of a single sample's layer that are computed together, so that their sums need not wait for each other, and no
 # cache line of W is asked for twice: one by one a step by 1 takes 1.4 times as long on 784-30-10, 1.3 on 64-64-10 and

@@ -62,6 +62,15 @@ def part_errors(g, y, samples):
     return total
 
 
+@helper
+def sample_errors(g, y, outputs):
+    """Σ (g - y)², in float64, of one sample, from pointers, in the order of `mse`."""
+    total = 0.0
+    for j in range(outputs):
+        total += squared_error(np.float64(g[j]), np.float64(y[j]))
+    return total
+
+
 @jit(inline=True)
 def mse_gradient(grad_g, g, y):
     """∇g = 2/(batch N) (g - y)."""

@@ -15,7 +15,7 @@ from .blocking import HOST, ROWS_OF_ONE, ROWS_OF_SEVERAL, SIDE_BY_SIDE, UNROLLED
 from .epilogue import BIAS_SIGMOID, EPILOGUES
 from .loss import squared_error, squared_error_gradient
 from .optimizer import sgd
-from .simd import INDEX, Simd, joined, maximum, minimum, split
+from .simd import INDEX, Simd, joined, minimum, split
 from .tasks import outlined
 from .terms import Operand, add_terms, at_byte, multiples
 
@@ -109,34 +109,53 @@ def _places(simd, first, stride, rows, vectors):
 
 
 def _for_tiles_from_the_last(simd, m, n, emit):
-    """emit(i, j, rows, vectors) for tiles of m rows and n columns that begin at i, j: the last columns first."""
+    """emit(i, j, rows, vectors) for tiles of m rows and n columns that begin at i, j: the last columns first.
+
+    Of several vectors tiles have 6 rows, or 4; what is left then, up to 3 rows, is computed more vectors at a time.
+    """
+    builder, several, half = simd.builder, ROWS_OF_SEVERAL, ROWS_OF_SEVERAL - 2
+    whole = builder.select(builder.icmp_signed("<", m, INDEX(half)), INDEX(0), builder.and_(m, INDEX(-2)))
+    rest = builder.urem(whole, INDEX(several))
+    rest = builder.select(builder.icmp_signed("==", rest, INDEX(2)), INDEX(2 * half), rest)  # not 6 and 2 but 4 and 4
+    end = builder.sub(whole, rest)
+
+    def rows_of_one(j):
+        done, rows = INDEX(0), ROWS_OF_ONE
+        while rows > 0:
+            last = builder.and_(m, INDEX(-rows))
+            _for_rows(builder, done, last, rows, lambda i, rows=rows: emit(i, j, rows, 1))
+            done, rows = last, rows // 2
+
+    def rows_of_several(j, vectors):
+        _for_rows(builder, INDEX(0), end, several, lambda i: emit(i, j, several, vectors))
+        _for_rows(builder, end, whole, half, lambda i: emit(i, j, half, vectors))
+
+    def rows_left(j, vectors):
+        last = builder.and_(m, INDEX(-2))
+        _for_rows(builder, whole, last, 2, lambda i: emit(i, j, 2, vectors))
+        _for_rows(builder, last, m, 1, lambda i: emit(i, j, 1, vectors))
+
     for_columns_from_the_last(
-        simd, n, lambda j, vectors: _for_rows(simd.builder, m, vectors, lambda i, rows: emit(i, j, rows, vectors))
+        simd, n, lambda j, vectors: rows_of_one(j) if vectors == 1 else rows_of_several(j, vectors)
     )
+    pairs = builder.and_(builder.add(n, INDEX(simd.lanes - 1)), INDEX(-2 * simd.lanes))
+    with builder.if_then(builder.icmp_signed("<", whole, m)):
+        for_columns_from_the_last(simd, pairs, rows_left, SIDE_BY_SIDE // 2, least=2)
 
 
-def _for_rows(builder, m, vectors, emit):
-    """emit(i, rows) for m rows: 8 at once, of several vectors 6, then 4, 2 and 1."""
-    if vectors == 1:
-        some = ROWS_OF_ONE
-        end = builder.and_(m, INDEX(-some))
-    else:  # not 6 and 2 but 4 and 4, which takes less time
-        some, even = ROWS_OF_SEVERAL, builder.and_(m, INDEX(-2))
-        left = builder.urem(even, INDEX(some))
-        left = builder.select(builder.icmp_signed("==", left, INDEX(2)), INDEX(some + 2), left)
-        end = maximum(builder, builder.sub(even, left), INDEX(0))
-    done = INDEX(0)
-    while some > 0:
-        with cgutils.for_range_slice(builder, done, end, INDEX(some)) as (i, _):
-            emit(i, some)
-        some = 4 if some == ROWS_OF_SEVERAL else some // 2
-        done, end = end, builder.add(end, builder.and_(builder.sub(m, end), INDEX(-some)))
+def _for_rows(builder, first, end, rows, emit):
+    """emit(i) for first ... end-1 in steps of so many rows."""
+    with cgutils.for_range_slice(builder, first, end, INDEX(rows)) as (i, _):
+        emit(i)
 
 
-def for_columns_from_the_last(simd, n, emit, at_once=HOST.vectors):
-    """emit(where they begin, vectors) for n columns, the last ones first: 1, 2, ... vectors, then so many `at_once`."""
+def for_columns_from_the_last(simd, n, emit, at_once=HOST.vectors, least=1):
+    """emit(where they begin, vectors) for n columns, the last ones first: 1, 2, ... vectors, then so many `at_once`.
+
+    Of a multiple of `least` vectors, 1 or 2, as many or more.
+    """
     builder = simd.builder
-    left, some = builder.udiv(builder.add(n, INDEX(simd.lanes - 1)), INDEX(simd.lanes)), 1
+    left, some = builder.udiv(builder.add(n, INDEX(simd.lanes - 1)), INDEX(simd.lanes)), least
 
     def emit_before(end, vectors):
         emit(builder.mul(builder.sub(end, INDEX(vectors)), INDEX(simd.lanes)), vectors)
