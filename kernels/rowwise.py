@@ -5,17 +5,20 @@ that rows are written from the first to the last; and it may be read, but nothin
 for layers of a single output, of which it computes that alone.
 """
 
+import functools
+from itertools import chain
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .activation import sigmoid, sigmoid_derivative
-from .blocking import HOST, ROWS_OF_ONE, ROWS_OF_SEVERAL, SIDE_BY_SIDE, UNROLLED
+from .blocking import HOST, ROWS_OF_ONE, ROWS_OF_SEVERAL, SIDE_BY_SIDE, UNROLLED, VECTORS_OF_TERMS
 from .epilogue import BIAS_SIGMOID, EPILOGUES
 from .loss import squared_error, squared_error_gradient
 from .optimizer import sgd
-from .simd import INDEX, Simd, joined, minimum, split
+from .simd import INDEX, Simd, fma, joined, minimum, split
 from .tasks import outlined
 from .terms import Operand, add_terms, at_byte, multiples
 
@@ -265,23 +268,37 @@ def _update(one):
             simd = simd_of(builder, signature, one)
             scale = simd.splat(scale)
 
+            def put(totals, places):
+                with builder.if_else(builder.icmp_signed("==", how, INDEX(STORE))) as (stored, stepped):
+                    with stored:
+                        for total, at in zip(totals, places, strict=True):
+                            simd.store(total, at)
+                    with stepped:
+                        for total, at in zip(totals, places, strict=True):
+                            simd.store(sgd(simd.load(at), total, scale), at)
+
             def add_up(i, j, rows, vectors):
                 of_a, of_b = builder.gep(a, [i]), builder.gep(b, [j])
                 totals = _add_slices(
                     simd, of_a, multiples(simd, INDEX(1), rows), rsa, of_b, _columns(simd, vectors), rsb, k, kc
                 )
                 places = _places(simd, _element(builder, c, rsc, i, j), rsc, rows, vectors)
+                put(list(chain(*totals)), list(chain(*places)))
 
-                def store(finish):
-                    for of_row, where in zip(totals, places, strict=True):
-                        for total, at in zip(of_row, where, strict=True):
-                            simd.store(finish(total, at), at)
-
-                with builder.if_else(builder.icmp_signed("==", how, INDEX(STORE))) as (stored, stepped):
-                    with stored:
-                        store(lambda total, at: total)
-                    with stepped:
-                        store(lambda total, at: sgd(simd.load(at), total, scale))
+            def add_few(j, vectors, terms):
+                """Row by row, with the vectors of B of so few terms in registers."""
+                columns = _columns(simd, vectors)
+                rows_of_b = [_element(builder, b, rsb, INDEX(p), j) for p in range(terms)]
+                of_b = [[simd.load(at_byte(builder, row, column)) for row in rows_of_b] for column, _ in columns]
+                columns_of_a = [_element(builder, a, rsa, INDEX(p), INDEX(0)) for p in range(terms)]
+                with cgutils.for_range(builder, m) as rows:
+                    of_a = [simd.splat(builder.load(builder.gep(column, [rows.index]))) for column in columns_of_a]
+                    totals = [
+                        functools.reduce(lambda total, xy: fma(*xy, total), zip(of_a, of_column, strict=True), 0)
+                        for of_column in of_b
+                    ]
+                    [places] = _places(simd, _element(builder, c, rsc, rows.index, j), rsc, 1, vectors)
+                    put(totals, places)
 
             if one:
                 add_up(INDEX(0), INDEX(0), 1, 1)
@@ -290,13 +307,37 @@ def _update(one):
                 with one_row:
                     for_columns_from_the_last(simd, n, lambda j, vectors: add_up(INDEX(0), j, 1, vectors), SIDE_BY_SIDE)
                 with several:
-                    _for_tiles_from_the_last(simd, m, n, add_up)
+                    terms = builder.select(builder.icmp_signed("<=", k, kc), k, INDEX(0))  # in one slice
+                    _for_few(
+                        builder,
+                        terms,
+                        lambda terms, at_once: for_columns_from_the_last(
+                            simd, n, lambda j, vectors: add_few(j, vectors, terms), at_once
+                        ),
+                        lambda: _for_tiles_from_the_last(simd, m, n, add_up),
+                    )
             return context.get_dummy_value()
 
         index = types.intp
         return types.void(c, index, c, index, c, index, *(index,) * 4, c.dtype, index), codegen
 
     return update
+
+
+def _for_few(builder, terms, emit, otherwise):
+    """emit(terms, vectors at once) where VECTORS_OF_TERMS has so many terms, else otherwise()."""
+    others, done = builder.append_basic_block("others"), builder.append_basic_block("done")
+    switch = builder.switch(terms, others)
+    for number, at_once in VECTORS_OF_TERMS.items():
+        few = builder.append_basic_block("few")
+        switch.add_case(INDEX(number), few)
+        with builder.goto_block(few):
+            emit(number, at_once)
+            builder.branch(done)
+    with builder.goto_block(others):
+        otherwise()
+        builder.branch(done)
+    builder.position_at_end(done)
 
 
 @intrinsic
