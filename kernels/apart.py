@@ -6,7 +6,7 @@ from .ahead import are_far
 from .blocking import CACHE_LINE, KC, ROWS_AHEAD
 from .compiling import helper, internal, jit
 from .layout import input_of, layer_of, row_of, small_network
-from .loss import sample_errors
+from .loss import part_errors
 from .matrix import advance, get, itemsize, rows, scalar
 from .network import input_finite
 from .simd import prefetch
@@ -24,7 +24,7 @@ def train_apart(arguments, end, _):
     rate = scalar(rate, X)
     while first < end:
         batch = min(batch_size, end - first)
-        x = rows(net.x, 0, batch)
+        x, g = rows(net.x, 0, batch), layer_of(net, net.layers).g
         for s in range(batch):
             number = order.data[first + s]
             take_row(row_of(x, s), X, number)
@@ -34,7 +34,7 @@ def train_apart(arguments, end, _):
         delta = forward_apart(net, batch, scalar(2.0 / (batch * Y.columns), X))
         errors = 0.0
         for s in range(batch):
-            errors += sample_errors(row_of(layer_of(net, net.layers).g, s), row_of(net.y, s), Y.columns)
+            errors += part_errors(rows(g, s, 1), rows(net.y, s, 1), 1)
         of_batch = errors / (batch * Y.columns)
         if not (input_finite(x, layer_of(net, 1).g) and np.isfinite(of_batch)):
             break

@@ -116,10 +116,10 @@ def _for_tiles_from_the_last(simd, m, n, emit):
 
     Of several vectors tiles have 6 rows, or 4; what is left then, up to 3 rows, is computed more vectors at a time.
     """
-    builder, several, half = simd.builder, ROWS_OF_SEVERAL, ROWS_OF_SEVERAL - 2
-    whole = builder.select(builder.icmp_signed("<", m, INDEX(half)), INDEX(0), builder.and_(m, INDEX(-2)))
+    builder, several, fewer = simd.builder, ROWS_OF_SEVERAL, ROWS_OF_SEVERAL - 2
+    whole = builder.select(builder.icmp_signed("<", m, INDEX(fewer)), INDEX(0), builder.and_(m, INDEX(-2)))
     rest = builder.urem(whole, INDEX(several))
-    rest = builder.select(builder.icmp_signed("==", rest, INDEX(2)), INDEX(2 * half), rest)  # not 6 and 2 but 4 and 4
+    rest = builder.select(builder.icmp_signed("==", rest, INDEX(2)), INDEX(2 * fewer), rest)  # not 6 and 2 but 4 and 4
     end = builder.sub(whole, rest)
 
     def rows_of_one(j):
@@ -131,7 +131,7 @@ def _for_tiles_from_the_last(simd, m, n, emit):
 
     def rows_of_several(j, vectors):
         _for_rows(builder, INDEX(0), end, several, lambda i: emit(i, j, several, vectors))
-        _for_rows(builder, end, whole, half, lambda i: emit(i, j, half, vectors))
+        _for_rows(builder, end, whole, fewer, lambda i: emit(i, j, fewer, vectors))
 
     def rows_left(j, vectors):
         last = builder.and_(m, INDEX(-2))
@@ -286,19 +286,7 @@ def _update(one):
                 put(list(chain(*totals)), list(chain(*places)))
 
             def add_few(j, vectors, terms):
-                """Row by row, with the vectors of B of so few terms in registers."""
-                columns = _columns(simd, vectors)
-                rows_of_b = [_element(builder, b, rsb, INDEX(p), j) for p in range(terms)]
-                of_b = [[simd.load(at_byte(builder, row, column)) for row in rows_of_b] for column, _ in columns]
-                columns_of_a = [_element(builder, a, rsa, INDEX(p), INDEX(0)) for p in range(terms)]
-                with cgutils.for_range(builder, m) as rows:
-                    of_a = [simd.splat(builder.load(builder.gep(column, [rows.index]))) for column in columns_of_a]
-                    totals = [
-                        functools.reduce(lambda total, xy: fma(*xy, total), zip(of_a, of_column, strict=True), 0)
-                        for of_column in of_b
-                    ]
-                    [places] = _places(simd, _element(builder, c, rsc, rows.index, j), rsc, 1, vectors)
-                    put(totals, places)
+                few_terms(simd, (c, rsc), (a, rsa), (b, rsb), m, j, vectors, terms, put)
 
             if one:
                 add_up(INDEX(0), INDEX(0), 1, 1)
@@ -322,6 +310,25 @@ def _update(one):
         return types.void(c, index, c, index, c, index, *(index,) * 4, c.dtype, index), codegen
 
     return update
+
+
+def few_terms(simd, c, a, b, m, j, vectors, terms, put):
+    """put(totals, places) for the vectors from column j of all m rows of C = Aᵀ B, of so few terms: B's in registers.
+
+    C, A and B are (pointer, from row to row).
+    """
+    builder, columns = simd.builder, _columns(simd, vectors)
+    rows_of_b = [_element(builder, *b, INDEX(p), j) for p in range(terms)]
+    of_b = [[simd.load(at_byte(builder, row, column)) for row in rows_of_b] for column, _ in columns]
+    columns_of_a = [_element(builder, *a, INDEX(p), INDEX(0)) for p in range(terms)]
+    with cgutils.for_range(builder, m) as rows:
+        of_a = [simd.splat(builder.load(builder.gep(column, [rows.index]))) for column in columns_of_a]
+        totals = [
+            functools.reduce(lambda total, xy: fma(*xy, total), zip(of_a, of_column, strict=True), 0)
+            for of_column in of_b
+        ]
+        [places] = _places(simd, _element(builder, *c, rows.index, j), c[1], 1, vectors)
+        put(totals, places)
 
 
 def _for_few(builder, terms, emit, otherwise):

@@ -16,7 +16,7 @@ from .blocking import VECTORS_OF_SINGLE
 from .dot import dot
 from .microkernel import row_sums
 from .optimizer import sgd
-from .rowwise import delta_of_output, for_columns_from_the_last, simd_of
+from .rowwise import delta_of_output, few_terms, for_columns_from_the_last, simd_of
 from .simd import INDEX, Simd, Vector, fma, joined, split
 
 
@@ -101,14 +101,12 @@ def step_rows_by(typingctx, c, rsc, a, b, m, n, scale):
         simd = Simd.of_host(builder, signature.args[0].dtype)
         scale = simd.splat(scale)
 
+        def put(totals, places):
+            for total, at in zip(totals, places, strict=True):
+                simd.store(sgd(simd.load(at), total, scale), at)
+
         def step(j, vectors):
-            columns = [builder.add(j, INDEX(v * simd.lanes)) for v in range(vectors)]
-            row = [simd.load(builder.gep(b, [column])) for column in columns]
-            with cgutils.for_range(builder, m) as rows:
-                x = simd.splat(builder.load(builder.gep(a, [rows.index])))
-                for of_b, column in zip(row, columns, strict=True):
-                    at = builder.gep(c, [builder.add(builder.mul(rows.index, rsc), column)])
-                    simd.store(sgd(simd.load(at), fma(x, of_b, 0), scale), at)
+            few_terms(simd, (c, rsc), (a, INDEX(0)), (b, INDEX(0)), m, j, vectors, 1, put)
 
         for_columns_from_the_last(simd, n, step, VECTORS_OF_SINGLE)
         return context.get_dummy_value()
