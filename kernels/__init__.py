@@ -5,7 +5,7 @@ and checks nothing. Outputs come first, then inputs, then sizes; a workspace is 
 threads may share a product, and `SERIAL` is the team of one.
 """
 
-from .gemm import panels_size, product
+from .gemm import product
 from .layer import (
     layer_delta,
     layer_forward,
@@ -17,6 +17,7 @@ from .layer import (
 from .loss import mse, mse_gradient
 from .minibatch import gradients
 from .network import forward, mean_loss, predict, workspace_size
+from .packing import panels_size
 from .parallel import SERIAL, Team
 from .train import train_minibatches, train_step
 

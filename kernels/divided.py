@@ -15,7 +15,7 @@ from .blocking import APART, KC, MANY_THREADS, RUN, SHARE
 from .compiling import helper, internal
 from .cuts import is_halved, larger_half, range_of_part
 from .epilogue import BIAS_SIGMOID, SGD, STORE
-from .gemm import fused_product, one_way_size
+from .gemm import fused_product
 from .loss import squared_errors, sum_of
 from .matrix import (
     Matrix,
@@ -45,6 +45,7 @@ from .network import (
     target_of,
 )
 from .optimizer import step_against_sum
+from .packing import one_way_size
 from .pair import (
     both_come,
     both_errors,

@@ -4,10 +4,11 @@ The sum of an element is taken in slices of k that follow from sizes alone: one 
 slices are added in order. So its bits depend on nothing but its own row of A and column of B: not on where the tiles
 fall, who computes them, or how many other rows there are.
 
-C is computed in panels of NR columns, from its top to its bottom. Where rows of B lie far apart, or are not rows in
-memory, a panel of B is copied before it is used. Where there are many panels, so is a large A, once for all of them,
-unless its columns are adjacent: then its rows are fetched a tile ahead, for the first panel. So each tile reads what is
-adjacent or near.
+C is computed in panels of NR columns, from its top to its bottom. Where there are many, and A is in no near cache,
+several go down side by side, some rows at a time, so that A comes from afar once for all of them. Where rows of B lie
+far apart, or are not rows in memory, panels of B are copied before they are used. Where there are many panels, so is a
+large A, once for all of them, unless its columns are adjacent: then its rows are fetched a tile ahead, for the first
+panel. So each tile reads what is adjacent or near.
 A C of few columns and many rows is computed as its transpose, if then the rows of B are rows in memory. Where C has few
 rows, or its sums few terms, no tiles are computed: the largest operand is streamed (`thin`). The outputs of a layer
 that has one are dot products (`dot`), whose terms have an order of their own. To compile that takes as long as all
@@ -20,30 +21,22 @@ import numpy as np
 from .ahead import fetch_some
 from .blocking import (
     A_BLOCK,
-    A_COLUMNS,
     A_PACKED,
-    BETWEEN,
     C_FAR,
     COPY,
     FAR,
-    HOST,
     KC,
     L1,
-    MC,
     MR,
-    NEAR_ROWS,
-    PACK_ROWS,
+    PANELS,
     PREFETCH,
-    TERMS_TRANSPOSED,
 )
 from .compiling import helper, implements, internal, jit
-from .epilogue import BIAS_SIGMOID, SIGMOID_DELTA, STORE, finish_block, finish_row
+from .epilogue import BIAS_SIGMOID, SGD, SIGMOID_DELTA, STORE, finish_block, finish_row
 from .matrix import (
     Matrix,
     advance,
     block,
-    has_rows_on_lines,
-    has_rows_on_pages,
     itemsize,
     matrix,
     pointer,
@@ -53,77 +46,21 @@ from .matrix import (
     transposed,
 )
 from .microkernel import EXPECT_A, EXPECT_C, EXPECT_E, accumulate, add_rows, columns_at_once, tile_shape
-from .panel import copy
+from .optimizer import step_against_panels
+from .packing import (
+    is_copied,
+    is_packed,
+    packed_block,
+    panels_at_once,
+    pays_transposed,
+    sums_rows,
+    sums_tiles,
+    worker_size,
+)
+from .panel import copy, copy_panels
 from .parallel import KEPT, WORKER, Crew, first_of, lead, product_work, read, share, tasks_for, worth_sharing, write
 from .tasks import ONE, ZERO, address, call_task, outlined, reference, task_address
-from .thin import stream, thin_size
-
-GROUP, WIDE = HOST.group, HOST.vectors == 4
-
-
-def panels_size(m, n, k, itemsize, threads=1):
-    """Elements of the vector `panels` for products (m, k) by (k, n), or the other way round."""
-    return max(one_way_size(m, n, k, itemsize, threads), one_way_size(n, m, k, itemsize, threads))
-
-
-def one_way_size(m, n, k, itemsize, threads):
-    """`panels_size` for a C whose columns are adjacent; a single one is computed as a row, and a few may be."""
-    if n == 1:
-        m, n = n, m
-    lanes = HOST.lanes(itemsize)
-    nr, two = HOST.vectors * lanes, 2 * lanes
-    if pays_transposed(m, n, k, nr, two):
-        return max(size_as_it_is(m, n, k, nr, two, threads), size_as_it_is(n, m, k, nr, two, threads))
-    return size_as_it_is(m, n, k, nr, two, threads)
-
-
-def size_as_it_is(m, n, k, nr, two, threads):
-    """For a C that is computed as it is."""
-    packed = (min(m, packed_block(m, n, k) // max(k, 1)) + 2 * MR) * k if is_packed(m, n, k, nr) else 0
-    worker = max(thin_size(n, k, nr, two), worker_size(m, k, MR, two if n <= two else nr))
-    return -(-packed // nr) * nr + threads * worker
-
-
-@helper
-def is_packed(m, n, k, nr):
-    """Whether A is copied, if its columns are not adjacent: many panels read it, and it is more than a first cache."""
-    return n >= (A_COLUMNS if WIDE else nr) * nr and m * k > L1
-
-
-@helper
-def packed_block(m, n, k):
-    """Elements of A that are copied at once: no more than B or C has, one of which is a layer's weights, unless few."""
-    return max(A_BLOCK, min(A_PACKED, n * k, m * n))
-
-
-@helper
-def is_copied(m, b, nr):
-    """Whether panels of B are copied: their elements are not adjacent, or rows so far apart that it pays for m of A."""
-    if b.column_stride != 1:
-        return True
-    if b.rows * b.columns <= L1:
-        return False
-    if b.row_stride * itemsize(b.data) <= NEAR_ROWS:
-        return m > 2 * PACK_ROWS and b.columns > nr and not has_rows_on_lines(b)
-    return m > (PACK_ROWS // 2 if has_rows_on_pages(b) else PACK_ROWS)
-
-
-@helper
-def worker_size(m, k, mr, width):
-    """Elements for a thread's sums and for its copied panel of B, and to the memory of the next thread."""
-    return (sums_rows(m, k, mr) + k) * width + BETWEEN
-
-
-@helper
-def sums_rows(m, k, mr):
-    """Rows of a thread's sums: of as many tiles as are there together, or of one tile's sums, C and E."""
-    return max(3, min(sums_tiles(k), (m + mr - 1) // mr)) * mr
-
-
-@helper
-def sums_tiles(k):
-    """Tiles one below the other whose sums are there together, if there are so many."""
-    return max(MC, GROUP) if k > KC else GROUP
+from .thin import stream
 
 
 def crew_of(team, like):
@@ -256,11 +193,6 @@ def has_narrow_rows(c, a):
     return adjacent and pays_transposed(c.rows, c.columns, a.columns, nr, two)
 
 
-@helper
-def pays_transposed(m, n, k, nr, two):
-    return 1 < n <= min(MR, 3 * two // 4) and m >= nr and k >= TERMS_TRANSPOSED
-
-
 @jit(inline=True)
 def is_one_task(c, k, crew):
     """Whether a product is neither shared nor cut into blocks, nor A copied."""
@@ -332,66 +264,75 @@ def compute_tiles(arguments, task, worker):
     mr, nr, two = tile_shape(c)
     k = a.columns
     down = (c.rows + mr - 1) // mr
-    whole = c.columns // nr  # panels; behind them a narrower one, or two
-    rest = c.columns - whole * nr
-    panels = whole + (rest > 0) + (rest > columns_at_once(rest, nr, two))
-    tiles = down * panels
+    width = two if c.columns <= two else nr
+    panels = panels_at_once(c.rows, c.columns, k, nr, itemsize(c.data))
+    wide = panels * nr
+    tiles = down * ((c.columns + wide - 1) // wide)
     expected = 0
     if c.rows * c.columns > (L1 if k >= PREFETCH else C_FAR):
         expected = EXPECT_C + EXPECT_E if epilogue == SIGMOID_DELTA else EXPECT_C
     far = has_long_rows(a) and c.rows * k > FAR
-    group = sums_tiles(k) if c.column_stride == 1 and e.column_stride == 1 else 1
-    width = two if c.columns <= two else nr
-    sums = advance(scratch, worker * worker_size(c.rows, k, mr, width))
+    adjacent = c.column_stride == 1 and e.column_stride == 1
+    group = sums_tiles(k, panels) if adjacent else 1
+    sums = advance(scratch, worker * worker_size(c.rows, k, mr, width, panels))
     staged = advance(sums, mr * width)  # of C and E, a tile each, where the group is a single tile
-    packed = advance(sums, sums_rows(c.rows, k, mr) * width)
+    packed = advance(sums, sums_rows(c.rows, k, mr, panels) * panels * width)
     copied = is_copied(c.rows, b, nr)
-    tile, end, panel, top = 0, tiles, 0, 0
+    tile, end, column, top = 0, tiles, 0, 0
     if parts > 1:
         tile, end = first_of(task, parts, tiles), first_of(task + 1, parts, tiles)
-        panel = tile // down
-        top = tile - panel * down
+        column = tile // down
+        top = tile - column * down
     while tile < end:
         bottom = min(down, top + end - tile)
         tile += bottom - top
-        j = panel * nr if panel <= whole else whole * nr + two
-        n = columns_at_once(c.columns - j, nr, two)
-        b_panel = block(b, 0, j, k, n)
-        rows_of_a = EXPECT_A if far and panel == 0 else 0
-        if copied:
-            b_packed = Matrix(packed, k, n, width, 1)
-            if parts == 1 or read(crew.memory, WORKER + worker, KEPT) != panel:
-                copy(b_packed, b_panel)
-                if parts > 1:
-                    write(crew.memory, WORKER + worker, KEPT, panel)
-            b_panel = b_packed
+        left = column * wide
+        right = min(left + wide, c.columns)
+        if copied and (parts == 1 or read(crew.memory, WORKER + worker, KEPT) != column):
+            copy_panels(packed, block(b, 0, left, k, right - left), nr, two)
+            if parts > 1:
+                write(crew.memory, WORKER + worker, KEPT, column)
+        by_rows = epilogue == SGD and adjacent and right - left == PANELS * nr
         for t in range(top, bottom, group):
             i = t * mr
             m = min(min(group, bottom - t) * mr, c.rows - i)
-            c_block, e_block = block(c, i, j, m, n), block(e, i, j, m, n)
             if parts == 1 and crew.ahead != 0:
                 fetch_some(crew.ahead)
-            for p in range(0, max(k, 1), kc):
-                accumulate(
-                    sums,
-                    advance(a.data, t * step + p * a.column_stride),
-                    step,
-                    a.row_stride,
-                    a.column_stride,
-                    advance(b_panel.data, p * b_panel.row_stride),
-                    b_panel.row_stride,
-                    m,
-                    n,
-                    min(kc, k - p),
-                    p > 0,
-                    expected + rows_of_a if p == 0 else rows_of_a,
-                    c_block.data,
-                    c_block.row_stride,
-                    e_block.data,
-                    e_block.row_stride,
-                )
-            finish_block(epilogue, c_block, e_block, sums, scale, staged)
-        panel, top = panel + 1, 0
+            j, panel_sums = left, sums
+            while j < right:
+                n = columns_at_once(right - j, nr, two)
+                c_block, e_block, b_panel = block(c, i, j, m, n), block(e, i, j, m, n), block(b, 0, j, k, n)
+                if copied:
+                    b_panel = Matrix(advance(packed, (j - left) * k), k, n, two if n <= two else nr, 1)
+                rows_of_a = EXPECT_A if far and j == 0 else 0
+                for p in range(0, max(k, 1), kc):
+                    accumulate(
+                        panel_sums,
+                        advance(a.data, t * step + p * a.column_stride),
+                        step,
+                        a.row_stride,
+                        a.column_stride,
+                        advance(b_panel.data, p * b_panel.row_stride),
+                        b_panel.row_stride,
+                        m,
+                        n,
+                        min(kc, k - p),
+                        p > 0,
+                        expected + rows_of_a if p == 0 else rows_of_a,
+                        c_block.data,
+                        c_block.row_stride,
+                        e_block.data,
+                        e_block.row_stride,
+                    )
+                if by_rows:
+                    panel_sums = advance(panel_sums, m * nr)
+                else:
+                    finish_block(epilogue, c_block, e_block, sums, scale, staged)
+                j += n
+            if by_rows:
+                w = advance(c.data, i * c.row_stride + left)
+                step_against_panels(w, c.row_stride, sums, m, scalar(scale, c))
+        column, top = column + 1, 0
 
 
 @outlined

@@ -13,7 +13,7 @@ from collections import namedtuple
 from .blocking import FEW_INPUTS, HALVED, KC, MICROBATCH, SHARE
 from .compiling import helper, internal, jit
 from .cuts import gain_from_halves, larger_half, shards_of, shares, threads_for
-from .gemm import crew_of, fused_product, fused_sum, one_way_size, panels_size
+from .gemm import crew_of, fused_product, fused_sum
 from .layer import layer_delta, layer_forward, layer_input_gradient
 from .loss import mse_output_delta, row_parts
 from .matrix import (
@@ -31,6 +31,7 @@ from .matrix import (
     transposed,
     vector,
 )
+from .packing import one_way_size, panels_size
 from .panel import all_finite, copy, copy_any
 from .parallel import Crew, at_most, lead, share
 from .parameters import layer_parameters, layer_size, parameters_size

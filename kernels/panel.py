@@ -6,10 +6,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .blocking import COPIED_AHEAD, GATHERED_AHEAD, HOST
+from .blocking import CACHE_LINE, COPIED_AHEAD, GATHERED_AHEAD, HOST
 from .compiling import helper
-from .matrix import get, put
+from .matrix import Matrix, advance, block, get, put
 from .matrix import transposed as transposed_matrix
+from .microkernel import columns_at_once
 from .simd import INDEX, Simd, maximum, minimum, transposed
 from .tasks import outlined
 
@@ -210,6 +211,50 @@ def _copy_rows(typingctx, target, rst, source, rss, m, n):
 
         ahead = INDEX(COPIED_AHEAD) if HOST.vectors == 2 else None
         Rows(Simd.of_host(builder, signature.args[0].dtype), m, n, row, ahead).copy()
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@outlined
+def copy_panels(target, source, nr, two):
+    """The panels of `source`, one behind the other, each with adjacent rows of NR elements, or of 2 vectors."""
+    j, k, whole = 0, source.rows, source.columns // nr
+    if source.column_stride == 1 and whole > 1:
+        _copy_panels(target, source.data, source.row_stride, k, whole)
+        j = whole * nr
+    while j < source.columns:
+        n = columns_at_once(source.columns - j, nr, two)
+        copy(Matrix(advance(target, j * k), k, n, two if n <= two else nr, 1), block(source, 0, j, k, n))
+        j += n
+
+
+@intrinsic
+def _copy_panels(typingctx, target, source, stride, k, panels):
+    """Row after row of k, through all panels: so many adjacent cache lines are asked for together."""
+    signature = types.void(target, target, types.intp, types.intp, types.intp)
+
+    def codegen(context, builder, signature, args):
+        target, source, stride, k, panels = args
+        simd = Simd.of_host(builder, signature.args[0].dtype)
+        nr = HOST.vectors * simd.lanes
+        last, size = builder.sub(k, INDEX(1)), builder.mul(k, INDEX(nr))
+
+        def row(p):
+            return builder.gep(source, [builder.mul(p, stride)])
+
+        with cgutils.for_range(builder, k) as rows:
+            p = rows.index
+            of, to = row(p), builder.gep(target, [builder.mul(p, INDEX(nr))])
+            ahead = row(minimum(builder, builder.add(p, INDEX(COPIED_AHEAD)), last))
+            with cgutils.for_range(builder, panels) as loop:
+                j = builder.mul(loop.index, INDEX(nr))
+                for byte in range(0, nr * simd.bits // 8, CACHE_LINE):
+                    simd.prefetch(builder.gep(ahead, [builder.add(j, INDEX(byte * 8 // simd.bits))]), written=False)
+                panel = builder.gep(to, [builder.mul(loop.index, size)])
+                for v in range(0, nr, simd.lanes):
+                    vector = simd.load(builder.gep(of, [builder.add(j, INDEX(v))]))
+                    simd.store(vector, builder.gep(panel, [INDEX(v)]))
         return context.get_dummy_value()
 
     return signature, codegen

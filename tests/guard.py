@@ -70,6 +70,22 @@ def main(dtype):
         layer_update(W, bias[0], delta, x, 0.1, team, panels)
 
 
+def many_panels(dtype):
+    """Products wide enough for several panels of B at once, and for some that are left."""
+    rng = np.random.default_rng(0)
+    stretches = [Guarded(300 * 300 * dtype.itemsize) for _ in range(4)]
+    panels_stretch = Guarded(panels_for(EAGER, np.empty((300, 300), dtype)).nbytes)
+    for (m, n, k), team, at_end, order in itertools.product(
+        ((85, 300, 130), (150, 16 * 16 + 5, 130)), (SERIAL, EAGER), (False, True), "CF"
+    ):
+        shapes = (n, m), (1, n), (k, n), (k, m)
+        arrays = [np.asarray(rng.standard_normal(shape).astype(dtype), order=order) for shape in shapes]
+        W, bias, delta, x = (stretch.array(array, at_end) for stretch, array in zip(stretches, arrays, strict=True))
+        panels = panels_stretch.array(panels_for(team, W, delta, x), at_end)
+        layer_update(W, bias[0], delta, x, 0.1, team, panels)
+        product(W.T, x.T, delta, team, panels)
+
+
 def networks(dtype):
     """Steps and predictions of few samples, with layers of many inputs or outputs."""
     rng = np.random.default_rng(0)
@@ -126,6 +142,7 @@ if __name__ == "__main__":
     if sys.argv[1] == "touch":  # the pages do guard
         Guarded(8).array(np.zeros(1), at_end=True).ctypes.data_as(ctypes.POINTER(ctypes.c_double))[1] = 1
     main(np.dtype(sys.argv[1]))
+    many_panels(np.dtype(sys.argv[1]))
     networks(np.dtype(sys.argv[1]))
     networks_in_rows(np.dtype(sys.argv[1]))
     tiny_networks(np.dtype(sys.argv[1]))

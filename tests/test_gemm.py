@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from conftest import FORMS, hard_extents
-from harness import EAGER, SERIAL, product
+from harness import EAGER, SERIAL, layer_update, product
 from reference import gamma
 
 from fastmlp import kernels
@@ -112,6 +112,22 @@ def test_tasks_of_a_product_are_of_every_tile_once_and_those_of_a_thread_get_sma
     assert sizes.min() >= 0
     assert np.diff(sizes).max() <= 1  # what is rounded
     assert np.ptp(sizes.sum(1)) <= 1
+
+
+@pytest.mark.parametrize("team", [SERIAL, EAGER], ids=["serial", "shared"])
+@pytest.mark.parametrize("form", FORMS)
+def test_an_update_of_many_panels_subtracts_the_product(form, team, dtype, rng):
+    """By a learning rate of a power of two: W - η ∇W is then rounded once, however it is computed.
+
+    For rows of W whole pages apart; for panels that are left over by several at once, and columns by panels.
+    """
+    for n_out, n_in, batch in ((512, 130, 100), (16 * 16 + 21, 150, 130), (512, 60, 1024)):
+        shapes = (batch, n_in), (batch, n_out), (n_out, n_in)
+        x, delta, before = (rng.standard_normal(shape).astype(dtype) for shape in shapes)
+        W = FORMS[form](before.copy())
+        layer_update(W, np.zeros(n_out, dtype), delta, x, 0.125, team)
+        gradient = product(np.empty((n_out, n_in), dtype), delta.T, x)
+        np.testing.assert_array_equal(W, before - dtype.type(0.125) * gradient)
 
 
 def test_infinity_and_nan_go_through(dtype):
