@@ -86,11 +86,11 @@ A_PACKED = 1 << 20
 # as each has columns: on AVX2, with copies for 4 panels or more, one of 784-64-10 by 200 takes 1.06 times as long, of
 # 784-128-10 by 128 1.03, of 300-100-100-5 by 300 1.05; in float64, without copies for less than 16, 1.04, 1.0 and 1.03.
 A_COLUMNS = 4
-# Panels of B that every few tiles of A meet in turn, where C has many, A has more bytes than stay near, and the panels
-# no more than do. Of the time that a step takes panel by panel it takes so 0.97 in float32 and 0.94 in float64 on
-# 784-512-512-10 by 256, 0.96 and 0.89 on 512x4 by 64, 0.96 and 0.96 on 1024x4 by 256, 1.0 and 0.95 on 784-256-10 by 128
-# (AVX2); with 8 panels the same; where C has but 8 panels 1.0 to 1.04.
-PANELS, MANY_PANELS = 4, 16
+# Panels of B that every few tiles of A meet in turn, where C has twice as many, and so many tiles that threads share it
+# well; where A has more bytes than stay near, and the panels no more than do. Of the time that a step takes panel by
+# panel it takes so 0.97 in float32 and 0.94 in float64 on 784-512-512-10 by 256, 0.94 and 0.87 on 512x4 by 64, 0.96 and
+# 0.96 on 1024x4 by 256, 1.0 and 1.0 on 784-128-10 by 128 (AVX2); with 8 panels the same.
+PANELS, MANY_TILES = 4, 256
 BYTES_OF_A, BYTES_OF_PANELS = 1 << 15, 1 << 18
 # Bytes of all samples, from which on the rows of the next minibatch are fetched beforehand, and of a minibatch, up to
 # which they are: a step of 30-32-2 by 8 takes 0.84 of the time where there are 4 MB of samples, 1.02 where 0.6 MB; with

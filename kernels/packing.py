@@ -10,7 +10,7 @@ from .blocking import (
     HOST,
     KC,
     L1,
-    MANY_PANELS,
+    MANY_TILES,
     MC,
     MR,
     NEAR_ROWS,
@@ -79,8 +79,8 @@ def is_copied(m, b, nr):
 @helper
 def panels_at_once(m, n, k, nr, itemsize):
     """Panels of B that every few tiles of A meet in turn: several, if A is in no near cache but they are."""
-    several = n >= MANY_PANELS * nr and m * k * itemsize > BYTES_OF_A and k <= most_terms(nr, itemsize)
-    return PANELS if several else 1
+    many = n >= 2 * PANELS * nr and (n // nr) * ((m + MR - 1) // MR) >= MANY_TILES
+    return PANELS if many and m * k * itemsize > BYTES_OF_A and k <= most_terms(nr, itemsize) else 1
 
 
 @helper

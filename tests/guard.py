@@ -76,7 +76,7 @@ def many_panels(dtype):
     stretches = [Guarded(300 * 300 * dtype.itemsize) for _ in range(4)]
     panels_stretch = Guarded(panels_for(EAGER, np.empty((300, 300), dtype)).nbytes)
     for (m, n, k), team, at_end, order in itertools.product(
-        ((85, 300, 130), (150, 16 * 16 + 5, 130)), (SERIAL, EAGER), (False, True), "CF"
+        ((180, 300, 70), (200, 16 * 16 + 5, 60)), (SERIAL, EAGER), (False, True), "CF"
     ):
         shapes = (n, m), (1, n), (k, n), (k, m)
         arrays = [np.asarray(rng.standard_normal(shape).astype(dtype), order=order) for shape in shapes]

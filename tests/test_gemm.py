@@ -121,7 +121,7 @@ def test_an_update_of_many_panels_subtracts_the_product(form, team, dtype, rng):
 
     For rows of W whole pages apart; for panels that are left over by several at once, and columns by panels.
     """
-    for n_out, n_in, batch in ((512, 130, 100), (16 * 16 + 21, 150, 130), (512, 60, 1024)):
+    for n_out, n_in, batch in ((512, 130, 100), (16 * 16 + 21, 200, 130), (512, 110, 1024), (700, 400, 30)):
         shapes = (batch, n_in), (batch, n_out), (n_out, n_in)
         x, delta, before = (rng.standard_normal(shape).astype(dtype) for shape in shapes)
         W = FORMS[form](before.copy())
