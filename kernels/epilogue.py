@@ -8,6 +8,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .activation import sigmoid, sigmoid_derivative
+from .blocking import HOST, PANELS
 from .matrix import advance, row_major
 from .microkernel import Emitter
 from .optimizer import sgd
@@ -66,6 +67,25 @@ def finish_row(typingctx, epilogue, c, sums, scale, n):
             Simd.of_host(builder, signature.args[1].dtype), epilogue, c, INDEX(0), c, INDEX(0), sums, scale, INDEX(1), n
         )
         row.emit(STORE, SGD)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def finish_panels(typingctx, c, rsc, sums, scale, m):
+    """`finish` with SGD for PANELS whole panels side by side, whose sums lie one panel behind the other.
+
+    All of a row of C before the next: where rows lie whole pages apart, their lines of a single panel are in each
+    other's way, in a few sets of the caches.
+    """
+    signature = types.void(c, types.intp, c, c.dtype, types.intp)
+
+    def codegen(context, builder, signature, args):
+        c, rsc, sums, scale, m = args
+        simd, vectors = Simd.of_host(builder, signature.args[0].dtype), PANELS * HOST.vectors
+        panels = Finish(simd, SGD, c, rsc, c, INDEX(0), sums, scale, m, INDEX(vectors * simd.lanes))
+        panels.emit_rows(EPILOGUES[SGD], panels.overlapping(vectors))
         return context.get_dummy_value()
 
     return signature, codegen
@@ -144,8 +164,15 @@ class Finish(Emitter):
             simd.store(value, self.at_row(self.c, self.rsc, row, v.offset), v.mask)
 
     def sums_at(self, rows, vectors):
-        stride, lanes = INDEX(self.sums_stride(vectors)), self.simd.lanes
-        return [self.at_row(self.sums, stride, row, INDEX(j * lanes)) for row in rows for j in range(len(vectors))]
+        """Where the registers' sums are: those of a panel behind the m rows of the one before."""
+        builder, lanes = self.builder, self.simd.lanes
+        stride = INDEX(self.sums_stride(vectors[: HOST.vectors]))
+        places = []
+        for row in rows:
+            for panel, j in (divmod(v, HOST.vectors) for v in range(len(vectors))):
+                of_panel = builder.add(row, builder.mul(self.m, INDEX(panel))) if panel else row
+                places.append(self.at_row(self.sums, stride, of_panel, INDEX(j * lanes)))
+        return places
 
     def at_row(self, pointer, stride, row, offset):
         return self.at(pointer, self.builder.add(self.builder.mul(row, stride), offset))

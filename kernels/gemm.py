@@ -19,20 +19,9 @@ does the one and the other, of what does the other, or none.
 import numpy as np
 
 from .ahead import fetch_some
-from .blocking import (
-    A_BLOCK,
-    A_PACKED,
-    C_FAR,
-    COPY,
-    FAR,
-    KC,
-    L1,
-    MR,
-    PANELS,
-    PREFETCH,
-)
+from .blocking import A_BLOCK, A_PACKED, C_FAR, COPY, FAR, KC, L1, MR, PANELS, PREFETCH
 from .compiling import helper, implements, internal, jit
-from .epilogue import BIAS_SIGMOID, SGD, SIGMOID_DELTA, STORE, finish_block, finish_row
+from .epilogue import BIAS_SIGMOID, SGD, SIGMOID_DELTA, STORE, finish_block, finish_panels, finish_row
 from .matrix import (
     Matrix,
     advance,
@@ -46,7 +35,6 @@ from .matrix import (
     transposed,
 )
 from .microkernel import EXPECT_A, EXPECT_C, EXPECT_E, accumulate, add_rows, columns_at_once, tile_shape
-from .optimizer import step_against_panels
 from .packing import (
     is_copied,
     is_packed,
@@ -57,7 +45,7 @@ from .packing import (
     sums_tiles,
     worker_size,
 )
-from .panel import copy, copy_panels
+from .panel import copied_panel, copy, copy_panels
 from .parallel import KEPT, WORKER, Crew, first_of, lead, product_work, read, share, tasks_for, worth_sharing, write
 from .tasks import ONE, ZERO, address, call_task, outlined, reference, task_address
 from .thin import stream
@@ -256,8 +244,9 @@ def pack(arguments, task, _):
 
 @internal
 def compute_tiles(arguments, task, worker):
-    """One task's share of C: of a block of its rows, some of the tiles, numbered down one panel after the other.
+    """One task's share of C: of a block of its rows, some of the tiles.
 
+    A tile is as wide as the panels that go down side by side, and they are numbered down these, then down the next.
     The rows of A for one tile begin `step` elements behind those for the one before.
     """
     epilogue, c, e, a, step, b, scale, scratch, parts, crew, kc = arguments[0]
@@ -303,7 +292,7 @@ def compute_tiles(arguments, task, worker):
                 n = columns_at_once(right - j, nr, two)
                 c_block, e_block, b_panel = block(c, i, j, m, n), block(e, i, j, m, n), block(b, 0, j, k, n)
                 if copied:
-                    b_panel = Matrix(advance(packed, (j - left) * k), k, n, two if n <= two else nr, 1)
+                    b_panel = copied_panel(packed, j - left, k, n, nr, two)
                 rows_of_a = EXPECT_A if far and j == 0 else 0
                 for p in range(0, max(k, 1), kc):
                     accumulate(
@@ -330,8 +319,7 @@ def compute_tiles(arguments, task, worker):
                     finish_block(epilogue, c_block, e_block, sums, scale, staged)
                 j += n
             if by_rows:
-                w = advance(c.data, i * c.row_stride + left)
-                step_against_panels(w, c.row_stride, sums, m, scalar(scale, c))
+                finish_panels(block(c, i, left, m, PANELS * nr).data, c.row_stride, sums, scalar(scale, c), m)
         column, top = column + 1, 0
 
 

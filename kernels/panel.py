@@ -6,13 +6,15 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .blocking import CACHE_LINE, COPIED_AHEAD, GATHERED_AHEAD, HOST
+from .blocking import COPIED_AHEAD, GATHERED_AHEAD, HOST
 from .compiling import helper
 from .matrix import Matrix, advance, block, get, put
 from .matrix import transposed as transposed_matrix
 from .microkernel import columns_at_once
 from .simd import INDEX, Simd, maximum, minimum, transposed
 from .tasks import outlined
+
+COPIED = INDEX(COPIED_AHEAD) if HOST.vectors == 2 else None  # rows of a panel from one copied to one fetched
 
 
 @outlined
@@ -126,12 +128,13 @@ class Rows:
     """Code that goes through m rows of n elements, vector by vector, row(i) = (source, target).
 
     It is one loop, without calls and almost without branches: the processor then reads far enough ahead to wait for
-    many rows at once, which lie anywhere in memory. Of rows of a vector or more those so far `ahead` are fetched.
+    many rows at once, which lie anywhere in memory. Of rows of a vector or more those so far `ahead` are fetched. The
+    elements from j on are copied to place(j) of the target.
     """
 
-    def __init__(self, simd, m, n, row, ahead=None):
+    def __init__(self, simd, m, n, row, ahead=None, place=lambda j: j):
         self.simd, self.builder, self.m, self.n, self.row = simd, simd.builder, m, n, row
-        self.ahead = ahead
+        self.ahead, self.place = ahead, place
 
     def copy(self):
         """Copy every row from its source to its target."""
@@ -156,7 +159,7 @@ class Rows:
 
     def move(self, source, target, j, mask=None):
         value = self.load(source, j, mask)
-        self.simd.store(value, self.builder.gep(target, [j]), mask)
+        self.simd.store(value, self.builder.gep(target, [self.place(j)]), mask)
         return value
 
     def emit(self, vector):
@@ -209,8 +212,7 @@ def _copy_rows(typingctx, target, rst, source, rss, m, n):
         def row(i):
             return builder.gep(source, [builder.mul(i, rss)]), builder.gep(target, [builder.mul(i, rst)])
 
-        ahead = INDEX(COPIED_AHEAD) if HOST.vectors == 2 else None
-        Rows(Simd.of_host(builder, signature.args[0].dtype), m, n, row, ahead).copy()
+        Rows(Simd.of_host(builder, signature.args[0].dtype), m, n, row, COPIED).copy()
         return context.get_dummy_value()
 
     return signature, codegen
@@ -218,43 +220,41 @@ def _copy_rows(typingctx, target, rst, source, rss, m, n):
 
 @outlined
 def copy_panels(target, source, nr, two):
-    """The panels of `source`, one behind the other, each with adjacent rows of NR elements, or of 2 vectors."""
-    j, k, whole = 0, source.rows, source.columns // nr
-    if source.column_stride == 1 and whole > 1:
+    """All panels of `source`, to where `copied_panel` says."""
+    j, k, whole = 0, source.rows, source.columns // nr * nr
+    if source.column_stride == 1 and whole > nr:
         _copy_panels(target, source.data, source.row_stride, k, whole)
-        j = whole * nr
+        j = whole
     while j < source.columns:
         n = columns_at_once(source.columns - j, nr, two)
-        copy(Matrix(advance(target, j * k), k, n, two if n <= two else nr, 1), block(source, 0, j, k, n))
+        copy(copied_panel(target, j, k, n, nr, two), block(source, 0, j, k, n))
         j += n
 
 
+@helper
+def copied_panel(target, j, k, n, nr, two):
+    """Where the n columns from column j lie: panel behind panel, with adjacent rows of NR elements, or 2 vectors."""
+    return Matrix(advance(target, j * k), k, n, two if n <= two else nr, 1)
+
+
 @intrinsic
-def _copy_panels(typingctx, target, source, stride, k, panels):
-    """Row after row of k, through all panels: so many adjacent cache lines are asked for together."""
+def _copy_panels(typingctx, target, source, rss, k, n):
+    """Row after row of k, through all whole panels: so many adjacent cache lines are asked for together."""
     signature = types.void(target, target, types.intp, types.intp, types.intp)
 
     def codegen(context, builder, signature, args):
-        target, source, stride, k, panels = args
+        target, source, rss, k, n = args
         simd = Simd.of_host(builder, signature.args[0].dtype)
         nr = HOST.vectors * simd.lanes
-        last, size = builder.sub(k, INDEX(1)), builder.mul(k, INDEX(nr))
 
         def row(p):
-            return builder.gep(source, [builder.mul(p, stride)])
+            return builder.gep(source, [builder.mul(p, rss)]), builder.gep(target, [builder.mul(p, INDEX(nr))])
 
-        with cgutils.for_range(builder, k) as rows:
-            p = rows.index
-            of, to = row(p), builder.gep(target, [builder.mul(p, INDEX(nr))])
-            ahead = row(minimum(builder, builder.add(p, INDEX(COPIED_AHEAD)), last))
-            with cgutils.for_range(builder, panels) as loop:
-                j = builder.mul(loop.index, INDEX(nr))
-                for byte in range(0, nr * simd.bits // 8, CACHE_LINE):
-                    simd.prefetch(builder.gep(ahead, [builder.add(j, INDEX(byte * 8 // simd.bits))]), written=False)
-                panel = builder.gep(to, [builder.mul(loop.index, size)])
-                for v in range(0, nr, simd.lanes):
-                    vector = simd.load(builder.gep(of, [builder.add(j, INDEX(v))]))
-                    simd.store(vector, builder.gep(panel, [INDEX(v)]))
+        def place(j):
+            before = builder.and_(j, INDEX(-nr))
+            return builder.add(builder.mul(before, k), builder.sub(j, before))
+
+        Rows(simd, k, n, row, COPIED, place).copy()
         return context.get_dummy_value()
 
     return signature, codegen
