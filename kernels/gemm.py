@@ -19,7 +19,21 @@ does the one and the other, of what does the other, or none.
 import numpy as np
 
 from .ahead import fetch_some
-from .blocking import A_BLOCK, A_PACKED, C_FAR, COPY, FAR, KC, L1, MR, PANELS, PREFETCH
+from .blocking import (
+    A_BLOCK,
+    A_PACKED,
+    BETWEEN,
+    C_FAR,
+    COPY,
+    FAR,
+    KC,
+    L1,
+    MR,
+    PANELS,
+    PREFETCH,
+    SUMMED,
+    TILES_COPIED,
+)
 from .compiling import helper, implements, internal, jit
 from .epilogue import BIAS_SIGMOID, SGD, SIGMOID_DELTA, STORE, finish_block, finish_panels, finish_row
 from .matrix import (
@@ -45,8 +59,21 @@ from .packing import (
     sums_tiles,
     worker_size,
 )
-from .panel import copied_panel, copy, copy_panels
-from .parallel import KEPT, WORKER, Crew, first_of, lead, product_work, read, share, tasks_for, worth_sharing, write
+from .panel import copied_panel, copy, copy_panels, copy_tiles
+from .parallel import (
+    KEPT,
+    WORKER,
+    Crew,
+    columns_of,
+    first_of,
+    lead,
+    product_work,
+    read,
+    share,
+    tasks_for,
+    worth_sharing,
+    write,
+)
 from .tasks import ONE, ZERO, address, call_task, outlined, reference, task_address
 from .thin import stream
 
@@ -236,10 +263,16 @@ def pack(arguments, task, _):
     panels, a, parts = arguments[0]
     mr, _, _ = tile_shape(a)
     tiles = (a.rows + mr - 1) // mr
-    for tile in range(task * tiles // parts, (task + 1) * tiles // parts):
-        m = min(mr, a.rows - tile * mr)
-        source = transposed(block(a, tile * mr, 0, m, a.columns))
-        copy(Matrix(advance(panels, tile * mr * a.columns), a.columns, m, mr, 1), source)
+    tile, end = task * tiles // parts, (task + 1) * tiles // parts
+    while tile < end:
+        at, m = advance(panels, tile * mr * a.columns), min(TILES_COPIED, end - tile) * mr
+        if a.row_stride == 1 and tile * mr + m <= a.rows:
+            copy_tiles(at, advance(a.data, tile * mr), a.column_stride, a.columns, m)
+            tile += m // mr
+        else:
+            m = min(mr, a.rows - tile * mr)
+            copy(Matrix(at, a.columns, m, mr, 1), transposed(block(a, tile * mr, 0, m, a.columns)))
+            tile += 1
 
 
 @internal
@@ -324,17 +357,26 @@ def compute_tiles(arguments, task, worker):
 
 
 @outlined
-def fused_sum(epilogue, c, b, scale, kc, panels, team):
+def fused_sum(epilogue, c, b, scale, kc, panels, crew):
     """C = epilogue(sum of the rows of B), for a C of one row: the bits of a product by a row of ones, in slices too."""
-    adjacent = b.column_stride == 1 and c.column_stride == 1
-    if adjacent and not worth_sharing(b.rows * b.columns, team.grain):
-        _, nr, two = tile_shape(c)
-        j = 0
-        while j < c.columns:
-            n = columns_at_once(c.columns - j, nr, two)
-            add_rows(panels, advance(b.data, j), b.row_stride, n, b.rows, kc)
-            finish_row(epilogue, advance(c.data, j), panels, scalar(scale, b), n)
-            j += n
+    if b.column_stride == 1 and c.column_stride == 1:
+        parts = tasks_for(SUMMED * b.rows * b.columns, crew)
+        sums = reference((epilogue, c, b, scale, kc, panels, parts))
+        share(task_address(some_sums, sums), address(sums), parts, crew.memory)
     else:
         ones = Matrix(reference(scalar(1, b)), 1, b.rows, 0, 0)
-        fused_product(epilogue, c, c, ones, b, scale, kc, panels, team)
+        fused_product(epilogue, c, c, ones, b, scale, kc, panels, crew)
+
+
+@internal
+def some_sums(arguments, task, worker):
+    """One task's share of the columns."""
+    epilogue, c, b, scale, kc, panels, parts = arguments[0]
+    _, nr, two = tile_shape(c)
+    sums = advance(panels, worker * (nr + BETWEEN))
+    j, end = columns_of(task, parts, c.columns)
+    while j < end:
+        n = columns_at_once(end - j, nr, two)
+        add_rows(sums, advance(b.data, j), b.row_stride, n, b.rows, kc)
+        finish_row(epilogue, advance(c.data, j), sums, scalar(scale, b), n)
+        j += n

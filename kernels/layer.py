@@ -12,7 +12,7 @@ from .activation import sigmoid_derivative
 from .blocking import KC
 from .compiling import jit
 from .epilogue import BIAS_SIGMOID, SGD, SIGMOID_DELTA, STORE
-from .gemm import fused_product, fused_sum
+from .gemm import crew_of, fused_product, fused_sum
 from .matrix import broadcast_rows, get, matrix, pointer, put, row, transposed
 from .wide import slice_length
 
@@ -74,4 +74,4 @@ def finish_gradient(epilogue, W, b, delta, x, scale, panels, team):
     """Give ∇W and ∇b to an epilogue that writes W and b."""
     W, b, delta, x, panels = matrix(W), row(b), matrix(delta), matrix(x), pointer(panels)
     fused_product(epilogue, W, W, transposed(delta), x, scale, KC, panels, team)
-    fused_sum(epilogue, b, delta, scale, KC, panels, team)
+    fused_sum(epilogue, b, delta, scale, KC, panels, crew_of(team, panels))

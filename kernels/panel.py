@@ -1,12 +1,14 @@
 """Copies of blocks of a matrix, by vectors along whichever dimension is adjacent in memory."""
 
+from math import gcd
+
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .blocking import COPIED_AHEAD, GATHERED_AHEAD, HOST
+from .blocking import COPIED_AHEAD, GATHERED_AHEAD, HOST, MR
 from .compiling import helper
 from .matrix import Matrix, advance, block, get, put
 from .matrix import transposed as transposed_matrix
@@ -239,25 +241,44 @@ def copied_panel(target, j, k, n, nr, two):
 
 @intrinsic
 def _copy_panels(typingctx, target, source, rss, k, n):
-    """Row after row of k, through all whole panels: so many adjacent cache lines are asked for together."""
+    """n columns of B, whole panels."""
     signature = types.void(target, target, types.intp, types.intp, types.intp)
 
     def codegen(context, builder, signature, args):
-        target, source, rss, k, n = args
         simd = Simd.of_host(builder, signature.args[0].dtype)
-        nr = HOST.vectors * simd.lanes
-
-        def row(p):
-            return builder.gep(source, [builder.mul(p, rss)]), builder.gep(target, [builder.mul(p, INDEX(nr))])
-
-        def place(j):
-            before = builder.and_(j, INDEX(-nr))
-            return builder.add(builder.mul(before, k), builder.sub(j, before))
-
-        Rows(simd, k, n, row, COPIED, place).copy()
+        copy_side_by_side(simd, HOST.vectors * simd.lanes, *args)
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+@intrinsic
+def copy_tiles(typingctx, target, source, rss, k, n):
+    """n rows of A, whole tiles, whose elements for a term are adjacent: tile behind tile, MR of them for each term."""
+    signature = types.void(target, target, types.intp, types.intp, types.intp)
+
+    def codegen(context, builder, signature, args):
+        copy_side_by_side(Simd(builder, signature.args[0].dtype, gcd(MR, 4)), MR, *args)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def copy_side_by_side(simd, width, target, source, rss, k, n):
+    """Copy rows of n elements, k of them, to blocks of `width` columns, one behind the other.
+
+    Row after row, through all blocks: so many adjacent cache lines are asked for together.
+    """
+    builder = simd.builder
+
+    def row(p):
+        return builder.gep(source, [builder.mul(p, rss)]), builder.gep(target, [builder.mul(p, INDEX(width))])
+
+    def place(j):
+        within = builder.urem(j, INDEX(width))
+        return builder.add(builder.mul(builder.sub(j, within), k), within)
+
+    Rows(simd, k, n, row, COPIED, place).copy()
 
 
 @outlined
