@@ -258,7 +258,9 @@ def copy_tiles(typingctx, target, source, rss, k, n):
     signature = types.void(target, target, types.intp, types.intp, types.intp)
 
     def codegen(context, builder, signature, args):
-        copy_side_by_side(Simd(builder, signature.args[0].dtype, gcd(MR, 4)), MR, *args)
+        dtype = signature.args[0].dtype
+        lanes = gcd(MR, HOST.lanes(dtype.bitwidth // 8))  # so that a tile is whole vectors
+        copy_side_by_side(Simd(builder, dtype, lanes), MR, *args)
         return context.get_dummy_value()
 
     return signature, codegen
