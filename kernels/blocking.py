@@ -39,7 +39,9 @@ SHARE = 1 << 20
 SHARE_FEW = 1 << 18
 SIGMOID = 32  # multiply-adds that take as long as a σ
 COPY = 64  # multiply-adds that take as long as copying an element that is in no near cache
-SUMMED = 16  # or as adding it to others of its column
+# Or as adding it to others of its column. By columns two threads sum δ of both hidden layers of 784-512-512-10 by 256
+# in 0.4 of one's time in float32, in 0.3 in float64.
+SUMMED = 16
 
 # Tasks for every thread that shares a product, the last of them small. With 4 a step by two threads takes 1.03 to 1.07
 # times as long on 784-512-512-10 by 256 and 1024x4 by 1024, and 0.98 to 0.99 on 784-512-512-10 by 16; with 4 of the
