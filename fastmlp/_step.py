@@ -40,7 +40,6 @@ class Step:
 
     @functools.cached_property
     def given_sizes(self):
-        """Late, because they may take the compilation of products, which a network's own code does without."""
         return given_sizes(self.sizes, self.dtype, self.batch, 0, self.threads > 1)
 
     def __call__(self, parameters, x, y, learning_rate, refuse, memory, threads, grain):

@@ -97,7 +97,6 @@ class Choice:
 
     @functools.cached_property
     def given_sizes(self):
-        """Late, because they may take the compilation of products, which some programs do without."""
         rest = self.samples % self.batch_size
         shared = self.threads > 1 and (self.takes_samples_as_they_come or self.whole < self.samples)
         return given_sizes(self.sizes, self.dtype, self.batch_size, rest, shared)
@@ -129,7 +128,7 @@ class Trainer:
         if self.laid_out:
             self.live = np.zeros(1, np.intp)  # 1 while the workspace has weights that are further on
             plan = plan_for(choice.program, choice.sizes, choice.batch_size, choice.samples, self.workspace)
-            self.given_sizes = plan, plan, 0
+            self.given_sizes = plan, plan, entry.IN_TILES
         else:
             # To go back to; where weights are laid out, the parameters themselves are.
             self.before = np.empty_like(self.parameters)

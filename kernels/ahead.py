@@ -32,7 +32,7 @@ def worth_fetching(X, Y, batch):
 
 
 @outlined
-def expect_rows(ahead, X, Y, order, first, last):
+def expect_rows(ahead, X, Y, order, first, last) -> None:
     """Have `fetch_some` fetch rows order[first], ... order[last-1], if there are so many, of X and Y.
 
     `ahead` is the address of 4 lines.
@@ -79,7 +79,7 @@ def fetch_all_in(ahead, turns, rows, X):
 
 
 @outlined
-def fetch_more(ahead):
+def fetch_more(ahead) -> None:
     """`fetch_some`, so many times as `fetch_all_in` has made out, and out of the way where nothing is fetched."""
     for _ in range(read(ahead, NEXT_ROW, TIMES)):
         fetch_some(ahead)

@@ -23,6 +23,7 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache
 from numba.core.runtime import rtsys
 from numba.extending import overload, register_jitable
 
+from . import beside
 from .blocking import HOST
 
 
@@ -95,6 +96,10 @@ class KernelCache(FunctionCache):
             compiled.library._reload_init.update(compiled.reload_init)
         return compiled
 
+    def has(self, signature, codegen):
+        """Whether there is a file, which may be outdated or damaged, of this signature."""
+        return self._cache_file.path(self._index_key(signature, codegen)).exists()
+
     def _index_key(self, signature, codegen):
         # The digest stands for the code.
         return self._py_func.__module__, signature, codegen.magic_tuple(), HOST
@@ -166,9 +171,22 @@ def without_collections(compile_function):
     return compiled
 
 
+def with_what_it_calls(compile_function, callable_alone):
+    """The same, and what the function calls by address is compiled too before anyone can call it."""
+
+    def compiled(*arguments):
+        with beside.agenda.compilation(callable_alone):
+            result = compile_function(*arguments)
+            beside.ask_for_tasks_of(result.library)
+            return result
+
+    return compiled
+
+
 def _cached(function, options, cache=KernelCache):
     dispatcher = numba.njit(**options)(function)
-    dispatcher._compiler.compile = without_collections(dispatcher._compiler.compile)
+    compile_function = with_what_it_calls(dispatcher._compiler.compile, callable_alone=cache is KernelCache)
+    dispatcher._compiler.compile = without_collections(compile_function)
     with contextlib.suppress(RuntimeError):  # Numba found no directory that it may write to
         dispatcher._cache = cache(function)
     return dispatcher

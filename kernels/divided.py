@@ -155,7 +155,7 @@ def half_of(arguments, half):
 
 
 @outlined
-def train_halves(arguments, end, begin, past):
+def train_halves(arguments, end, begin, past) -> None:
     """Train up to the sample `end` by the halves begin ... past-1: by one that meets the other, or by both in turn."""
     result, _, X, Y, order, batch_size, rate, sizes, _, _, team = arguments[0]
     n_out, count = sizes.data[1], above_size(sizes)

@@ -127,7 +127,7 @@ def _train_half(arguments, half, _):
 
 
 @outlined
-def step_inputs(net, delta, batch, rate):
+def step_inputs(net, delta, batch, rate) -> None:
     """A step of gradient descent of a half's weights of the first layer."""
     at = layer_of(net, 1)
     update_weights(net, at, net.x, rows_of(delta), False, at.WT, batch, KC, rate, STEP)

@@ -3,7 +3,7 @@
 Numba compiles a function anew for every layout of an array, and for a read-only one. So here a matrix comes as an
 `operand`: a plain array, which is the quickest to hand over, or its `place`, the same for all others. The other
 arguments are as in `network`, a team as its two numbers. Behind the sizes come what follows from them, as `cuts` has
-it, and `otherwise`: 0, or what one of the first two functions returns, for products that are quicker with it.
+it, and how products are computed: `IN_TILES`, or, where they are quicker so, `IN_BLOCKS` or `STREAMED`.
 """
 
 from numba import types
@@ -57,21 +57,33 @@ def _as_matrix(operand, like):
     return lambda operand, like: matrix(operand)
 
 
-@jit
-def in_blocks(parameters):
-    """The address of what shares products of this dtype, or cuts them into blocks."""
-    return task_address(gemm.in_blocks, gemm.any_product(pointer(parameters)))
+IN_TILES, IN_BLOCKS, STREAMED = (), (0,), (0, 0)
+"""By tiles in a single task; or, if shared or large, in blocks; or, if of few rows or terms, streamed, else in blocks.
+
+Told apart by their types, so that for a network that needs less, less is compiled.
+"""
+
+
+def crew_for(products, like, threads, grain):
+    """A Crew of so many threads, for such products of the dtype of `like`."""
+    raise NotImplementedError("for compiled code")
+
+
+@implements(crew_for)
+def _crew_for(products, like, threads, grain):
+    if products.count == 0:
+        return lambda products, like, threads, grain: Crew(threads, grain, 0, 0, 0)
+    function = gemm.in_blocks if products.count == 1 else gemm.streamed_or_in_blocks
+
+    def with_others(products, like, threads, grain):
+        return Crew(threads, grain, 0, 0, task_address(function, gemm.any_product(pointer(like))))
+
+    return with_others
 
 
 @jit
-def streamed_or_in_blocks(parameters):
-    """The address of what streams them too."""
-    return task_address(gemm.streamed_or_in_blocks, gemm.any_product(pointer(parameters)))
-
-
-@jit
-def predict(g, parameters, x, batch_size, sizes, _, otherwise, workspace, threads, grain):
-    g, x, team = as_matrix(g, parameters), as_matrix(x, parameters), Crew(threads, grain, 0, 0, otherwise)
+def predict(g, parameters, x, batch_size, sizes, _, products, workspace, threads, grain):
+    g, x, team = as_matrix(g, parameters), as_matrix(x, parameters), crew_for(products, parameters, threads, grain)
     return network.predict(g, parameters, x, batch_size, sizes, workspace, team)
 
 
@@ -88,17 +100,17 @@ def mean_loss_in_rows(losses, parameters, x, y, batch_size, work, plan, threads,
 
 
 @jit
-def mean_loss(parameters, x, y, batch_size, sizes, cuts, otherwise, workspace, threads, grain):
-    x, y, team = as_matrix(x, parameters), as_matrix(y, parameters), Crew(threads, grain, 0, 0, otherwise)
+def mean_loss(parameters, x, y, batch_size, sizes, cuts, products, workspace, threads, grain):
+    x, y, team = as_matrix(x, parameters), as_matrix(y, parameters), crew_for(products, parameters, threads, grain)
     return network.mean_loss_by(parameters, x, y, batch_size, sizes, workspace, cuts[THREADS], team)
 
 
 def _gradients(program, name):
     """`minibatch.gradients` by a program, under this name."""
 
-    def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, cuts, otherwise, workspace, threads, grain):
+    def gradients(gradient, grad_x, with_grad_x, parameters, x, y, sizes, cuts, products, workspace, threads, grain):
         grad_x, x, y = as_matrix(grad_x, parameters), as_matrix(x, parameters), as_matrix(y, parameters)
-        team = Crew(threads, grain, 0, 0, otherwise)
+        team = crew_for(products, parameters, threads, grain)
         cuts = pointer(cuts)
         return minibatch.gradients_by(
             program, gradient, grad_x, with_grad_x, parameters, x, y, sizes, cuts, workspace, team
@@ -135,13 +147,13 @@ def _training(train, program, alone=None, paced=True):
         rate,
         sizes,
         cuts,
-        otherwise,
+        products,
         workspace,
         threads,
         grain,
     ):
         run = parameters, as_matrix(X, parameters), as_matrix(Y, parameters), order, first, last, loss, batch, rate
-        of_guard, team = (guarded, guard, other_guard), Crew(threads, grain, 0, 0, otherwise)
+        of_guard, team = (guarded, guard, other_guard), crew_for(products, parameters, threads, grain)
         return train(
             program, of_one, together, paced, of_guard, pointer(pace), run, sizes, pointer(cuts), workspace, team
         )

@@ -92,7 +92,7 @@ def finish_panels(typingctx, c, rsc, sums, scale, m):
 
 
 @outlined
-def finish_block(epilogue, c, e, sums, scale, staged):
+def finish_block(epilogue, c, e, sums, scale, staged) -> None:
     """C = epilogue(sums, E), by way of `staged` where the columns of C or E are not adjacent."""
     c_data, c_stride, e_data, e_stride = c.data, c.row_stride, e.data, e.row_stride
     adjacent = c.column_stride == 1 and e.column_stride == 1

@@ -134,7 +134,7 @@ def _product(arguments, memory, _):
 
 
 @outlined
-def product_by_crew(epilogue, c, e, a, b, scale, kc, panels, crew):
+def product_by_crew(epilogue, c, e, a, b, scale, kc, panels, crew) -> None:
     """`fused_product` by `otherwise`, if the crew has it and it takes such a product, or by tiles in a single task."""
     dots = epilogue == BIAS_SIGMOID and c.columns == 1
     if not dots:
@@ -357,7 +357,7 @@ def compute_tiles(arguments, task, worker):
 
 
 @outlined
-def fused_sum(epilogue, c, b, scale, kc, panels, crew):
+def fused_sum(epilogue, c, b, scale, kc, panels, crew) -> None:
     """C = epilogue(sum of the rows of B), for a C of one row: the bits of a product by a row of ones, in slices too."""
     if b.column_stride == 1 and c.column_stride == 1:
         parts = tasks_for(SUMMED * b.rows * b.columns, crew)

@@ -134,7 +134,7 @@ def row_of(m, s):
 
 
 @outlined
-def exchange(net, parameters, how):
+def exchange(net, parameters, how) -> None:
     """Copy the parameters to all layers' arrays, or to those alone that the way FORWARD needs, or BACK."""
     below = net.x
     for layer in range(1, net.layers + 1):

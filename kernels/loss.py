@@ -113,7 +113,7 @@ def _some_columns(arguments, task, _):
 
 
 @outlined
-def squared_errors(sums, delta, g, y, scale):
+def squared_errors(sums, delta, g, y, scale) -> None:
     """`mse_output_delta` by one thread, for ∇g = scale (g - y); `sums` is left with those of each output."""
     _mse_output_delta(
         sums, delta.data, delta.row_stride, g.data, g.row_stride, y.data, y.row_stride, scale, g.rows, g.columns

@@ -175,7 +175,7 @@ def input_finite(x, g):
 
 
 @outlined
-def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes, space, team, lowest, kc):
+def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes, space, team, lowest, kc) -> None:
     """Backward from the δ⁽ᴸ⁾ that `output_errors` left, through the activations that `forward` did: from ℓ = L to 1
 
         δ⁽ℓ⁻¹⁾ = (δ⁽ℓ⁾ W⁽ℓ⁾) ⊙ g⁽ℓ⁻¹⁾ (1 - g⁽ℓ⁻¹⁾),  or for ℓ = 1, `with_grad_x`, ∇x = δ⁽¹⁾ W⁽¹⁾

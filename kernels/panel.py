@@ -20,7 +20,7 @@ COPIED = INDEX(COPIED_AHEAD) if HOST.vectors == 2 else None  # rows of a panel f
 
 
 @outlined
-def copy(target, source):
+def copy(target, source) -> None:
     """target = source, Matrices of the same shape that do not overlap."""
     if target.column_stride != 1 and target.row_stride == 1:
         target, source = transposed_matrix(target), transposed_matrix(source)
@@ -61,7 +61,7 @@ def gather(target, source, order):
 
 
 @outlined
-def copy_any(target, source):
+def copy_any(target, source) -> None:
     """target = source, element by element: few of them, or in a rare order."""
     for i in range(source.rows):
         for j in range(source.columns):
@@ -199,7 +199,7 @@ class Rows:
 
 
 @outlined
-def copy_rows(target, rst, source, rss, m, n):
+def copy_rows(target, rst, source, rss, m, n) -> None:
     """target[i*rst + j] = source[i*rss + j] for i < m, j < n."""
     _copy_rows(target, rst, source, rss, m, n)
 
@@ -221,7 +221,7 @@ def _copy_rows(typingctx, target, rst, source, rss, m, n):
 
 
 @outlined
-def copy_panels(target, source, nr, two):
+def copy_panels(target, source, nr, two) -> None:
     """All panels of `source`, to where `copied_panel` says."""
     j, k, whole = 0, source.rows, source.columns // nr * nr
     if source.column_stride == 1 and whole > nr:
@@ -284,7 +284,7 @@ def copy_side_by_side(simd, width, target, source, rss, k, n):
 
 
 @outlined
-def copy_transposed(target, rst, source, css, m, n):
+def copy_transposed(target, rst, source, css, m, n) -> None:
     """target[i*rst + j] = source[i + j*css] for i < m, j < n: squares of vectors, transposed in registers."""
     _copy_transposed(target, rst, source, css, m, n)
 

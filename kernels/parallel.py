@@ -178,7 +178,7 @@ def at_most(threads, crew):
 
 
 @outlined
-def lead(program, arguments, crew, work):
+def lead(program, arguments, crew, work) -> None:
     """Call program(arguments, memory, 0), with a crew to share its tasks if `work` multiply-adds are enough for one."""
     threads = min(crew.threads, MOST_THREADS, work // crew.grain)
     if crew.memory != 0 or threads < 2:
@@ -205,7 +205,7 @@ def join(members, task, _):
 
 
 @outlined
-def help_out(memory, worker):
+def help_out(memory, worker) -> None:
     """Take tasks of every round, until the leader is done."""
     seen, turns = 0, 0
     while True:
@@ -223,7 +223,7 @@ def help_out(memory, worker):
 
 
 @outlined
-def take_tasks(memory, worker):
+def take_tasks(memory, worker) -> None:
     """Call tasks until none is left: of one's own share, so that data stay in one core's cache, then of the others'.
 
     A task that has been taken is of the round that is open now: the leader waits for it before the next.
@@ -246,7 +246,7 @@ def has_task(numbers):
 
 
 @outlined
-def share(function, arguments, tasks, memory):
+def share(function, arguments, tasks, memory) -> None:
     """Call function(arguments, task, worker) for every task, by all threads of a crew; memory 0 has only this one."""
     if memory == 0 or tasks == 1:
         for task in range(tasks):

@@ -22,7 +22,7 @@ from .blocking import (
 from .cuts import cuts_of, gain_from_halves, is_halved, shares
 from .divided import divided_size, is_divided
 from .divided_rows import is_divided_rows
-from .entry import LAID_OUT, in_blocks, streamed_or_in_blocks
+from .entry import IN_BLOCKS, IN_TILES, LAID_OUT, STREAMED
 from .gemm import fits_in_a_block
 from .matrix import Vector
 from .network import training_size
@@ -102,18 +102,18 @@ def are_single_tasks(sizes, batch_size, itemsize, shared):
 
 @functools.lru_cache(maxsize=1024)
 def given_sizes(sizes, dtype, batch_size, rest=0, shared=True):
-    """The arguments `sizes`, `cuts` and `otherwise` of the kernels in `entry`, for a network of this dtype.
+    """The arguments `sizes`, `cuts` and `products` of the kernels in `entry`, for a network of this dtype.
 
     It is given batches of so many samples, and perhaps one of a smaller `rest`; products may be `shared` by threads.
     """
     cuts = np.array(cuts_of(Vector(sizes, len(sizes)), batch_size, rest, SHARE))
     if may_stream(sizes, batch_size):
-        otherwise = streamed_or_in_blocks(np.empty(0, dtype))
+        products = STREAMED
     elif are_single_tasks(sizes, batch_size, dtype.itemsize, shared):
-        otherwise = 0  # and less is to be compiled
+        products = IN_TILES
     else:
-        otherwise = in_blocks(np.empty(0, dtype))
-    return np.array(sizes, np.int64), cuts, otherwise
+        products = IN_BLOCKS
+    return np.array(sizes, np.int64), cuts, products
 
 
 def fit_size(sizes, batch_size, itemsize, threads, samples):

@@ -27,7 +27,7 @@ BIAS, SLOPE = range(2)  # what is done to other sums: E is added; or they are ti
 
 
 @outlined
-def sum_rows(c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, how):
+def sum_rows(c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, how) -> None:
     """c[i*rsc + j] = finish(Σ a[i*rsa + p] b[p*rsb + j], e[i*rse + j]) for i < m, j < n, with BIAS or SLOPE.
 
     The sum over p < k is in slices of kc.

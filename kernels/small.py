@@ -38,7 +38,7 @@ def rows_at_once(net, rows, fetching):
 
 
 @outlined
-def forward_rows(net, batch, lowest, highest):
+def forward_rows(net, batch, lowest, highest) -> None:
     """g of the layers from the `lowest` to the `highest`, of many samples."""
     below = input_of(net, lowest)
     for layer in range(lowest, highest + 1):
@@ -70,7 +70,7 @@ def has_few_sums(net, samples, n_in, n_out):
 
 
 @outlined
-def add_up(net, layer, sums, batch):
+def add_up(net, layer, sums, batch) -> None:
     """A layer's sums of many samples, for one of two threads that each have half of its inputs: no bias, and no σ."""
     at, below, zeros = layer_of(net, layer), input_of(net, layer), zeros_of(net)
     n_in, n_out, stride = below.columns, at.g.columns, below.row_stride
@@ -112,7 +112,7 @@ def delta_of_outputs(net, batch, scale):
 
 
 @outlined
-def delta_below(net, layer, batch):
+def delta_below(net, layer, batch) -> None:
     """δ of the layer below."""
     at, lower = layer_of(net, layer), layer_of(net, layer - 1)
     n_in, n_out, some = lower.g.columns, at.g.columns, rows_at_once(net, batch, SAMPLES_FETCHING)
@@ -125,7 +125,7 @@ def delta_below(net, layer, batch):
 
 
 @outlined
-def step_rows(net, batch, kc, first_kc, rate):
+def step_rows(net, batch, kc, first_kc, rate) -> None:
     """A step of gradient descent, sums over the batch in slices of `kc`, for the first layer's weights `first_kc`."""
     for layer in range(net.layers, 0, -1):
         if layer > 1:
@@ -199,19 +199,19 @@ def rows_of(m):
 
 
 @outlined
-def update(c, rsc, a, b, m, n, samples, kc, rate, how):
+def update(c, rsc, a, b, m, n, samples, kc, rate, how) -> None:
     """C -= η Aᵀ B, or C = Aᵀ B, the sum over so many samples in slices of kc: `update_rows`, once for all."""
     update_rows(c, rsc, a[0], a[1], b[0], b[1], m, n, samples, kc, rate, how)
 
 
 @outlined
-def update_single(c, a, b, samples, kc, rate, how):
+def update_single(c, a, b, samples, kc, rate, how) -> None:
     """`update` of a single element."""
     update_one(c, 0, a[0], a[1], b[0], b[1], 1, 1, samples, kc, rate, how)
 
 
 @outlined
-def write_letter(net, layer, batch, swapped):
+def write_letter(net, layer, batch, swapped) -> None:
     """What these samples add to a layer's gradient, in one slice, for the other of two threads."""
     (of_W, of_b), zero, by_outputs = letter_of(net, layer, swapped), scalar(0, net.x), is_by_outputs(net, layer)
     at, below = layer_of(net, layer), input_of(net, layer)
@@ -219,7 +219,7 @@ def write_letter(net, layer, batch, swapped):
 
 
 @outlined
-def step_by_letters(net, layer, rate):
+def step_by_letters(net, layer, rate) -> None:
     """A step of gradient descent of a layer, against the sum of two threads' gradients."""
     at, n_in, by_outputs = layer_of(net, layer), input_of(net, layer).columns, is_by_outputs(net, layer)
     of_W, of_b = letter_of(net, layer, 0)

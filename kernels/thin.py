@@ -118,7 +118,7 @@ def whole_squares(left, two):
 
 
 @outlined
-def few_rows(epilogue, c, e, a, b, scale, kc, panels):
+def few_rows(epilogue, c, e, a, b, scale, kc, panels) -> None:
     """`gemm.fused_product` for a C of few rows, or of one and a B of columns in memory, by one thread."""
     _, nr, two = tile_shape(c)
     m, k = c.rows, a.columns

@@ -119,7 +119,7 @@ def train_in_turn(arguments, end, memory):
 
 
 @outlined
-def go_through(finite, target, source, size, copied, team):
+def go_through(finite, target, source, size, copied, team) -> None:
     """By as many threads as gain from it, copy a vector, or put 0 where `finite` points if not all of it is."""
     parts = tasks_for(COPY * size, team)
     arguments = reference((finite, target, source, size, copied, parts))

@@ -109,7 +109,7 @@ def _train_units(arguments, half, _):
 
 
 @outlined
-def copy_units(net, network, half, how):
+def copy_units(net, network, half, how) -> None:
     """Copy the weights of a half's units from the whole network's, or back; and the outputs' biases, back from one."""
     (hidden, outputs), (all_hidden, all_outputs) = both_layers(net), both_layers(network)
     n_in, units, n_out = net.x.columns, hidden.g.columns, outputs.g.columns

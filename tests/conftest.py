@@ -1,9 +1,13 @@
-"""Hard shapes and forms of operands, shared by all tests."""
+"""Hard shapes and forms of operands, and a package of their own, for all tests."""
+
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fastmlp import _training
+import fastmlp
+from fastmlp import _training, kernels
 from fastmlp.kernels.blocking import HOST, MR
 
 
@@ -23,6 +27,16 @@ def without_own_code(monkeypatch):
     own_code = _training.OwnCode()
     own_code.AT_ONCE, own_code.AFTER = 0, np.inf
     monkeypatch.setattr(_training, "OWN_CODE", own_code)
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A directory with an installed copy of the package."""
+    package = tmp_path / "site" / "fastmlp"
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(Path(fastmlp.__file__).parent, package, ignore=ignore)
+    shutil.copytree(Path(kernels.__file__).parent, package / "kernels", ignore=ignore)
+    return package.parent
 
 
 def hard_extents(dtype):

@@ -6,15 +6,10 @@ Each test works on a copy of the package in an empty directory, with a cache of 
 import contextlib
 import gc
 import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from processes import finish, run, start
 
-import fastmlp
-from fastmlp import kernels
 from fastmlp.kernels.compiling import without_collections
 
 PRODUCT = """
@@ -75,77 +70,47 @@ print(c.sum())
 """
 
 
-@pytest.fixture
-def site(tmp_path):
-    """A directory with an installed copy of the package."""
-    package = tmp_path / "site" / "fastmlp"
-    ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(Path(fastmlp.__file__).parent, package, ignore=ignore)
-    shutil.copytree(Path(kernels.__file__).parent, package / "kernels", ignore=ignore)
-    return package.parent
-
-
-def start(site, script, *arguments, **environment):
-    """Start `script` with the copy first on the path, at the front of any editable installation."""
-    settings = {"PYTHONPATH": str(site), "NUMBA_CACHE_DIR": str(site / "cache"), **environment}
-    settings = {name: value for name, value in {**os.environ, **settings}.items() if value is not None}
-    command = [sys.executable, "-c", script, *arguments]
-    return subprocess.Popen(command, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=site)
-
-
-def finish(process):
-    out, err = process.communicate()
-    assert process.returncode == 0, err
-    return out
-
-
-def run(site, *arguments, script=PRODUCT):
-    """(result, number of functions compiled) of a script."""
-    result, _, compiled = finish(start(site, script, *arguments)).rpartition(" ")
-    return result, int(compiled)
-
-
 def test_the_next_process_compiles_nothing_and_gives_the_same(site):
     """Nor what another dtype needs too, for functions that are called by their address are kept without bitcode."""
-    first, compiled = run(site, "f4")
-    assert run(site, "f4") == (first, 0)
-    first, of_other = run(site, "f8")
+    first, compiled = run(site, PRODUCT, "f4")
+    assert run(site, PRODUCT, "f4") == (first, 0)
+    first, of_other = run(site, PRODUCT, "f8")
     assert 0 < of_other < compiled
-    assert run(site, "f8") == (first, 0)
+    assert run(site, PRODUCT, "f8") == (first, 0)
 
 
 def test_code_that_is_generated_for_a_network_is_kept_too(site):
-    first, compiled = run(site, script=FIT)
+    first, compiled = run(site, FIT)
     assert compiled > 0
-    assert run(site, script=FIT) == (first, 0)
+    assert run(site, FIT) == (first, 0)
 
 
 def test_an_edited_kernel_is_not_run_stale_through_the_files_that_import_it(site, monkeypatch):
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # Python itself believes the size and time of a source
-    before, _ = run(site, "f4", script=DELTA)
+    before, _ = run(site, DELTA, "f4")
     source = site / "fastmlp" / "kernels" / "activation.py"
     stat, text = source.stat(), source.read_text()
     assert "return g * (1 - g)" in text
     source.write_text(text.replace("return g * (1 - g)", "return g * (2 - g)"))
     os.utime(source, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # same size, same time: only the content tells
-    after, compiled = run(site, "f4", script=DELTA)
+    after, compiled = run(site, DELTA, "f4")
     assert compiled > 0
     assert after != before
     source.write_text(text)
-    assert run(site, "f4", script=DELTA)[0] == before
+    assert run(site, DELTA, "f4")[0] == before
 
 
 def test_damaged_files_are_compiled_again(site):
-    before, _ = run(site, script=FIT)
+    before, _ = run(site, FIT)
     files = list((site / "cache").rglob("*.nbc"))
     assert len(files) >= 3
     for number, file in enumerate(files):
         content = file.read_bytes()
         file.write_bytes((content[: len(content) // 2], b"", content[:-1] + b"?")[number % 3])
-    after, compiled = run(site, script=FIT)
+    after, compiled = run(site, FIT)
     assert after == before
     assert compiled > 0
-    assert run(site, script=FIT) == (before, 0)
+    assert run(site, FIT) == (before, 0)
 
 
 def test_processes_that_compile_at_the_same_time(site):
@@ -153,7 +118,7 @@ def test_processes_that_compile_at_the_same_time(site):
     results = [finish(process).rpartition(" ")[0] for process in together]
     assert results[0] == results[2]
     assert results[1] == results[3]
-    assert [run(site, "f4"), run(site, "f8")] == [(results[0], 0), (results[1], 0)]
+    assert [run(site, PRODUCT, "f4"), run(site, PRODUCT, "f8")] == [(results[0], 0), (results[1], 0)]
 
 
 def test_a_read_only_installation_without_a_home_trains_uncached(site):
@@ -171,7 +136,7 @@ print(len(history.loss))
 
 def test_a_cached_caller_of_cached_kernels(site):
     """Its code reaches the threading layer without having compiled what does: whoever loads it must load the layer."""
-    run(site, "f8")
+    run(site, PRODUCT, "f8")
     (site / "caller.py").write_text(CALLER)
     for _ in range(3):
         assert finish(start(site, "import caller")) == "6.0\n"

@@ -49,7 +49,7 @@ def train(net, X, Y, order, batch, workspace, live=None, part=slice(None), commi
     run = np.array(PACE), parameters, X, Y, order, first, last, loss, batch, 0.5
     program = program_for(net.sizes, batch, len(order), 1)
     plan = plan_for(program, net.sizes, batch, len(order), workspace)
-    result = getattr(entry, program)(live, True, commit, *run, plan, plan, 0, workspace, 1, 1)
+    result = getattr(entry, program)(live, True, commit, *run, plan, plan, entry.IN_TILES, workspace, 1, 1)
     return *result, parameters
 
 

@@ -76,7 +76,7 @@ def train(program, net, X, Y, order, batch, workspace, threads, known=None):
     sizes = given_sizes(net.sizes, net.dtype, batch, len(order) % batch)
     if program in entry.LAID_OUT:
         plan = plan_for(program, net.sizes, batch, len(order), workspace)
-        sizes = plan, plan, 0
+        sizes = plan, plan, entry.IN_TILES
     result = getattr(entry, program)(*guard, *run, *sizes, workspace, threads, 1)
     if result[1] == whole < len(order):
         run = pace(np.inf, 0), parameters, X, Y, order, whole, len(order), result[0], batch, 0.5

@@ -25,15 +25,13 @@ def test_streaming_changes_no_bit(sizes, batch, threads, dtype, rng):
     x, y = rng.normal(0, 1, (batch, sizes[0])).astype(dtype), rng.random((batch, sizes[-1])).astype(dtype)
     workspace = np.empty(training_size(sizes, batch, dtype.itemsize, threads), dtype)
 
-    def gradients(otherwise):
+    def gradients(products):
         gradient, grad_x = np.full_like(net.parameters, np.nan), np.full_like(x, np.nan)
         widths, cuts, _ = given_sizes(net.sizes, net.dtype, batch)
-        given = gradient, grad_x, True, net.parameters, x, y, widths, cuts, otherwise, workspace, threads, 1
+        given = gradient, grad_x, True, net.parameters, x, y, widths, cuts, products, workspace, threads, 1
         return entry.gradients(*given), gradient, grad_x
 
-    streamed, in_blocks, in_tiles = map(
-        gradients, (entry.streamed_or_in_blocks(net.parameters), entry.in_blocks(net.parameters), 0)
-    )
+    streamed, in_blocks, in_tiles = map(gradients, (entry.STREAMED, entry.IN_BLOCKS, entry.IN_TILES))
     for results in zip(streamed, in_blocks, in_tiles, strict=True):
         assert np.isfinite(results[0]).all()
         np.testing.assert_array_equal(results[1], results[0])
@@ -49,5 +47,5 @@ def test_single_tasks_are_all_that_threads_need_who_share_no_product():
     assert are_single_tasks((128, 64, 10), 64, 4, shared=False)
     assert not are_single_tasks((128, 64, 10), 64, 4, shared=True)
     assert not are_single_tasks((1024, 1024), 1024, 4, shared=False)
-    assert given_sizes((128, 64, 10), np.dtype(np.float32), 64, shared=False)[2] == 0
-    assert given_sizes((128, 64, 10), np.dtype(np.float32), 64)[2] != 0
+    assert given_sizes((128, 64, 10), np.dtype(np.float32), 64, shared=False)[2] == entry.IN_TILES
+    assert given_sizes((128, 64, 10), np.dtype(np.float32), 64)[2] == entry.IN_BLOCKS
