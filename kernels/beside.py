@@ -85,13 +85,14 @@ class Help:
         return self.process is not None
 
     def start(self):
-        directory = tempfile.mkdtemp(prefix="fastmlp-")
-        self.offers = Offers(directory)
-        self.offers.make()
-        program = PROGRAM.format(path=sys.path, module=__name__, directory=directory)
+        """Start it; where that fails, it is not tried again."""
         environment = {**os.environ, "NUMBA_CACHE_DIR": numba.config.CACHE_DIR}
         quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
         try:
+            directory = tempfile.mkdtemp(prefix="fastmlp-")
+            self.offers = Offers(directory)
+            self.offers.make()
+            program = PROGRAM.format(path=sys.path, module=__name__, directory=directory)
             self.process = subprocess.Popen([sys.executable, "-c", program], env=environment, **quiet)
         except OSError:
             self.possible = False

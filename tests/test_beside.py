@@ -5,29 +5,11 @@ import time
 
 import numpy as np
 import pytest
-from processes import finish, run, start
+from processes import TASKS, finish, run, start
 
 from fastmlp.kernels import beside
 from fastmlp.kernels.compiling import jit
 from fastmlp.kernels.tasks import outlined
-
-TASKS = """
-from fastmlp.kernels.compiling import jit
-from fastmlp.kernels.tasks import outlined
-
-@outlined
-def add(x, n) -> None:
-    x[0] += n
-
-@outlined
-def add_twice(x) -> None:
-    add(x, 1)
-    add(x, 1)
-
-@jit
-def run(x):
-    add_twice(x)
-"""
 
 RUN = """
 import numpy as np
