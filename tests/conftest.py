@@ -1,5 +1,6 @@
 """Hard shapes and forms of operands, and a package of their own, for all tests."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -37,6 +38,11 @@ def site(tmp_path):
     shutil.copytree(Path(fastmlp.__file__).parent, package, ignore=ignore)
     shutil.copytree(Path(kernels.__file__).parent, package / "kernels", ignore=ignore)
     return package.parent
+
+
+def name_of(value):
+    """The same in every process, for those that share the tests."""
+    return re.sub(r" (at 0x|from )[^>]+", "", repr(value))
 
 
 def hard_extents(dtype):

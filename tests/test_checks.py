@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
+from conftest import name_of
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
@@ -136,7 +137,7 @@ def test_what_is_not_real_numbers(named, make, position, call):
 
 
 @places
-@pytest.mark.parametrize("element", [None, "1", 1j, 10**400, 2**64, object()], ids=str)
+@pytest.mark.parametrize("element", [None, "1", 1j, 10**400, 2**64, object()], ids=name_of)
 def test_an_element_that_is_no_real_number(element, position, call):
     rows = good(position).tolist()
     rows[2][1] = element
@@ -274,7 +275,7 @@ NOT_WHOLE = [1.5, 3.0, "3", b"3", None, True, False, np.True_, np.float64(2), 1j
 NOT_A_NUMBER = ["a", "0.1", b"0.1", None, True, np.False_, 0.1j, np.complex64(1), [0.1], (), {}, object(), np.ones(2)]
 
 
-@pytest.mark.parametrize("bad", NOT_WHOLE, ids=repr)
+@pytest.mark.parametrize("bad", NOT_WHOLE, ids=name_of)
 @pytest.mark.parametrize("name", ["epochs", "batch_size"])
 def test_counts_that_are_no_whole_number(name, bad):
     net = network()
@@ -358,7 +359,7 @@ def test_sizes_that_are_no_sequence(bad):
         Network(bad)
 
 
-@pytest.mark.parametrize("bad", NOT_WHOLE, ids=repr)
+@pytest.mark.parametrize("bad", NOT_WHOLE, ids=name_of)
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_a_size_that_is_no_whole_number(place, bad):
     sizes = list(SIZES)
@@ -376,7 +377,7 @@ def test_a_size_below_one(sizes, place, bad):
         Network(sizes)
 
 
-@pytest.mark.parametrize("bad", [[], (), [3], np.array([3]), np.array([], int), iter([3])], ids=repr)
+@pytest.mark.parametrize("bad", [[], (), [3], np.array([3]), np.array([], int), iter([3])], ids=name_of)
 def test_fewer_than_two_sizes(bad):
     with pytest.raises(ValueError, match=r"^sizes must"):
         Network(bad)
@@ -414,7 +415,7 @@ def test_whatever_comes_as_dtype_is_taken_or_refused_by_name(bad):
     assert taken in ((np.float32,), (np.float64,)) or message.startswith("dtype must be float32 or float64, got ")
 
 
-@pytest.mark.parametrize("bad", [None, "", "relu", "Sigmoid", 3, ["sigmoid"], {}, np.tanh, b"sigmoid"], ids=repr)
+@pytest.mark.parametrize("bad", [None, "", "relu", "Sigmoid", 3, ["sigmoid"], {}, np.tanh, b"sigmoid"], ids=name_of)
 @pytest.mark.parametrize("name", ["activation", "loss"])
 def test_an_unknown_activation_or_loss(name, bad):
     known = {"activation": "sigmoid", "loss": "mse"}[name]
@@ -439,7 +440,7 @@ def test_an_unknown_activation_or_loss(name, bad):
         np.array(1.5),
         np.random,
     ],
-    ids=repr,
+    ids=name_of,
 )
 def test_a_seed_that_is_none(bad):
     with pytest.raises(TypeError, match=r"^seed must be"):

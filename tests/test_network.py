@@ -12,6 +12,7 @@ import sys
 import numpy as np
 import pytest
 import reference
+from conftest import name_of
 
 from fastmlp import Gradients, Network
 
@@ -44,7 +45,7 @@ def test_defaults():
     assert repr(net) == "Network([5, 7, 3], activation='sigmoid', loss='mse', dtype='float32', n_parameters=66)"
 
 
-@pytest.mark.parametrize("sizes", [(5, 7, 3), np.array(SIZES, np.int8), range(7, 2, -2), iter(SIZES)], ids=repr)
+@pytest.mark.parametrize("sizes", [(5, 7, 3), np.array(SIZES, np.int8), range(7, 2, -2), iter(SIZES)], ids=name_of)
 def test_sizes_are_any_sequence_of_whole_numbers(sizes):
     net = Network(sizes, seed=0)
     assert net.sizes in [(5, 7, 3), (7, 5, 3)]
@@ -61,7 +62,7 @@ def test_sizes_are_any_sequence_of_whole_numbers(sizes):
         (np.float64, np.float64),
         (float, np.float64),
     ],
-    ids=repr,
+    ids=name_of,
 )
 def test_dtype_is_anything_that_numpy_takes_for_one(dtype, expected):
     net = Network(SIZES, dtype=dtype)
