@@ -62,6 +62,14 @@ class _File:
         header, data = content[: self.HEADER], content[self.HEADER :]
         return pickle.loads(data) if header == self.header(data) else None
 
+    def has(self, key):
+        """Whether there is one of these sources, damaged or not."""
+        try:
+            with self.path(key).open("rb") as file:
+                return file.read(len(digest())) == digest()
+        except OSError:
+            return False
+
     def save(self, key, data):
         data = pickle.dumps(data, protocol=-1)
         path = self.path(key)
@@ -97,8 +105,8 @@ class KernelCache(FunctionCache):
         return compiled
 
     def has(self, signature, codegen):
-        """Whether there is a file, which may be outdated or damaged, of this signature."""
-        return self._cache_file.path(self._index_key(signature, codegen)).exists()
+        """Whether there is a file of this signature, and of these sources."""
+        return self._cache_file.has(self._index_key(signature, codegen))
 
     def _index_key(self, signature, codegen):
         # The digest stands for the code.

@@ -10,6 +10,7 @@ import os
 import pytest
 from processes import TASKS, finish, run, start
 
+from fastmlp.kernels import compiling
 from fastmlp.kernels.compiling import without_collections
 
 PRODUCT = """
@@ -122,6 +123,19 @@ def test_damaged_files_are_compiled_again(site):
     assert after == before
     assert compiled > 0
     assert run(site, FIT) == (before, 0)
+
+
+def test_a_file_of_other_sources_is_none(tmp_path):
+    """It is not taken for one that another process has compiled, either."""
+    file = compiling._File(tmp_path, "name")
+    assert not file.has("key")
+    file.save("key", "code")
+    assert file.has("key")
+    assert file.load("key") == "code"
+    content = file.path("key").read_bytes()
+    file.path("key").write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    assert not file.has("key")
+    assert file.load("key") is None
 
 
 def test_processes_that_compile_at_the_same_time(site):
