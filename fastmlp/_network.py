@@ -136,7 +136,7 @@ class Network:
         self._choice = functools.lru_cache(functools.partial(_training.Choice, sizes, parameters.dtype))
         self._fit_size = functools.lru_cache(functools.partial(fit_size, sizes, itemsize=itemsize))
         self._may_share = functools.lru_cache(functools.partial(may_share, sizes))
-        self._given_sizes = functools.lru_cache(functools.partial(given_sizes, sizes, parameters.dtype))
+        self._given_sizes = functools.lru_cache(functools.partial(given_sizes, sizes, parameters.itemsize))
         self._in_rows, self._least_in_rows = samples_in_rows(sizes), least_in_rows(sizes)
         self._work_in_rows, self._plan = work_in_rows(sizes), NO_PLAN
         self._rows_size = functools.lru_cache(functools.partial(small_size, sizes, self._in_rows, itemsize))

@@ -40,7 +40,7 @@ class Step:
 
     @functools.cached_property
     def given_sizes(self):
-        return given_sizes(self.sizes, self.dtype, self.batch, 0, self.threads > 1)
+        return given_sizes(self.sizes, self.dtype.itemsize, self.batch, 0, self.threads > 1)
 
     def __call__(self, parameters, x, y, learning_rate, refuse, memory, threads, grain):
         """Take one step and return its loss.

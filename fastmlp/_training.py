@@ -99,7 +99,7 @@ class Choice:
     def given_sizes(self):
         rest = self.samples % self.batch_size
         shared = self.threads > 1 and (self.takes_samples_as_they_come or self.whole < self.samples)
-        return given_sizes(self.sizes, self.dtype, self.batch_size, rest, shared)
+        return given_sizes(self.sizes, self.dtype.itemsize, self.batch_size, rest, shared)
 
 
 class Trainer:

@@ -84,6 +84,13 @@ class Help:
             self.end()
         return self.process is not None
 
+    def offer(self, task):
+        """Leave a task to it, if it runs or can be started."""
+        if not self.is_there() and self.possible:
+            self.start()
+        if self.offers:
+            self.offers.add(task)
+
     def start(self):
         """Start it; where that fails, it is not tried again."""
         environment = {**os.environ, "NUMBA_CACHE_DIR": numba.config.CACHE_DIR}
@@ -151,23 +158,20 @@ class Agenda:
         if self.depth == 0:
             with self.compilation(True):
                 return
-        if self.help.possible and task.is_to_be_cached():
-            if not self.help.is_there():
-                self.help.start()
-            if self.help.offers:
-                self.help.offers.add(task)
+        if task.is_to_be_cached():
+            self.help.offer(task)
 
     def finish(self):
         while self.asked:
             beside = self.help.offers if self.help.is_there() else None
             if beside and beside.compile_one():
                 continue
-            mine = [task for task in self.asked.values() if not (beside and beside.is_taken(task))]
-            for task in mine:
+            task = next((task for task in self.asked.values() if not (beside and beside.is_taken(task))), None)
+            if task:
+                del self.asked[task.symbol]
                 self.located.append(task)
                 task.locate()
-                del self.asked[task.symbol]
-            if not mine:
+            else:
                 time.sleep(PAUSE)
 
 

@@ -101,15 +101,15 @@ def are_single_tasks(sizes, batch_size, itemsize, shared):
 
 
 @functools.lru_cache(maxsize=1024)
-def given_sizes(sizes, dtype, batch_size, rest=0, shared=True):
-    """The arguments `sizes`, `cuts` and `products` of the kernels in `entry`, for a network of this dtype.
+def given_sizes(sizes, itemsize, batch_size, rest=0, shared=True):
+    """The arguments `sizes`, `cuts` and `products` of the kernels in `entry`, for a network.
 
     It is given batches of so many samples, and perhaps one of a smaller `rest`; products may be `shared` by threads.
     """
     cuts = np.array(cuts_of(Vector(sizes, len(sizes)), batch_size, rest, SHARE))
     if may_stream(sizes, batch_size):
         products = STREAMED
-    elif are_single_tasks(sizes, batch_size, dtype.itemsize, shared):
+    elif are_single_tasks(sizes, batch_size, itemsize, shared):
         products = IN_TILES
     else:
         products = IN_BLOCKS

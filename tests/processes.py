@@ -4,25 +4,6 @@ import os
 import subprocess
 import sys
 
-TASKS = """
-from fastmlp.kernels.compiling import jit
-from fastmlp.kernels.tasks import outlined
-
-@outlined
-def add(x, n) -> None:
-    x[0] += n
-
-@outlined
-def add_twice(x) -> None:
-    add(x, 1)
-    add(x, 1)
-
-@jit
-def run(x):
-    add_twice(x)
-"""
-"""A module whose `run` adds 2 to x[0], by functions that it calls by their address: three in all."""
-
 
 def start(site, script, *arguments, **environment):
     """Start `script` with the copy first on the path, at the front of any editable installation."""

@@ -5,11 +5,30 @@ import time
 
 import numpy as np
 import pytest
-from processes import TASKS, finish, run, start
+from processes import finish, run, start
 
 from fastmlp.kernels import beside
 from fastmlp.kernels.compiling import jit
 from fastmlp.kernels.tasks import outlined
+
+TASKS = """
+from fastmlp.kernels.compiling import jit
+from fastmlp.kernels.tasks import outlined
+
+@outlined
+def add(x, n) -> None:
+    x[0] += n
+
+@outlined
+def add_twice(x) -> None:
+    add(x, 1)
+    add(x, 1)
+
+@jit
+def run(x):
+    add_twice(x)
+"""
+"""A module whose `run` adds 2 to x[0], by functions that it calls by their address: three in all."""
 
 RUN = """
 import numpy as np
@@ -25,7 +44,7 @@ print(x[0], len(recorder.buffer) // 2)
 
 # This process finishes only when the other one has done this or that.
 DOES_ALL = "any(map(any, (agenda.help.offers.open.iterdir(), agenda.help.offers.taken.iterdir())))"
-ENDS = "agenda.help.process.poll() is None"
+ENDS = "agenda.help.is_there()"
 
 LATER = """
 import time
@@ -90,14 +109,31 @@ class Interrupted(Counted):
         super().locate()
 
 
+class Calling(Counted):
+    """One that calls a function that can be called alone, and that one a task."""
+
+    def __init__(self, symbol, agenda, called):
+        super().__init__(symbol)
+        self.agenda, self.called = agenda, called
+
+    def locate(self):
+        with self.agenda.compilation(True):
+            self.agenda.ask(self.called)
+        super().locate()
+
+
 class Helper:
     """Another process that runs, or does not."""
 
     def __init__(self, offers, runs):
-        self.offers, self.runs, self.possible = offers, runs, runs
+        self.offers, self.runs = offers, runs
 
     def is_there(self):
         return self.runs
+
+    def offer(self, task):
+        if self.runs:
+            self.offers.add(task)
 
 
 @pytest.fixture(autouse=True)
@@ -197,6 +233,25 @@ def test_one_that_can_be_called_alone_is_complete_within_others_too(offers):
         with agenda.compilation(True):
             agenda.ask(Counted("b"))
         assert done == [("located", "a"), ("located", "b")]
+
+
+def test_one_within_a_task_that_is_being_located(offers):
+    agenda = agenda_with(offers, runs=False)
+    ask_within_one(agenda, (Calling("a", agenda, Counted("b")), Counted("c")))
+    assert done == [("located", "c"), ("located", "b"), ("located", "a")]
+
+
+def test_another_process_that_has_failed_is_not_started_again(monkeypatch):
+    monkeypatch.setattr(beside, "PROGRAM", "raise SystemExit(1)")
+    other = beside.Help()
+    other.possible = True
+    other.offer(Counted("a"))
+    directory = other.offers.directory
+    other.process.wait()
+    other.offer(Counted("b"))
+    assert other.process is None
+    assert not other.possible
+    assert not directory.exists()
 
 
 def test_the_other_process_ends_when_nothing_comes_and_takes_its_directory_with_it(offers, monkeypatch):

@@ -73,7 +73,7 @@ def train(program, net, X, Y, order, batch, workspace, threads, known=None):
     guard = (live, True, True) if program in entry.LAID_OUT else (before, True, True)
     whole = len(order) - left_in_turn(program, net.sizes, batch, len(order))
     run = known, parameters, X, Y, order, 0, whole, 0.0, batch, 0.5
-    sizes = given_sizes(net.sizes, net.dtype, batch, len(order) % batch)
+    sizes = given_sizes(net.sizes, net.dtype.itemsize, batch, len(order) % batch)
     if program in entry.LAID_OUT:
         plan = plan_for(program, net.sizes, batch, len(order), workspace)
         sizes = plan, plan, entry.IN_TILES

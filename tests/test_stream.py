@@ -27,7 +27,7 @@ def test_streaming_changes_no_bit(sizes, batch, threads, dtype, rng):
 
     def gradients(products):
         gradient, grad_x = np.full_like(net.parameters, np.nan), np.full_like(x, np.nan)
-        widths, cuts, _ = given_sizes(net.sizes, net.dtype, batch)
+        widths, cuts, _ = given_sizes(net.sizes, net.dtype.itemsize, batch)
         given = gradient, grad_x, True, net.parameters, x, y, widths, cuts, products, workspace, threads, 1
         return entry.gradients(*given), gradient, grad_x
 
@@ -47,5 +47,5 @@ def test_single_tasks_are_all_that_threads_need_who_share_no_product():
     assert are_single_tasks((128, 64, 10), 64, 4, shared=False)
     assert not are_single_tasks((128, 64, 10), 64, 4, shared=True)
     assert not are_single_tasks((1024, 1024), 1024, 4, shared=False)
-    assert given_sizes((128, 64, 10), np.dtype(np.float32), 64, shared=False)[2] == entry.IN_TILES
-    assert given_sizes((128, 64, 10), np.dtype(np.float32), 64)[2] == entry.IN_BLOCKS
+    assert given_sizes((128, 64, 10), 4, 64, shared=False)[2] == entry.IN_TILES
+    assert given_sizes((128, 64, 10), 4, 64)[2] == entry.IN_BLOCKS
