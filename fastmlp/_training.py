@@ -10,14 +10,14 @@ from ._memory import count_parameters
 from .kernels import entry
 from .kernels.pace import PACE
 from .kernels.plan import plan_for
-from .kernels.programs import given_sizes, left_in_turn, program_for
+from .kernels.programs import given_sizes, is_stored, left_in_turn, program_for
 from .kernels.shuffle import shuffle
 from .kernels.tiny import is_tiny, slice_of, tiny
 
 IN_ORDER = np.empty(0, np.int64)  # which `train_in_turn` takes for samples as they come
 
 SHUFFLED_AT_ONCE = 1 << 14  # samples: random numbers for so many stay in a near cache
-CALL_SECONDS = 0.05  # Ctrl-C and the progress bar wait for the end of a compiled call
+CALL_SECONDS = 0.2  # Ctrl-C and the progress bar wait for the end of a compiled call
 CHECK_SECONDS = 0.5  # from one look at the parameters, and copy of them, to the next: 2 % of a step of 1024x4
 FIRST_CALL_WORK = 1e8  # multiply-adds: at most some 50 ms on any machine, to measure the pace of
 STEP_WORK = 2e4  # multiply-adds that take as long as what a minibatch costs beside them, or longer: some us
@@ -99,7 +99,8 @@ class Choice:
     def given_sizes(self):
         rest = self.samples % self.batch_size
         shared = self.threads > 1 and (self.takes_samples_as_they_come or self.whole < self.samples)
-        return given_sizes(self.sizes, self.dtype.itemsize, self.batch_size, rest, shared)
+        stored = is_stored(self.sizes, self.batch_size, self.dtype.itemsize, self.threads, self.samples)
+        return given_sizes(self.sizes, self.dtype.itemsize, self.batch_size, rest, shared, stored)
 
 
 class Trainer:

@@ -24,13 +24,14 @@ from .blocking import (
 from .compiling import helper
 from .parallel import product_work, sharers, worth_sharing
 from .parameters import parameters_size
-from .tasks import outlined
+from .tasks import ZERO, outlined
 from .wide import is_wide
 
 # What `cuts_of` gives: how many threads gain from sharing a minibatch's shards or products; of whole minibatches, and
 # of a smaller one that is left, into how many shards it is cut, whether two threads gain from its halves instead, and
-# into slices of how many samples its sums are.
-THREADS, WHOLE, REST = 0, 1, 4
+# into slices of how many samples its sums are. And, for which there must be memory, whether parameters are stored in
+# panels while many minibatches are trained (`stored`).
+THREADS, WHOLE, REST, STORED = 0, 1, 4, 7
 SHARDS, HALVES, LENGTH = 0, 1, 2  # from WHOLE or REST on
 
 
@@ -45,6 +46,7 @@ def cuts_of(sizes, batch, rest, grain):
         np.intp(shards_of(sizes, rest)),
         np.intp(gain_from_halves(sizes, rest)),
         np.intp(gradient_length(sizes, rest)),
+        ZERO,
     )
 
 

@@ -40,15 +40,29 @@ from .matrix import (
     Matrix,
     advance,
     block,
+    has_adjacent_columns,
+    is_in_panels,
     itemsize,
     matrix,
+    panel_block,
     pointer,
     row_major,
     rows,
     scalar,
     transposed,
 )
-from .microkernel import EXPECT_A, EXPECT_C, EXPECT_E, accumulate, add_rows, columns_at_once, tile_shape
+from .microkernel import (
+    EXPECT_A,
+    EXPECT_B,
+    EXPECT_C,
+    EXPECT_E,
+    FETCHED,
+    ROWS,
+    accumulate,
+    add_rows,
+    columns_at_once,
+    tile_shape,
+)
 from .packing import (
     is_copied,
     is_packed,
@@ -59,7 +73,7 @@ from .packing import (
     sums_tiles,
     worker_size,
 )
-from .panel import copied_panel, copy, copy_panels, copy_tiles
+from .panel import copied_panel, copy, copy_panels, copy_tiles, copy_transposed_panels
 from .parallel import (
     KEPT,
     WORKER,
@@ -194,7 +208,7 @@ def oriented(c, e, a, b):
 
     Or the other way round, if these columns are too few.
     """
-    upright = c.row_stride == 1 and (c.column_stride != 1 or c.columns == 1)
+    upright = is_in_panels(transposed(c)) or (c.row_stride == 1 and (c.column_stride != 1 or c.columns == 1))
     if (upright and not has_narrow_rows(transposed(c), transposed(b))) or has_narrow_rows(c, a):
         return transposed(c), transposed(e), transposed(b), transposed(a)
     return c, e, a, b
@@ -294,12 +308,12 @@ def compute_tiles(arguments, task, worker):
     if c.rows * c.columns > (L1 if k >= PREFETCH else C_FAR):
         expected = EXPECT_C + EXPECT_E if epilogue == SIGMOID_DELTA else EXPECT_C
     far = has_long_rows(a) and c.rows * k > FAR
-    adjacent = c.column_stride == 1 and e.column_stride == 1
+    adjacent = has_adjacent_columns(c) and has_adjacent_columns(e)
     group = sums_tiles(k, panels) if adjacent else 1
     sums = advance(scratch, worker * worker_size(c.rows, k, mr, width, panels))
     staged = advance(sums, mr * width)  # of C and E, a tile each, where the group is a single tile
     packed = advance(sums, sums_rows(c.rows, k, mr, panels) * panels * width)
-    copied = is_copied(c.rows, b, nr)
+    copied = not is_in_panels(b) and is_copied(c.rows, b, nr)
     tile, end, column, top = 0, tiles, 0, 0
     if parts > 1:
         tile, end = first_of(task, parts, tiles), first_of(task + 1, parts, tiles)
@@ -311,10 +325,16 @@ def compute_tiles(arguments, task, worker):
         left = column * wide
         right = min(left + wide, c.columns)
         if copied and (parts == 1 or read(crew.memory, WORKER + worker, KEPT) != column):
-            copy_panels(packed, block(b, 0, left, k, right - left), nr, two)
+            if is_in_panels(transposed(b)):
+                copy_transposed_panels(packed, b, left, right - left, nr, two)
+            else:
+                copy_panels(packed, block(b, 0, left, k, right - left), nr, two)
             if parts > 1:
                 write(crew.memory, WORKER + worker, KEPT, column)
-        by_rows = epilogue == SGD and adjacent and right - left == PANELS * nr
+        fetched, last = 0, 0  # elements of B in panels, of the next few of them
+        if is_in_panels(b):
+            fetched, last = right * k, (min(right + wide, c.columns) + nr - 1) // nr * nr * k
+        by_rows = epilogue == SGD and c.column_stride == 1 and right - left == PANELS * nr
         for t in range(top, bottom, group):
             i = t * mr
             m = min(min(group, bottom - t) * mr, c.rows - i)
@@ -323,11 +343,13 @@ def compute_tiles(arguments, task, worker):
             j, panel_sums = left, sums
             while j < right:
                 n = columns_at_once(right - j, nr, two)
-                c_block, e_block, b_panel = block(c, i, j, m, n), block(e, i, j, m, n), block(b, 0, j, k, n)
+                c_block, e_block = panel_block(c, i, j, m, n), panel_block(e, i, j, m, n)
+                b_panel = panel_block(b, 0, j, k, n)
                 if copied:
                     b_panel = copied_panel(packed, j - left, k, n, nr, two)
                 rows_of_a = EXPECT_A if far and j == 0 else 0
                 for p in range(0, max(k, 1), kc):
+                    beside = rows_of_a + EXPECT_B if fetched < last else rows_of_a
                     accumulate(
                         panel_sums,
                         advance(a.data, t * step + p * a.column_stride),
@@ -340,12 +362,14 @@ def compute_tiles(arguments, task, worker):
                         n,
                         min(kc, k - p),
                         p > 0,
-                        expected + rows_of_a if p == 0 else rows_of_a,
+                        expected + beside if p == 0 else beside,
                         c_block.data,
                         c_block.row_stride,
                         e_block.data,
                         e_block.row_stride,
+                        advance(b.data, fetched),
                     )
+                    fetched += FETCHED * (m // ROWS) * min(kc, k - p)
                 if by_rows:
                     panel_sums = advance(panel_sums, m * nr)
                 else:

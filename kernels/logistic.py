@@ -39,7 +39,7 @@ def of_shard(arguments, shard, worker):
     """`minibatch.of_shard` for that."""
     finite, errors, gradients, samples, then, parameters, sizes, spaces, team = arguments[0]
     X, Y, _, first, batch, halves, kc = samples
-    _, target, _, _, _ = then
+    _, target, _, _, _, _ = then
     (i, end, microbatches), workspace, gradient = part_of_shard(
         gradients, target, batch, halves, spaces, team, shard, worker
     )

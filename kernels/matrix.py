@@ -15,7 +15,13 @@ from .compiling import helper, implements
 from .tasks import address
 
 Matrix = namedtuple("Matrix", "data rows columns row_stride column_stride")
-"""Element [i, j] is at data + i*row_stride + j*column_stride, in elements; strides may be 0 or negative."""
+"""Element [i, j] is at data + i*row_stride + j*column_stride, in elements; strides may be 0 or negative.
+
+Or, where column_stride is IN_PANELS or more, which is above any stride, it lies in panels of row_stride columns, as
+products take them: panel behind panel, column_stride - IN_PANELS elements apart, of adjacent rows.
+"""
+
+IN_PANELS = 1 << 62
 
 
 Vector = namedtuple("Vector", "data size")
@@ -164,6 +170,26 @@ def block(m, i, j, rows, columns):
     """m[i : i+rows, j : j+columns]."""
     start = advance(m.data, i * m.row_stride + j * m.column_stride)
     return Matrix(start, rows, columns, m.row_stride, m.column_stride)
+
+
+@helper
+def is_in_panels(m):
+    return m.column_stride >= IN_PANELS
+
+
+@helper
+def has_adjacent_columns(m):
+    return m.column_stride == 1 or is_in_panels(m)
+
+
+@helper
+def panel_block(m, i, j, rows, columns):
+    """`block`, which is within a panel, if there are any."""
+    if not is_in_panels(m):
+        return block(m, i, j, rows, columns)
+    panel = j // m.row_stride
+    of_panel = panel * (m.column_stride - IN_PANELS) + j - panel * m.row_stride
+    return Matrix(advance(m.data, of_panel + i * m.row_stride), rows, columns, m.row_stride, 1)
 
 
 @helper

@@ -14,27 +14,29 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .blocking import CACHE_LINE, HOST, MR, SIDE_BY_SIDE, UNROLLED
+from .blocking import HOST, MR, SIDE_BY_SIDE, UNROLLED
 from .compiling import jit
 from .simd import INDEX, Simd, fma, minimum
 from .terms import Operand, add_terms, at_byte, multiples
 
-EXPECT_C, EXPECT_E, EXPECT_A = 1, 2, 4  # sums of which say what is fetched
+EXPECT_C, EXPECT_E, EXPECT_A, EXPECT_B = 1, 2, 4, 8  # sums of which say what is fetched
+FETCHED = 2  # elements of B for a term of the largest tile, which has so many rows:
+ROWS = HOST.row_bodies(HOST.vectors)[0]
 TURNS = 4  # in which a tile's rows of C and E are fetched; those of A in as many as they have cache lines
 
 
 @intrinsic
-def accumulate(typingctx, sums, a, step, rsa, csa, b, rsb, m, n, k, more, expected, c, rsc, e, rse):
+def accumulate(typingctx, sums, a, step, rsa, csa, b, rsb, m, n, k, more, expected, c, rsc, e, rse, ahead):
     """sums = A·B, or sums += A·B if `more`: m > 0, k >= 0, n of up to 2 vectors or, where NV is 4, more than 3.
 
     A[i, p] = a[i*rsa + p*csa] for i < MR, and every MR rows from `step` elements further on, B[p, j] = b[p*rsb + j]:
     pointers, and strides in elements. A·B runs over p = 0, 1, ... k-1, one fused multiply-add a term. Where in
     `sums` each lies, `finish` knows. What is `expected` is fetched into the cache on the way: C and E, which `finish`
-    will ask for, or the next MR rows of A.
+    will ask for, or the next MR rows of A; and of B elements from `ahead` on, `FETCHED` with every term of a tile.
     """
     index = types.intp
     a_b_k = sums, index, index, index, sums, index, index, index, index, types.boolean
-    signature = types.void(sums, *a_b_k, index, sums, index, sums, index)
+    signature = types.void(sums, *a_b_k, index, sums, index, sums, index, sums)
 
     def codegen(context, builder, signature, args):
         Accumulate(Simd.of_host(builder, sums.dtype), *args).emit()
@@ -137,18 +139,23 @@ class Emitter:
 
 
 class Accumulate(Emitter):
-    def __init__(self, simd, sums, a, step, rsa, csa, b, rsb, m, n, k, more, expected, c, rsc, e, rse):
+    def __init__(self, simd, sums, a, step, rsa, csa, b, rsb, m, n, k, more, expected, c, rsc, e, rse, ahead):
         super().__init__(simd, n)
         self.sums, self.a, self.step, self.rsa, self.csa, self.b, self.rsb = sums, a, step, rsa, csa, b, rsb
         self.m, self.k, self.more = m, k, more
         self.expected, self.c, self.rsc, self.e, self.rse = expected, c, rsc, e, rse
+        self.ahead = cgutils.alloca_once_value(simd.builder, ahead)
 
     def emit(self):
         builder = self.builder
-        line = CACHE_LINE * 8 // self.simd.bits
+        line = self.simd.line
         cases = [
             (self.expects(EXPECT_C | EXPECT_E), INDEX(TURNS), builder.udiv(self.k, INDEX(TURNS))),
-            (self.expects(EXPECT_A), builder.udiv(builder.add(self.k, INDEX(line - 1)), INDEX(line)), INDEX(line)),
+            (
+                self.expects(EXPECT_A | EXPECT_B),
+                builder.udiv(builder.add(self.k, INDEX(line - 1)), INDEX(line)),
+                INDEX(line),
+            ),
         ]
         self.turns, self.terms = INDEX(1), self.k
         for case, turns, terms in cases:
@@ -235,6 +242,10 @@ class Accumulate(Emitter):
                 below = self.at(builder.load(a_p), self.step)
                 for offset in offsets:
                     self.simd.prefetch(at_byte(builder, below, offset), written=False)
+            with builder.if_then(self.expects(EXPECT_B)):
+                ahead = builder.load(self.ahead)
+                self.simd.fetch(ahead, FETCHED * self.simd.line, far=True)
+                builder.store(self.at(ahead, INDEX(FETCHED * self.simd.line)), self.ahead)
             is_last = builder.icmp_signed("==", loop.index, builder.sub(self.turns, INDEX(1)))
             yield builder.select(is_last, self.last_terms, self.terms)
 

@@ -22,6 +22,7 @@ from .gemm import crew_of
 from .loss import row_parts
 from .matrix import Matrix, Vector, advance, matrix, padded, pointer, rows, scalar, spaced, vector
 from .network import (
+    Workspace,
     backward,
     divide,
     forward_layers,
@@ -43,7 +44,8 @@ def minibatch(shard_task, then, parameters, X, Y, order, first, batch, cut, size
     """𝓛 of the samples first, first+1, ... first+batch-1; NaN, and `target` stays as it is, if not all are finite.
 
     `shard_task` is the task for a shard: `of_shard`, or `logistic.of_shard`. `then` is (epilogue, target, scale,
-    grad_x, with_grad_x), and ∇x of the samples is stored in grad_x if `with_grad_x`. X, Y and `order` are as in
+    grad_x, with_grad_x, in_panels), and ∇x of the samples is stored in grad_x if `with_grad_x`. The parameters, and the
+    target, are as `stored` has it if `in_panels`. X, Y and `order` are as in
     `train.train_minibatches`, but Matrices and a Vector, as `sizes` and `workspace`; `cut` points to the numbers of
     such a minibatch in `cuts`.
     """
@@ -62,7 +64,7 @@ def minibatch(shard_task, then, parameters, X, Y, order, first, batch, cut, size
     for shard in range(shards):
         loss += errors[shard]
     loss /= batch * Y.columns
-    epilogue, _, _, _, _ = then
+    epilogue, _, _, _, _, _ = then
     if shards > 1 and (epilogue == STORE or np.isfinite(loss)):
         sums = reference((gradients, then))
         share(task_address(_sum, sums), address(sums), shards, team.memory)
@@ -97,7 +99,7 @@ def of_shard(arguments, shard, worker):
     """One shard's samples, a microbatch at a time; or all of them at once, by the crew, if they are not cut."""
     finite, errors, gradients, samples, then, parameters, sizes, spaces, team = arguments[0]
     X, Y, order, first, batch, halves, kc = samples
-    epilogue, target, scale, grad_x, with_grad_x = then
+    epilogue, target, scale, grad_x, with_grad_x, in_panels = then
     shards, step = gradients.rows, epilogue
     (i, end, microbatches), workspace, gradient = part_of_shard(
         gradients, target, batch, halves, spaces, team, shard, worker
@@ -107,6 +109,7 @@ def of_shard(arguments, shard, worker):
     while microbatches > 0:
         count = (end - i) // microbatches
         space = divide(workspace, sizes, count)
+        space = Workspace(space.batch, space.activations, space.size, space.x, space.panels, in_panels)
         x, y = rows(X, first + i, count), rows(Y, first + i, count)
         if order.size > 0:
             x, y = spaced(space.x, count, X.columns), target_of(space, count, Y.columns)
@@ -152,7 +155,7 @@ def _gather(arguments, task, _):
 @internal
 def _sum(arguments, part, _):
     """Some of the parameters: the sum of the shards' gradients to the epilogue; the first of them is written over."""
-    gradients, (epilogue, target, scale, _, _) = arguments[0]
+    gradients, (epilogue, target, scale, _, _, _) = arguments[0]
     start, end = columns_of(part, gradients.rows, gradients.columns)
     n, target, first = end - start, advance(target, start), advance(gradients.data, start)
     for shard in range(1, gradients.rows - 1):
@@ -203,5 +206,5 @@ def gradients_in(shard_task, arguments, memory):
     """The program of `gradients`, with a task for a shard."""
     loss, gradient, grad_x, with_grad_x, parameters, x, y, cut, sizes, workspace, team = arguments[0]
     team, in_order = Crew(team.threads, team.grain, memory, 0, team.otherwise), Vector(reference(ZERO), ZERO)
-    then = STORE, gradient, 0.0, grad_x, with_grad_x
+    then = STORE, gradient, 0.0, grad_x, with_grad_x, ZERO
     loss[0] = minibatch(shard_task, then, parameters, x, y, in_order, 0, x.rows, cut, sizes, workspace, team)

@@ -34,13 +34,14 @@ from .matrix import (
 from .packing import one_way_size, panels_size
 from .panel import all_finite, copy, copy_any
 from .parallel import Crew, at_most, lead, share
-from .parameters import layer_parameters, layer_size, parameters_size
+from .parameters import parameters_size
+from .stored import all_stored_size, stored_parameters, stored_size
 from .tasks import ONE, ZERO, address, outlined, reference, references, task_address
 from .wide import is_wide
 
-Workspace = namedtuple("Workspace", "batch activations size x panels")
+Workspace = namedtuple("Workspace", "batch activations size x panels in_panels")
 """The memory of a batch: pointers to g of every layer, of what size in all, behind which lies δ of every layer, to a
-gathered minibatch, and to the panels of products."""
+gathered minibatch, and to the panels of products; and whether parameters are stored in panels, as `stored` has it."""
 
 
 @helper
@@ -102,7 +103,7 @@ def divide(workspace, sizes, batch):
     """The Workspace of a batch, from the pointer `workspace` on."""
     size, x_size = extents(sizes, batch, itemsize(workspace))
     x = advance(workspace, 2 * size)
-    return Workspace(batch, workspace, size, x, advance(x, x_size))
+    return Workspace(batch, workspace, size, x, advance(x, x_size), ZERO)
 
 
 @helper
@@ -110,7 +111,7 @@ def divide_above(workspace, sizes, batch):
     """The Workspace of the layers above the first, without an x."""
     size, _ = extents(sizes, batch, itemsize(workspace))
     x = advance(workspace, 2 * size)
-    return Workspace(batch, workspace, size, x, x)
+    return Workspace(batch, workspace, size, x, x, ZERO)
 
 
 @helper
@@ -151,12 +152,12 @@ def forward_layers(parameters, x, sizes, space, team, lowest):
     g, activations = x, space.activations
     for layer in range(1, sizes.size):
         n_in, n_out = sizes.data[layer - 1], sizes.data[layer]
-        W, b = layer_parameters(parameters, n_in, n_out)
+        W, b = stored_parameters(parameters, n_in, n_out, space.in_panels)
         below, g = g, spaced(activations, space.batch, n_out)
         if layer >= lowest:
             layer_forward(g, below, W, b, space.panels, team)
         activations = advance(activations, padded(space.batch * g.row_stride))
-        parameters = advance(parameters, layer_size(n_in, n_out))
+        parameters = advance(parameters, stored_size(n_in, n_out, space.in_panels, itemsize(parameters)))
     return g
 
 
@@ -185,13 +186,14 @@ def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes,
     `target`, laid out as `parameters`; SGD, with the parameters themselves as the target, takes a step of `scale`
     against them. Of layers below the `lowest`, only ∇b is computed.
     """
-    offset, end = parameters_size(sizes), space.size  # of the layer's parameters, and of its activations
+    offset = all_stored_size(sizes, space.in_panels, itemsize(target))  # of the layer's parameters
+    end = space.size  # of its activations
     for layer in range(sizes.size - 1, 0, -1):
         n_in, n_out = sizes.data[layer - 1], sizes.data[layer]
-        offset -= layer_size(n_in, n_out)
+        offset -= stored_size(n_in, n_out, space.in_panels, itemsize(target))
         end -= padded(space.batch * row_stride(n_out, itemsize(target)))
         delta = delta_of(spaced(advance(space.activations, end), space.batch, n_out), space)
-        W, _ = layer_parameters(advance(parameters, offset), n_in, n_out)
+        W, _ = stored_parameters(advance(parameters, offset), n_in, n_out, space.in_panels)
         below = x
         if layer > 1:
             start = end - padded(space.batch * row_stride(n_in, itemsize(target)))
@@ -199,7 +201,7 @@ def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes,
             layer_delta(delta_of(below, space), delta, below, W, space.panels, team)
         elif with_grad_x:
             layer_input_gradient(grad_x, delta, W, space.panels, team)
-        W, b = layer_parameters(advance(target, offset), n_in, n_out)
+        W, b = stored_parameters(advance(target, offset), n_in, n_out, space.in_panels)
         if layer >= lowest:
             of_slice = KC if layer == 1 and is_wide(n_in, n_out, space.batch) else kc
             fused_product(epilogue, W, W, transposed(delta), below, scale, of_slice, space.panels, team)

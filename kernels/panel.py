@@ -10,7 +10,7 @@ from numba.extending import intrinsic
 
 from .blocking import COPIED_AHEAD, GATHERED_AHEAD, HOST, MR
 from .compiling import helper
-from .matrix import Matrix, advance, block, get, put
+from .matrix import Matrix, advance, block, get, panel_block, put
 from .matrix import transposed as transposed_matrix
 from .microkernel import columns_at_once
 from .simd import INDEX, Simd, maximum, minimum, transposed
@@ -231,6 +231,19 @@ def copy_panels(target, source, nr, two) -> None:
         n = columns_at_once(source.columns - j, nr, two)
         copy(copied_panel(target, j, k, n, nr, two), block(source, 0, j, k, n))
         j += n
+
+
+@outlined
+def copy_transposed_panels(target, source, left, width, nr, two) -> None:
+    """So many columns of `source`, whose transpose lies in panels, to where `copied_panel` says."""
+    k = source.rows
+    for p in range(0, k, nr):
+        m, j = min(nr, k - p), 0
+        while j < width:
+            n = columns_at_once(width - j, nr, two)
+            to, of = copied_panel(target, j, k, n, nr, two), panel_block(transposed_matrix(source), left + j, p, n, m)
+            copy_transposed(advance(to.data, p * to.row_stride), to.row_stride, of.data, of.row_stride, m, n)
+            j += n
 
 
 @helper

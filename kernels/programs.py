@@ -18,18 +18,20 @@ from .blocking import (
     PREDICTED_ONE,
     SHARE,
     SIGMOID,
+    STORED_FROM,
 )
-from .cuts import cuts_of, gain_from_halves, is_halved, shares
+from .cuts import STORED, cuts_of, gain_from_halves, is_halved, shares
 from .divided import divided_size, is_divided
 from .divided_rows import is_divided_rows
 from .entry import IN_BLOCKS, IN_TILES, LAID_OUT, STREAMED
 from .gemm import fits_in_a_block
 from .matrix import Vector
-from .network import training_size
+from .network import promised, training_size
 from .online import is_online
 from .parallel import product_work, worth_sharing
 from .parameters import is_narrow, parameters_size
 from .plan import by_two_size, by_units_size, is_apart, small_size
+from .stored import all_stored_size, lies_in_panels
 from .together import is_together
 from .units import is_by_units
 
@@ -101,12 +103,14 @@ def are_single_tasks(sizes, batch_size, itemsize, shared):
 
 
 @functools.lru_cache(maxsize=1024)
-def given_sizes(sizes, itemsize, batch_size, rest=0, shared=True):
+def given_sizes(sizes, itemsize, batch_size, rest=0, shared=True, stored=False):
     """The arguments `sizes`, `cuts` and `products` of the kernels in `entry`, for a network.
 
     It is given batches of so many samples, and perhaps one of a smaller `rest`; products may be `shared` by threads.
+    Parameters are `stored` in panels if there is memory for it.
     """
     cuts = np.array(cuts_of(Vector(sizes, len(sizes)), batch_size, rest, SHARE))
+    cuts[STORED] = stored
     if may_stream(sizes, batch_size):
         products = STREAMED
     elif are_single_tasks(sizes, batch_size, itemsize, shared):
@@ -127,7 +131,19 @@ def fit_size(sizes, batch_size, itemsize, threads, samples):
             return max(size, by_units_size(sizes, batch_size, itemsize))
         return max(size, by_two_size(sizes, batch_size, itemsize, program == "train_divided_rows"))
     size = training_size(sizes, batch_size, itemsize, threads)
+    if is_stored(sizes, batch_size, itemsize, threads, samples):
+        size += 16 + all_stored_size(Vector(sizes, len(sizes)), 1, itemsize)
     return max(size, divided_size(sizes, batch_size, itemsize)) if program == "train_divided" else size
+
+
+def is_stored(sizes, batch_size, itemsize, threads, samples):
+    """Whether parameters are stored in panels while so many samples are trained, in the memory that is promised."""
+    many = batch_size > max(2 * FEW_ROWS, FEW_TERMS) and samples >= STORED_FROM * batch_size
+    if not many or program_for(sizes, batch_size, samples, threads) != "train_in_turn":
+        return False
+    size = training_size(sizes, batch_size, itemsize) + all_stored_size(Vector(sizes, len(sizes)), 1, itemsize)
+    large = any(lies_in_panels(n_in, n_out, itemsize) for n_in, n_out in itertools.pairwise(sizes))
+    return large and size <= promised(sizes, batch_size)
 
 
 def samples_in_rows(sizes):

@@ -135,16 +135,21 @@ class Simd:
         without_sign = self.builder.shl(bits, ir.Constant(self.integers, [1] * self.lanes))
         return self.all(self.builder.icmp_unsigned("==", without_sign, ir.Constant(self.integers, [0] * self.lanes)))
 
-    def prefetch(self, pointer, written):
-        """Begin to fetch a cache line, to be read, or to be `written` (a Python Boolean)."""
+    @property
+    def line(self):
+        """Elements of a cache line."""
+        return CACHE_LINE * 8 // self.bits
+
+    def prefetch(self, pointer, written, far=False):
+        """Begin to fetch a cache line, to be read or to be `written`; not into the first cache, if `far` (Booleans)."""
         pointer = self.builder.bitcast(pointer, BYTE.as_pointer())
-        written, stay, data = (ir.Constant(INT32, number) for number in (int(written), 3, 1))
+        written, stay, data = (ir.Constant(INT32, number) for number in (int(written), 2 if far else 3, 1))
         self.call("llvm.prefetch.p0", ir.VoidType(), pointer, written, stay, data)
 
-    def fetch(self, pointer, elements):
+    def fetch(self, pointer, elements, far=False):
         """Begin to fetch so many elements, a Python number, to be read."""
-        for line in range(0, elements, CACHE_LINE * 8 // self.bits):
-            self.prefetch(self.builder.gep(pointer, [INDEX(line)]), written=False)
+        for element in range(0, elements, self.line):
+            self.prefetch(self.builder.gep(pointer, [INDEX(element)]), written=False, far=far)
 
     def widened(self, vector, wider):
         """A vector of float32 as one of float64, of the Simd `wider` of as many lanes; one of float64 as it is."""

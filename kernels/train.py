@@ -6,17 +6,18 @@ Arguments as in `network`.
 import numpy as np
 
 from .ahead import NOTHING, worth_fetching
-from .blocking import COPY, PACED
+from .blocking import COPY, PACED, STORED_FROM
 from .compiling import internal, jit
-from .cuts import REST, WHOLE, cuts_of, sharers_of_minibatch
+from .cuts import REST, STORED, WHOLE, cuts_of, sharers_of_minibatch
 from .epilogue import SGD
 from .gemm import crew_of
-from .matrix import advance, matrix, pointer, row_major, vector
+from .matrix import Vector, advance, itemsize, matrix, pointer, row_major, vector
 from .minibatch import minibatch, of_shard
 from .pace import PACE, may_gain, run_by_the_quicker
 from .panel import all_finite, copy_rows
 from .parallel import Crew, at_most, lead, share, tasks_for
 from .parameters import parameters_size
+from .stored import all_stored_size, store
 from .tasks import ONE, ZERO, address, call_task, outlined, reference, references, task_address
 
 
@@ -106,15 +107,23 @@ def train_in_turn(arguments, end, memory):
     ahead = address(reference(NOTHING)) if order.size > 0 and worth_fetching(X, Y, batch_size) else 0
     team = Crew(team.threads, team.grain, memory, ahead, team.otherwise)
     loss, first = result[0]
+    stored, in_panels = parameters, np.intp(cuts[STORED] != 0 and end - first >= STORED_FROM * batch_size)
+    if in_panels != 0:
+        size = workspace.size - all_stored_size(sizes, in_panels, itemsize(parameters))
+        workspace = Vector(workspace.data, size // 16 * 16)
+        stored = advance(workspace.data, workspace.size)
+        store(stored, parameters, sizes, ZERO, team)
     while first < end:
         batch = min(batch_size, end - first)
         cut = advance(cuts, WHOLE if batch == batch_size else REST)
-        then = SGD, parameters, rate, X, ZERO
-        of_batch = minibatch(of_shard, then, parameters, X, Y, order, first, batch, cut, sizes, workspace, team)
+        then = SGD, stored, rate, X, ZERO, in_panels
+        of_batch = minibatch(of_shard, then, stored, X, Y, order, first, batch, cut, sizes, workspace, team)
         if not np.isfinite(of_batch):
             break
         loss += of_batch * (batch / X.rows)
         first += batch
+    if in_panels != 0:
+        store(stored, parameters, sizes, ONE, team)
     result[0] = (loss, first)
 
 
