@@ -96,8 +96,9 @@ A_COLUMNS = 4
 PANELS, MANY_TILES = 4, 256
 BYTES_OF_A, BYTES_OF_PANELS = 1 << 15, 1 << 18
 # Minibatches that are trained in one go from which on large weights are stored in panels: by one thread and by two a
-# step takes 0.93 and 0.88 of the time on 784-512-512-10 by 32, 0.95 and 0.93 by 64, 0.94 and 0.99 by 256, 0.95 and 0.92
-# on 1000-1000-1000 by 64, 1.0 on 400-400-400-10 by 32. To copy them there and back takes half as long as a step.
+# step takes 0.93 and 0.93 of the time on 784-512-512-10 by 32, 0.95 and 0.94 by 64 (0.95 and 0.96 in float64), 0.98 and
+# 0.99 by 256; 0.95 and 0.92 on 1000-1000-1000 by 64, 0.97 and 1.0 on 512x4 by 20 (AVX2). To copy them there and back
+# takes half as long as such a step, or less.
 STORED_FROM = 8
 # Bytes of all samples, from which on the rows of the next minibatch are fetched beforehand, and of a minibatch, up to
 # which they are: a step of 30-32-2 by 8 takes 0.84 of the time where there are 4 MB of samples, 1.02 where 0.6 MB; with

@@ -41,11 +41,10 @@ def train(net, X, Y, order, batch, workspace, threads):
 @pytest.mark.parametrize(("sizes", "batch"), CASES)
 def test_the_bits_are_those_of_weights_in_rows(sizes, batch, threads, dtype, rng):
     samples = STORED_FROM * batch + 3
-    assert is_stored(sizes, batch, dtype.itemsize, 1, samples)
     net, X, Y = case(sizes, samples, dtype, rng)
     order = rng.permutation(samples)
-    size = fit_size(sizes, batch, dtype.itemsize, 1, samples)
-    size += training_size(sizes, batch, dtype.itemsize, threads) - training_size(sizes, batch, dtype.itemsize)
+    stored = all_stored_size(Vector(sizes, len(sizes)), 1, dtype.itemsize)
+    size = training_size(sizes, batch, dtype.itemsize, threads) + stored + 16
     workspace = np.full(size + 4096, 7, dtype)
     loss, stopped, parameters = train(net, X, Y, order, batch, workspace[:size], threads)
     expected = in_turn(net, X, Y, order, batch)
@@ -66,7 +65,8 @@ def test_a_sample_that_is_not_finite_stops_before_its_minibatch(column, dtype, r
     net, X, Y = case(sizes, samples, dtype, rng)
     order = np.arange(samples)
     X[2 * batch + 5, column] = np.nan
-    workspace = np.empty(fit_size(sizes, batch, dtype.itemsize, 2, samples), dtype)
+    size = training_size(sizes, batch, dtype.itemsize, 2)
+    workspace = np.empty(size + all_stored_size(Vector(sizes, len(sizes)), 1, dtype.itemsize) + 16, dtype)
     _, stopped, parameters = train(net, X, Y, order, batch, workspace, 2)
     assert stopped == 2 * batch
     np.testing.assert_array_equal(parameters, in_turn(net, X, Y, order[:stopped], batch)[2])
