@@ -20,7 +20,7 @@ from .blocking import (
     SIGMOID,
     STORED_FROM,
 )
-from .cuts import STORED, cuts_of, gain_from_halves, is_halved, shares
+from .cuts import HALVES, REST, SHARDS, STORED, WHOLE, cuts_of, gain_from_halves, is_halved, shares
 from .divided import divided_size, is_divided
 from .divided_rows import is_divided_rows
 from .entry import IN_BLOCKS, IN_TILES, LAID_OUT, STREAMED
@@ -141,7 +141,11 @@ def is_stored(sizes, batch_size, itemsize, threads, samples):
     many = batch_size > max(2 * FEW_ROWS, FEW_TERMS) and samples >= STORED_FROM * batch_size
     if not many or program_for(sizes, batch_size, samples, threads) != "train_in_turn":
         return False
-    size = training_size(sizes, batch_size, itemsize) + all_stored_size(Vector(sizes, len(sizes)), 1, itemsize)
+    vector = Vector(sizes, len(sizes))
+    cuts = cuts_of(vector, batch_size, samples % batch_size, SHARE)
+    if any(cuts[batch + SHARDS] > 1 or cuts[batch + HALVES] for batch in (WHOLE, REST)):
+        return False  # gradients of shards are laid out as the parameters
+    size = training_size(sizes, batch_size, itemsize) + all_stored_size(vector, 1, itemsize)
     large = any(lies_in_panels(n_in, n_out, itemsize) for n_in, n_out in itertools.pairwise(sizes))
     return large and size <= promised(sizes, batch_size)
 

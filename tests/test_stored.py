@@ -72,10 +72,10 @@ def test_a_sample_that_is_not_finite_stops_before_its_minibatch(column, dtype, r
     np.testing.assert_array_equal(parameters, in_turn(net, X, Y, order[:stopped], batch)[2])
 
 
-def test_fit_gives_the_bits_of_single_steps(dtype, rng):
-    """Whatever it stores, and in calls of as many minibatches as it likes."""
-    sizes, batch = CASES[2]
-    net, X, Y = case(sizes, 3 * STORED_FROM * batch, dtype, rng)
+@pytest.mark.parametrize(("sizes", "batch"), [CASES[2], ([300, 509, 7], 400)])
+def test_fit_gives_the_bits_of_single_steps(sizes, batch, dtype, rng):
+    """Whatever it stores, and in calls of as many minibatches as it likes; cut into shards, or not."""
+    net, X, Y = case(sizes, 2 * STORED_FROM * batch, dtype, rng)
     by_steps = Network(sizes, dtype=dtype, seed=0)
     net.fit(X, Y, epochs=1, batch_size=batch, learning_rate=0.5, shuffle=False)
     for first in range(0, len(X), batch):
@@ -90,6 +90,7 @@ def test_where_weights_are_stored_so():
     assert not is_stored(sizes, batch, itemsize, 1, samples - 1)
     assert not is_stored(sizes, 16, itemsize, 1, samples)  # streamed
     assert not is_stored([784, 128, 10], batch, itemsize, 1, samples)  # in rows that are near each other
+    assert not is_stored([300, 509, 7], 400, itemsize, 1, 400 * STORED_FROM)  # in shards
     assert not is_stored([784, 128, 10], 128, itemsize, 2, 10 * 128)  # divided
 
 
