@@ -56,11 +56,10 @@ from .microkernel import (
     EXPECT_B,
     EXPECT_C,
     EXPECT_E,
-    FETCHED,
-    ROWS,
     accumulate,
     add_rows,
     columns_at_once,
+    fetched_by,
     tile_shape,
 )
 from .packing import (
@@ -68,12 +67,13 @@ from .packing import (
     is_packed,
     packed_block,
     panels_at_once,
+    panels_behind,
     pays_transposed,
     sums_rows,
     sums_tiles,
     worker_size,
 )
-from .panel import copied_panel, copy, copy_panels, copy_tiles, copy_transposed_panels
+from .panel import copied_panel, copy, copy_panels, copy_tiles
 from .parallel import (
     KEPT,
     WORKER,
@@ -325,15 +325,10 @@ def compute_tiles(arguments, task, worker):
         left = column * wide
         right = min(left + wide, c.columns)
         if copied and (parts == 1 or read(crew.memory, WORKER + worker, KEPT) != column):
-            if is_in_panels(transposed(b)):
-                copy_transposed_panels(packed, b, left, right - left, nr, two)
-            else:
-                copy_panels(packed, block(b, 0, left, k, right - left), nr, two)
+            copy_panels(packed, b, left, right - left, nr, two)
             if parts > 1:
                 write(crew.memory, WORKER + worker, KEPT, column)
-        fetched, last = 0, 0  # elements of B in panels, of the next few of them
-        if is_in_panels(b):
-            fetched, last = right * k, (min(right + wide, c.columns) + nr - 1) // nr * nr * k
+        fetched, last = panels_behind(b, right, wide, nr)
         by_rows = epilogue == SGD and c.column_stride == 1 and right - left == PANELS * nr
         for t in range(top, bottom, group):
             i = t * mr
@@ -369,7 +364,7 @@ def compute_tiles(arguments, task, worker):
                         e_block.row_stride,
                         advance(b.data, fetched),
                     )
-                    fetched += FETCHED * (m // ROWS) * min(kc, k - p)
+                    fetched += fetched_by(m, min(kc, k - p))
                 if by_rows:
                     panel_sums = advance(panel_sums, m * nr)
                 else:

@@ -15,7 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .blocking import HOST, MR, SIDE_BY_SIDE, UNROLLED
-from .compiling import jit
+from .compiling import helper, jit
 from .simd import INDEX, Simd, fma, minimum
 from .terms import Operand, add_terms, at_byte, multiples
 
@@ -85,6 +85,12 @@ def tile_shape(typingctx, m):
         return context.make_tuple(builder, signature.return_type, shape)
 
     return types.UniTuple(types.intp, 3)(m), codegen
+
+
+@helper
+def fetched_by(m, k):
+    """Elements of B that `accumulate` fetches with k terms of m rows, if that is expected."""
+    return FETCHED * (m // ROWS) * k
 
 
 @jit(inline=True)

@@ -19,7 +19,7 @@ from .blocking import (
     TERMS_TRANSPOSED,
 )
 from .compiling import helper
-from .matrix import has_rows_on_lines, has_rows_on_pages, itemsize
+from .matrix import has_rows_on_lines, has_rows_on_pages, is_in_panels, itemsize
 from .thin import thin_size
 
 GROUP, WIDE = HOST.group, HOST.vectors == 4
@@ -81,6 +81,14 @@ def panels_at_once(m, n, k, nr, itemsize):
     """Panels of B that every few tiles of A meet in turn: several, if A is in no near cache but they are."""
     many = n >= 2 * PANELS * nr and (n // nr) * ((m + MR - 1) // MR) >= MANY_TILES
     return PANELS if many and m * k * itemsize > BYTES_OF_A and k <= most_terms(nr, itemsize) else 1
+
+
+@helper
+def panels_behind(b, column, columns, nr):
+    """Where the next panels of a B that lies in panels begin and end, so many columns, in elements; else 0 and 0."""
+    if not is_in_panels(b):
+        return 0, 0
+    return column * b.rows, min(column + columns, (b.columns + nr - 1) // nr * nr) * b.rows
 
 
 @helper

@@ -10,7 +10,7 @@ from numba.extending import intrinsic
 
 from .blocking import COPIED_AHEAD, GATHERED_AHEAD, HOST, MR
 from .compiling import helper
-from .matrix import Matrix, advance, block, get, panel_block, put
+from .matrix import Matrix, advance, block, get, is_in_panels, panel_block, put
 from .matrix import transposed as transposed_matrix
 from .microkernel import columns_at_once
 from .simd import INDEX, Simd, maximum, minimum, transposed
@@ -221,27 +221,31 @@ def _copy_rows(typingctx, target, rst, source, rss, m, n):
 
 
 @outlined
-def copy_panels(target, source, nr, two) -> None:
-    """All panels of `source`, to where `copied_panel` says."""
-    j, k, whole = 0, source.rows, source.columns // nr * nr
+def copy_panels(target, source, first, columns, nr, two) -> None:
+    """So many columns of `source` from the first on, panel by panel, to where `copied_panel` says."""
+    k, j, whole = source.rows, 0, columns // nr * nr
+    if is_in_panels(transposed_matrix(source)):
+        copy_transposed_panels(target, source, first, columns, nr, two)
+        return
+    source = block(source, 0, first, k, columns)
     if source.column_stride == 1 and whole > nr:
         _copy_panels(target, source.data, source.row_stride, k, whole)
         j = whole
-    while j < source.columns:
-        n = columns_at_once(source.columns - j, nr, two)
+    while j < columns:
+        n = columns_at_once(columns - j, nr, two)
         copy(copied_panel(target, j, k, n, nr, two), block(source, 0, j, k, n))
         j += n
 
 
-@outlined
-def copy_transposed_panels(target, source, left, width, nr, two) -> None:
-    """So many columns of `source`, whose transpose lies in panels, to where `copied_panel` says."""
+@helper
+def copy_transposed_panels(target, source, first, columns, nr, two):
+    """`copy_panels` of a `source` whose transpose lies in panels: what is adjacent there, some columns, together."""
     k = source.rows
     for p in range(0, k, nr):
         m, j = min(nr, k - p), 0
-        while j < width:
-            n = columns_at_once(width - j, nr, two)
-            to, of = copied_panel(target, j, k, n, nr, two), panel_block(transposed_matrix(source), left + j, p, n, m)
+        while j < columns:
+            n = columns_at_once(columns - j, nr, two)
+            to, of = copied_panel(target, j, k, n, nr, two), panel_block(transposed_matrix(source), first + j, p, n, m)
             copy_transposed(advance(to.data, p * to.row_stride), to.row_stride, of.data, of.row_stride, m, n)
             j += n
 
