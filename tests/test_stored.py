@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_programs import in_turn, pace
+from test_programs import case, in_turn, pace
 
 from fastmlp import Network
 from fastmlp.kernels import entry
@@ -23,9 +23,10 @@ CASES = (
 )
 
 
-def case(sizes, samples, dtype, rng):
-    net = Network(sizes, dtype=dtype, seed=0)
-    return net, rng.normal(0, 1, (samples, sizes[0])).astype(dtype), rng.random((samples, sizes[-1])).astype(dtype)
+def extents(sizes, batch, dtype, threads):
+    """Elements of a workspace, and of what is stored at its end."""
+    stored = all_stored_size(Vector(sizes, len(sizes)), 1, dtype.itemsize)
+    return training_size(sizes, batch, dtype.itemsize, threads) + stored + 16, stored
 
 
 def train(net, X, Y, order, batch, workspace, threads):
@@ -43,8 +44,7 @@ def test_the_bits_are_those_of_weights_in_rows(sizes, batch, threads, dtype, rng
     samples = STORED_FROM * batch + 3
     net, X, Y = case(sizes, samples, dtype, rng)
     order = rng.permutation(samples)
-    stored = all_stored_size(Vector(sizes, len(sizes)), 1, dtype.itemsize)
-    size = training_size(sizes, batch, dtype.itemsize, threads) + stored + 16
+    size, stored = extents(sizes, batch, dtype, threads)
     workspace = np.full(size + 4096, 7, dtype)
     loss, stopped, parameters = train(net, X, Y, order, batch, workspace[:size], threads)
     expected = in_turn(net, X, Y, order, batch)
@@ -52,10 +52,7 @@ def test_the_bits_are_those_of_weights_in_rows(sizes, batch, threads, dtype, rng
     np.testing.assert_array_equal(parameters, expected[2])
     assert (workspace[size:] == 7).all()
     # Until all threads have come, minibatches are trained one by one, and nothing is stored.
-    assert (
-        threads > 1
-        or not (workspace[size - all_stored_size(Vector(sizes, len(sizes)), 1, dtype.itemsize) : size] == 7).all()
-    )
+    assert threads > 1 or not (workspace[size - stored : size] == 7).all()
 
 
 @pytest.mark.parametrize("column", [0, -1])
@@ -65,8 +62,7 @@ def test_a_sample_that_is_not_finite_stops_before_its_minibatch(column, dtype, r
     net, X, Y = case(sizes, samples, dtype, rng)
     order = np.arange(samples)
     X[2 * batch + 5, column] = np.nan
-    size = training_size(sizes, batch, dtype.itemsize, 2)
-    workspace = np.empty(size + all_stored_size(Vector(sizes, len(sizes)), 1, dtype.itemsize) + 16, dtype)
+    workspace = np.empty(extents(sizes, batch, dtype, 2)[0], dtype)
     _, stopped, parameters = train(net, X, Y, order, batch, workspace, 2)
     assert stopped == 2 * batch
     np.testing.assert_array_equal(parameters, in_turn(net, X, Y, order[:stopped], batch)[2])
