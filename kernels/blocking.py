@@ -75,6 +75,10 @@ STREAMED_PART = 128  # columns, at least, of a thread
 # lines, and there are several panels, they too are copied for more than twice as many rows of C: 0.92 for 128 and 100.
 PACK_ROWS, NEAR_ROWS = 48, 1024
 PAGE = 4096  # bytes
+# Elements of a B whose panels are read where they are from which on the next one is fetched, row by row: where it comes
+# from afar a product takes 0.5 to 0.8 of the time for 9 to 48 rows of 1000x1000, 516x1926 and 1926x703; in a step of
+# 784-800-800-10 or 1000-1000-10 by 12, whose weights stay near, 0.93 to 1.05 (AVX2).
+FAR_APART = 1 << 19
 # Elements between the memory of threads that share a product. Processors fetch what lies behind a panel that is read,
 # up to the end of a page: without, a step by two threads takes 1.0 to 1.01 times as long on 784-512-512-10 by 256, 1.04
 # on 512-512-512 by 128.
@@ -100,6 +104,11 @@ BYTES_OF_A, BYTES_OF_PANELS = 1 << 15, 1 << 18
 # 0.99 by 256; 0.95 and 0.92 on 1000-1000-1000 by 64, 0.97 and 1.0 on 512x4 by 20 (AVX2). To copy them there and back
 # takes half as long as such a step, or less.
 STORED_FROM = 8
+# Bytes of all parameters from which on that is done for few samples too, but more than FEW_ROWS, unless rows lie whole
+# pages apart: every row of a panel is on another page, and a processor's second table of addresses has 2048. Of the
+# time a step takes 0.6 to 0.9 on 516-1926-703 and 1000x4 by 12 and 2000-1000-10 by 16, but 1.05 to 1.2 on 1024x4 by 12,
+# and on smaller networks, 784-512-512-10 and 1000-1000-10, by 12 (AVX2).
+MANY_PAGES = 6 << 20
 # Bytes of all samples, from which on the rows of the next minibatch are fetched beforehand, and of a minibatch, up to
 # which they are: a step of 30-32-2 by 8 takes 0.84 of the time where there are 4 MB of samples, 1.02 where 0.6 MB; with
 # 2**17 one of 30-10-5 by 900 takes 1.1 times as long, with 2**16 of inputs alone one of 1-24 by 8768 1.25 times.

@@ -6,9 +6,9 @@ fall, who computes them, or how many other rows there are.
 
 C is computed in panels of NR columns, from its top to its bottom. Where there are many, and A is in no near cache,
 several go down side by side, some rows at a time, so that A comes from afar once for all of them. Where rows of B lie
-far apart, or are not rows in memory, panels of B are copied before they are used. Where there are many panels, so is a
-large A, once for all of them, unless its columns are adjacent: then its rows are fetched a tile ahead, for the first
-panel. So each tile reads what is adjacent or near.
+far apart, or are not rows in memory, panels of B are copied before they are used; for few rows of A the next one is
+fetched instead. Where there are many panels, a large A is copied too, once for all of them, unless its columns are
+adjacent: then its rows are fetched a tile ahead, for the first panel. So each tile reads what is adjacent or near.
 A C of few columns and many rows is computed as its transpose, if then the rows of B are rows in memory. Where C has few
 rows, or its sums few terms, no tiles are computed: the largest operand is streamed (`thin`). The outputs of a layer
 that has one are dot products (`dot`), whose terms have an order of their own. To compile that takes as long as all
@@ -18,78 +18,16 @@ does the one and the other, of what does the other, or none.
 
 import numpy as np
 
-from .ahead import fetch_some
-from .blocking import (
-    A_BLOCK,
-    A_PACKED,
-    BETWEEN,
-    C_FAR,
-    COPY,
-    FAR,
-    KC,
-    L1,
-    MR,
-    PANELS,
-    PREFETCH,
-    SUMMED,
-    TILES_COPIED,
-)
+from .blocking import A_BLOCK, A_PACKED, BETWEEN, COPY, KC, MR, SUMMED
 from .compiling import helper, implements, internal, jit
-from .epilogue import BIAS_SIGMOID, SGD, SIGMOID_DELTA, STORE, finish_block, finish_panels, finish_row
-from .matrix import (
-    Matrix,
-    advance,
-    block,
-    has_adjacent_columns,
-    is_in_panels,
-    itemsize,
-    matrix,
-    panel_block,
-    pointer,
-    row_major,
-    rows,
-    scalar,
-    transposed,
-)
-from .microkernel import (
-    EXPECT_A,
-    EXPECT_B,
-    EXPECT_C,
-    EXPECT_E,
-    accumulate,
-    add_rows,
-    columns_at_once,
-    fetched_by,
-    tile_shape,
-)
-from .packing import (
-    is_copied,
-    is_packed,
-    packed_block,
-    panels_at_once,
-    panels_behind,
-    pays_transposed,
-    sums_rows,
-    sums_tiles,
-    worker_size,
-)
-from .panel import copied_panel, copy, copy_panels, copy_tiles
-from .parallel import (
-    KEPT,
-    WORKER,
-    Crew,
-    columns_of,
-    first_of,
-    lead,
-    product_work,
-    read,
-    share,
-    tasks_for,
-    worth_sharing,
-    write,
-)
+from .epilogue import BIAS_SIGMOID, STORE, finish_row
+from .matrix import Matrix, advance, is_in_panels, matrix, pointer, row_major, rows, scalar, transposed
+from .microkernel import add_rows, columns_at_once, tile_shape
+from .packing import is_packed, packed_block, pays_transposed
+from .parallel import Crew, columns_of, lead, product_work, share, tasks_for, worth_sharing
 from .tasks import ONE, ZERO, address, call_task, outlined, reference, task_address
 from .thin import stream
+from .tiles import compute_tiles, has_long_rows, pack
 
 
 def crew_of(team, like):
@@ -263,116 +201,6 @@ def compute(arguments, memory, _):
         parts = tasks_for(product_work(m, c.columns, k), crew)
         tiles = reference((epilogue, rows(c, i, m), rows(e, i, m), a_block, step, b, scale, scratch, parts, crew, kc))
         share(task_address(compute_tiles, tiles), address(tiles), parts, memory)
-
-
-@jit(inline=True)
-def has_long_rows(a):
-    """Whether the rows of A for the next tile can be fetched, by us or by the processor, while this one is computed."""
-    return a.column_stride == 1 and a.columns >= PREFETCH
-
-
-@internal
-def pack(arguments, task, _):
-    """One task's share of the copy of A: tile after tile, MR elements for each p."""
-    panels, a, parts = arguments[0]
-    mr, _, _ = tile_shape(a)
-    tiles = (a.rows + mr - 1) // mr
-    tile, end = task * tiles // parts, (task + 1) * tiles // parts
-    while tile < end:
-        at, m = advance(panels, tile * mr * a.columns), min(TILES_COPIED, end - tile) * mr
-        if a.row_stride == 1 and tile * mr + m <= a.rows:
-            copy_tiles(at, advance(a.data, tile * mr), a.column_stride, a.columns, m)
-            tile += m // mr
-        else:
-            m = min(mr, a.rows - tile * mr)
-            copy(Matrix(at, a.columns, m, mr, 1), transposed(block(a, tile * mr, 0, m, a.columns)))
-            tile += 1
-
-
-@internal
-def compute_tiles(arguments, task, worker):
-    """One task's share of C: of a block of its rows, some of the tiles.
-
-    A tile is as wide as the panels that go down side by side, and they are numbered down these, then down the next.
-    The rows of A for one tile begin `step` elements behind those for the one before.
-    """
-    epilogue, c, e, a, step, b, scale, scratch, parts, crew, kc = arguments[0]
-    mr, nr, two = tile_shape(c)
-    k = a.columns
-    down = (c.rows + mr - 1) // mr
-    width = two if c.columns <= two else nr
-    panels = panels_at_once(c.rows, c.columns, k, nr, itemsize(c.data))
-    wide = panels * nr
-    tiles = down * ((c.columns + wide - 1) // wide)
-    expected = 0
-    if c.rows * c.columns > (L1 if k >= PREFETCH else C_FAR):
-        expected = EXPECT_C + EXPECT_E if epilogue == SIGMOID_DELTA else EXPECT_C
-    far = has_long_rows(a) and c.rows * k > FAR
-    adjacent = has_adjacent_columns(c) and has_adjacent_columns(e)
-    group = sums_tiles(k, panels) if adjacent else 1
-    sums = advance(scratch, worker * worker_size(c.rows, k, mr, width, panels))
-    staged = advance(sums, mr * width)  # of C and E, a tile each, where the group is a single tile
-    packed = advance(sums, sums_rows(c.rows, k, mr, panels) * panels * width)
-    copied = not is_in_panels(b) and is_copied(c.rows, b, nr)
-    tile, end, column, top = 0, tiles, 0, 0
-    if parts > 1:
-        tile, end = first_of(task, parts, tiles), first_of(task + 1, parts, tiles)
-        column = tile // down
-        top = tile - column * down
-    while tile < end:
-        bottom = min(down, top + end - tile)
-        tile += bottom - top
-        left = column * wide
-        right = min(left + wide, c.columns)
-        if copied and (parts == 1 or read(crew.memory, WORKER + worker, KEPT) != column):
-            copy_panels(packed, b, left, right - left, nr, two)
-            if parts > 1:
-                write(crew.memory, WORKER + worker, KEPT, column)
-        fetched, last = panels_behind(b, right, wide, nr)
-        by_rows = epilogue == SGD and c.column_stride == 1 and right - left == PANELS * nr
-        for t in range(top, bottom, group):
-            i = t * mr
-            m = min(min(group, bottom - t) * mr, c.rows - i)
-            if parts == 1 and crew.ahead != 0:
-                fetch_some(crew.ahead)
-            j, panel_sums = left, sums
-            while j < right:
-                n = columns_at_once(right - j, nr, two)
-                c_block, e_block = panel_block(c, i, j, m, n), panel_block(e, i, j, m, n)
-                b_panel = panel_block(b, 0, j, k, n)
-                if copied:
-                    b_panel = copied_panel(packed, j - left, k, n, nr, two)
-                rows_of_a = EXPECT_A if far and j == 0 else 0
-                for p in range(0, max(k, 1), kc):
-                    beside = rows_of_a + EXPECT_B if fetched < last else rows_of_a
-                    accumulate(
-                        panel_sums,
-                        advance(a.data, t * step + p * a.column_stride),
-                        step,
-                        a.row_stride,
-                        a.column_stride,
-                        advance(b_panel.data, p * b_panel.row_stride),
-                        b_panel.row_stride,
-                        m,
-                        n,
-                        min(kc, k - p),
-                        p > 0,
-                        expected + beside if p == 0 else beside,
-                        c_block.data,
-                        c_block.row_stride,
-                        e_block.data,
-                        e_block.row_stride,
-                        advance(b.data, fetched),
-                    )
-                    fetched += fetched_by(m, min(kc, k - p))
-                if by_rows:
-                    panel_sums = advance(panel_sums, m * nr)
-                else:
-                    finish_block(epilogue, c_block, e_block, sums, scale, staged)
-                j += n
-            if by_rows:
-                finish_panels(block(c, i, left, m, PANELS * nr).data, c.row_stride, sums, scalar(scale, c), m)
-        column, top = column + 1, 0
 
 
 @outlined

@@ -19,7 +19,7 @@ from .compiling import helper, jit
 from .simd import INDEX, Simd, fma, minimum
 from .terms import Operand, add_terms, at_byte, multiples
 
-EXPECT_C, EXPECT_E, EXPECT_A, EXPECT_B = 1, 2, 4, 8  # sums of which say what is fetched
+EXPECT_C, EXPECT_E, EXPECT_A, EXPECT_B, EXPECT_NEXT = 1, 2, 4, 8, 16  # sums of which say what is fetched
 FETCHED = 2  # elements of B for a term of the largest tile, which has so many rows:
 ROWS = HOST.row_bodies(HOST.vectors)[0]
 TURNS = 4  # in which a tile's rows of C and E are fetched; those of A in as many as they have cache lines
@@ -32,7 +32,8 @@ def accumulate(typingctx, sums, a, step, rsa, csa, b, rsb, m, n, k, more, expect
     A[i, p] = a[i*rsa + p*csa] for i < MR, and every MR rows from `step` elements further on, B[p, j] = b[p*rsb + j]:
     pointers, and strides in elements. A·B runs over p = 0, 1, ... k-1, one fused multiply-add a term. Where in
     `sums` each lies, `finish` knows. What is `expected` is fetched into the cache on the way: C and E, which `finish`
-    will ask for, or the next MR rows of A; and of B elements from `ahead` on, `FETCHED` with every term of a tile.
+    will ask for, or the next MR rows of A; and of B elements from `ahead` on, `FETCHED` with every term of a tile, or
+    the next panel, whose first row begins at `ahead`, a row with every term of the first tile.
     """
     index = types.intp
     a_b_k = sums, index, index, index, sums, index, index, index, index, types.boolean
@@ -158,7 +159,7 @@ class Accumulate(Emitter):
         cases = [
             (self.expects(EXPECT_C | EXPECT_E), INDEX(TURNS), builder.udiv(self.k, INDEX(TURNS))),
             (
-                self.expects(EXPECT_A | EXPECT_B),
+                self.expects(EXPECT_A | EXPECT_B | EXPECT_NEXT),
                 builder.udiv(builder.add(self.k, INDEX(line - 1)), INDEX(line)),
                 INDEX(line),
             ),
@@ -252,8 +253,20 @@ class Accumulate(Emitter):
                 ahead = builder.load(self.ahead)
                 self.simd.fetch(ahead, FETCHED * self.simd.line, far=True)
                 builder.store(self.at(ahead, INDEX(FETCHED * self.simd.line)), self.ahead)
+            is_first = builder.icmp_signed("==", i, INDEX(0))
+            with builder.if_then(builder.and_(self.expects(EXPECT_NEXT), is_first)):
+                self.fetch_rows(len(vectors) * self.simd.lanes)
             is_last = builder.icmp_signed("==", loop.index, builder.sub(self.turns, INDEX(1)))
             yield builder.select(is_last, self.last_terms, self.terms)
+
+    def fetch_rows(self, width):
+        """Fetch the end of each cache line of the next rows of a panel: its first line is an earlier panel's last."""
+        ahead = self.builder.load(self.ahead)
+        for _ in range(self.simd.line):
+            for end in range(min(width, self.simd.line), width + 1, self.simd.line):
+                self.simd.prefetch(self.at(ahead, INDEX(end - 1)), written=False)
+            ahead = self.at(ahead, self.rsb)
+        self.builder.store(ahead, self.ahead)
 
     def row_offsets(self, rows, m, bodies):
         """Bytes at which the rows of a tile begin. A row past m reads row m-1 again and its sum is not used.

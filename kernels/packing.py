@@ -7,6 +7,7 @@ from .blocking import (
     BETWEEN,
     BYTES_OF_A,
     BYTES_OF_PANELS,
+    FAR_APART,
     HOST,
     KC,
     L1,
@@ -74,6 +75,12 @@ def is_copied(m, b, nr):
     if b.row_stride * itemsize(b.data) <= NEAR_ROWS:
         return m > 2 * PACK_ROWS and b.columns > nr and not has_rows_on_lines(b)
     return m > (PACK_ROWS // 2 if has_rows_on_pages(b) else PACK_ROWS)
+
+
+@helper
+def lies_apart(b):
+    """Whether the rows of a panel are far from the processor and from each other, so that each has to be waited for."""
+    return b.column_stride == 1 and b.rows * b.columns > FAR_APART and b.row_stride * itemsize(b.data) > NEAR_ROWS
 
 
 @helper

@@ -12,6 +12,8 @@ from .blocking import (
     FEW_TERMS,
     GRAIN,
     HOST,
+    MANY_PAGES,
+    PAGE,
     PREDICT_ROWS,
     PREDICTED_ELEMENTS,
     PREDICTED_IN_ROWS,
@@ -138,16 +140,18 @@ def fit_size(sizes, batch_size, itemsize, threads, samples):
 
 def is_stored(sizes, batch_size, itemsize, threads, samples):
     """Whether parameters are stored in panels while so many samples are trained, in the memory that is promised."""
-    many = batch_size > max(2 * FEW_ROWS, FEW_TERMS) and samples >= STORED_FROM * batch_size
-    if not many or program_for(sizes, batch_size, samples, threads) != "train_in_turn":
-        return False
     vector = Vector(sizes, len(sizes))
+    layers = [layer for layer in itertools.pairwise(sizes) if lies_in_panels(*layer, itemsize)]
+    on_pages = any(n_out * itemsize % PAGE == 0 for _, n_out in layers)
+    far = parameters_size(vector) * itemsize > MANY_PAGES and not on_pages
+    many = batch_size > (FEW_ROWS if far else max(2 * FEW_ROWS, FEW_TERMS)) and samples >= STORED_FROM * batch_size
+    if not (layers and many) or program_for(sizes, batch_size, samples, threads) != "train_in_turn":
+        return False
     cuts = cuts_of(vector, batch_size, samples % batch_size, SHARE)
     if any(cuts[batch + SHARDS] > 1 or cuts[batch + HALVES] for batch in (WHOLE, REST)):
         return False  # gradients of shards are laid out as the parameters
     size = training_size(sizes, batch_size, itemsize) + all_stored_size(vector, 1, itemsize)
-    large = any(lies_in_panels(n_in, n_out, itemsize) for n_in, n_out in itertools.pairwise(sizes))
-    return large and size <= promised(sizes, batch_size)
+    return size <= promised(sizes, batch_size)
 
 
 def samples_in_rows(sizes):

@@ -20,6 +20,8 @@ CASES = (
     ([3, 500, 270], 64),
     ([5, 200, 700], 100),
     ([600, 600, 600], 24),
+    ([300, 512, 7], 9),
+    ([1100, 300, 500], 12),
 )
 
 
@@ -85,6 +87,9 @@ def test_where_weights_are_stored_so():
     assert is_stored(sizes, batch, itemsize, 1, samples)
     assert not is_stored(sizes, batch, itemsize, 1, samples - 1)
     assert not is_stored(sizes, 16, itemsize, 1, samples)  # streamed
+    assert is_stored([516, 1926, 703], 9, itemsize, 1, samples)  # or not, where there are many pages
+    assert not is_stored([516, 1926, 703], 8, itemsize, 1, samples)
+    assert not is_stored([1024, 1024, 1024], 9, 2 * itemsize, 1, samples)
     assert not is_stored([784, 128, 10], batch, itemsize, 1, samples)  # in rows that are near each other
     assert not is_stored([300, 509, 7], 400, itemsize, 1, 400 * STORED_FROM)  # in shards
     assert not is_stored([784, 128, 10], 128, itemsize, 2, 10 * 128)  # divided
