@@ -61,9 +61,12 @@ SUMS = 6144
 # Rows of C, twice as many where those of B lie whole pages apart, or terms of each sum, up to which a product is
 # streamed, if its largest operand has more than FAR elements: on 1024x4 a step by 2 takes 0.38 of the time, one by 8
 # 0.64. With 16 rows on 784-512-512-10, 512x4 and 1000x4 one by 16 takes 1.1 times as long, with 8 on 1024x4 1.1 too.
+# A B of more than MEMORY elements, which no cache holds, is streamed for up to FEW_FROM_MEMORY rows: `predict` of 13
+# by 248-2327-2939 takes 0.65 to 0.7 of the time, but with 2^21, of 24 by 1500-2000-10, 1.15 times as long (AVX2).
 FEW_ROWS = 8
 FEW_TERMS = 16
 FAR = 1 << 17
+FEW_FROM_MEMORY, MEMORY = 32, 1 << 22
 AFAR = 8  # multiply-adds that take as long as an element of such an operand
 STREAMED = 1024  # columns at most of which a row of sums stays in the first cache
 SUMS_STREAMED = 4096  # sums of several rows

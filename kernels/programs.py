@@ -8,11 +8,13 @@ import numpy as np
 
 from .blocking import (
     FAR,
+    FEW_FROM_MEMORY,
     FEW_ROWS,
     FEW_TERMS,
     GRAIN,
     HOST,
     MANY_PAGES,
+    MEMORY,
     PAGE,
     PREDICT_ROWS,
     PREDICTED_ELEMENTS,
@@ -85,7 +87,8 @@ def may_stream(sizes, batch_size):
         return True
     for n_in, n_out in itertools.pairwise(sizes):
         rows, columns = (n_out, n_in) if is_narrow(n_in, n_out) else (n_in, n_out)  # as the weights are stored
-        if batch_size <= max(2 * FEW_ROWS, FEW_TERMS) and n_in * n_out > FAR:
+        few = FEW_FROM_MEMORY if n_in * n_out > MEMORY else max(2 * FEW_ROWS, FEW_TERMS)
+        if batch_size <= few and n_in * n_out > FAR:
             return True
         if rows <= 2 * FEW_ROWS and batch_size * columns > FAR:
             return True

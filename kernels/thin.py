@@ -6,7 +6,7 @@ Threads share them in parts as large as can be, each of which is read from end t
 """
 
 from .ahead import fetch_some
-from .blocking import FAR, FEW_ROWS, FEW_TERMS, L1, STREAMED, STREAMED_PART, SUMS_STREAMED
+from .blocking import FAR, FEW_FROM_MEMORY, FEW_ROWS, FEW_TERMS, L1, MEMORY, STREAMED, STREAMED_PART, SUMS_STREAMED
 from .compiling import helper, internal
 from .dot import some_outputs
 from .epilogue import SGD, STORE, finish_block
@@ -47,6 +47,8 @@ def has_few_rows(c, b):
     if b.column_stride != 1:
         return has_columns(c, b)
     few = 2 * FEW_ROWS if has_rows_on_pages(b) else FEW_ROWS
+    if b.rows * b.columns > MEMORY:
+        few = FEW_FROM_MEMORY
     return c.rows == 1 or (c.rows <= few and c.column_stride == 1 and b.rows * b.columns > FAR)
 
 
