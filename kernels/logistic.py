@@ -39,14 +39,14 @@ def of_shard(arguments, shard, worker):
     """`minibatch.of_shard` for that."""
     finite, errors, gradients, samples, then, parameters, sizes, spaces, team = arguments[0]
     X, Y, _, first, batch, halves, kc = samples
-    _, target, _, _, _, _ = then
+    _, target, _, _, _, in_panels = then
     (i, end, microbatches), workspace, gradient = part_of_shard(
         gradients, target, batch, halves, spaces, team, shard, worker
     )
     added = False
     while microbatches > 0:
         count = (end - i) // microbatches
-        space = divide(workspace, sizes, count)
+        space = divide(workspace, sizes, count, in_panels)
         x, y = rows(X, first + i, count), rows(Y, first + i, count)
         found = add_gradient(gradient, added, parameters, x, y, is_far(X), batch, kc, space.activations, space.panels)
         of_y = errors_of_output(space.activations, y)

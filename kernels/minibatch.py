@@ -22,7 +22,6 @@ from .gemm import crew_of
 from .loss import row_parts
 from .matrix import Matrix, Vector, advance, matrix, padded, pointer, rows, scalar, spaced, vector
 from .network import (
-    Workspace,
     backward,
     divide,
     forward_layers,
@@ -108,8 +107,7 @@ def of_shard(arguments, shard, worker):
         step, scale, team = STORE, -1.0, Crew(1, SHARE, 0, 0, team.otherwise)
     while microbatches > 0:
         count = (end - i) // microbatches
-        space = divide(workspace, sizes, count)
-        space = Workspace(space.batch, space.activations, space.size, space.x, space.panels, in_panels)
+        space = divide(workspace, sizes, count, in_panels)
         x, y = rows(X, first + i, count), rows(Y, first + i, count)
         if order.size > 0:
             x, y = spaced(space.x, count, X.columns), target_of(space, count, Y.columns)

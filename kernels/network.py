@@ -99,11 +99,11 @@ def products_size(sizes, batch_size, itemsize, threads):
 
 
 @outlined
-def divide(workspace, sizes, batch):
+def divide(workspace, sizes, batch, in_panels):
     """The Workspace of a batch, from the pointer `workspace` on."""
     size, x_size = extents(sizes, batch, itemsize(workspace))
     x = advance(workspace, 2 * size)
-    return Workspace(batch, workspace, size, x, advance(x, x_size), ZERO)
+    return Workspace(batch, workspace, size, x, advance(x, x_size), in_panels)
 
 
 @helper
@@ -140,7 +140,8 @@ def promised(sizes, batch_size, copies=1):
 def forward(parameters, x, sizes, workspace, team):
     """g⁽ℓ⁾ = σ(g⁽ℓ⁻¹⁾ W⁽ℓ⁾ᵀ + b⁽ℓ⁾) for ℓ = 1 ... L, kept in the workspace; the Matrix of the last is returned."""
     x, sizes = matrix(x), vector(sizes)
-    return forward_layers(pointer(parameters), x, sizes, divide(pointer(workspace), sizes, x.rows), team, 1)
+    space = divide(pointer(workspace), sizes, x.rows, ZERO)
+    return forward_layers(pointer(parameters), x, sizes, space, team, 1)
 
 
 @outlined
@@ -258,7 +259,7 @@ def _predict_batch(arguments, task, worker):
     first = task * batch_size
     batch = min(batch_size, x.rows - first)
     x = rows(x, first, batch)
-    space = divide(advance(workspace, worker * part), sizes, batch)
+    space = divide(advance(workspace, worker * part), sizes, batch, ZERO)
     team = Crew(team.threads, team.grain, found[1], 0, team.otherwise)
     output = forward_layers(parameters, x, sizes, space, team, 1)
     copy(rows(g, first, batch), output)
@@ -290,7 +291,7 @@ def _mean_loss(arguments, memory, _):
     team = Crew(team.threads, team.grain, memory, 0, team.otherwise)
     for first in range(0, x.rows, batch_size):
         batch = min(batch_size, x.rows - first)
-        space = divide(workspace, sizes, batch)
+        space = divide(workspace, sizes, batch, ZERO)
         output = forward_layers(parameters, rows(x, first, batch), sizes, space, team, 1)
         errors = output_errors(output, rows(y, first, batch), x.rows, row_parts(batch), space, team)
         loss[0] += errors / (x.rows * y.columns)

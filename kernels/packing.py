@@ -68,6 +68,8 @@ def packed_block(m, n, k):
 @helper
 def is_copied(m, b, nr):
     """Whether panels of B are copied: their elements are not adjacent, or rows so far apart that it pays for m of A."""
+    if is_in_panels(b):
+        return False
     if b.column_stride != 1:
         return True
     if b.rows * b.columns <= L1:

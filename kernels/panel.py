@@ -220,6 +220,15 @@ def _copy_rows(typingctx, target, rst, source, rss, m, n):
     return signature, codegen
 
 
+@helper
+def copy_either(own, other, back):
+    """own = other, or other = own if `back`."""
+    if back != 0:
+        copy(other, own)
+    else:
+        copy(own, other)
+
+
 @outlined
 def copy_panels(target, source, first, columns, nr, two) -> None:
     """So many columns of `source` from the first on, panel by panel, to where `copied_panel` says."""

@@ -8,13 +8,11 @@ import numpy as np
 
 from .blocking import (
     FAR,
-    FEW_FROM_MEMORY,
     FEW_ROWS,
     FEW_TERMS,
     GRAIN,
     HOST,
     MANY_PAGES,
-    MEMORY,
     PAGE,
     PREDICT_ROWS,
     PREDICTED_ELEMENTS,
@@ -36,6 +34,7 @@ from .parallel import product_work, worth_sharing
 from .parameters import is_narrow, parameters_size
 from .plan import by_two_size, by_units_size, is_apart, small_size
 from .stored import all_stored_size, lies_in_panels
+from .thin import most_rows
 from .together import is_together
 from .units import is_by_units
 
@@ -87,8 +86,7 @@ def may_stream(sizes, batch_size):
         return True
     for n_in, n_out in itertools.pairwise(sizes):
         rows, columns = (n_out, n_in) if is_narrow(n_in, n_out) else (n_in, n_out)  # as the weights are stored
-        few = FEW_FROM_MEMORY if n_in * n_out > MEMORY else max(2 * FEW_ROWS, FEW_TERMS)
-        if batch_size <= few and n_in * n_out > FAR:
+        if batch_size <= max(most_rows(n_in * n_out, True), FEW_TERMS) and n_in * n_out > FAR:
             return True
         if rows <= 2 * FEW_ROWS and batch_size * columns > FAR:
             return True

@@ -19,7 +19,7 @@ from .matrix import (
     row_major,
     transposed,
 )
-from .panel import copy
+from .panel import copy_either
 from .parallel import share, tasks_for
 from .parameters import layer_parameters, layer_size
 from .tasks import ONE, address, outlined, reference, task_address
@@ -95,11 +95,3 @@ def _store(arguments, task, _):
     for j in range(0, plain.columns, width):
         n = min(width, plain.columns - j)
         copy_either(panel_block(stored, first, j, m, n), block(plain, first, j, m, n), back)
-
-
-@helper
-def copy_either(stored, plain, back):
-    if back != 0:
-        copy(plain, stored)
-    else:
-        copy(stored, plain)

@@ -46,10 +46,16 @@ def has_few_rows(c, b):
     """Whether B passes; a single row never is a tile."""
     if b.column_stride != 1:
         return has_columns(c, b)
-    few = 2 * FEW_ROWS if has_rows_on_pages(b) else FEW_ROWS
-    if b.rows * b.columns > MEMORY:
-        few = FEW_FROM_MEMORY
-    return c.rows == 1 or (c.rows <= few and c.column_stride == 1 and b.rows * b.columns > FAR)
+    size = b.rows * b.columns
+    return c.rows == 1 or (c.rows <= most_rows(size, has_rows_on_pages(b)) and c.column_stride == 1 and size > FAR)
+
+
+@helper
+def most_rows(size, on_pages):
+    """Rows of C up to which they are few, for a B of so many elements, whose rows may lie whole pages apart."""
+    if size > MEMORY:
+        return FEW_FROM_MEMORY
+    return 2 * FEW_ROWS if on_pages else FEW_ROWS
 
 
 @helper

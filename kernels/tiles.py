@@ -9,7 +9,6 @@ from .matrix import (
     advance,
     block,
     has_adjacent_columns,
-    is_in_panels,
     itemsize,
     panel_block,
     scalar,
@@ -109,7 +108,7 @@ def compute_tiles(arguments, task, worker):
     sums = advance(scratch, worker * worker_size(c.rows, k, mr, width, panels))
     staged = advance(sums, mr * width)  # of C and E, a tile each, where the group is a single tile
     packed = advance(sums, sums_rows(c.rows, k, mr, panels) * panels * width)
-    copied = not is_in_panels(b) and is_copied(c.rows, b, nr)
+    copied = is_copied(c.rows, b, nr)
     apart = not copied and lies_apart(b)
     tile, end, column, top = 0, tiles, 0, 0
     if parts > 1:

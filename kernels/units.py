@@ -16,7 +16,7 @@ from .layout import layer_of, small_network
 from .matrix import Matrix, Vector, advance, pointer_at, rows, scalar
 from .online import mean_error, pays_online, train_online
 from .pair import both_come, meet, other_letter, own_letter, train_by_two
-from .panel import copy, copy_rows, gather
+from .panel import copy_either, copy_rows, gather
 from .parallel import read
 from .parameters import parameters_size
 from .plan import (
@@ -114,13 +114,13 @@ def copy_units(net, network, half, how) -> None:
     (hidden, outputs), (all_hidden, all_outputs) = both_layers(net), both_layers(network)
     n_in, units, n_out = net.x.columns, hidden.g.columns, outputs.g.columns
     first = half * (all_hidden.g.columns - units)
-    copy_either(how, hidden.WT, hidden.stride, advance(all_hidden.WT, first), all_hidden.stride, n_in, units)
-    copy_either(how, hidden.b, hidden.stride, advance(all_hidden.b, first), all_hidden.stride, 1, units)
+    copy_block(how, hidden.WT, hidden.stride, advance(all_hidden.WT, first), all_hidden.stride, n_in, units)
+    copy_block(how, hidden.b, hidden.stride, advance(all_hidden.b, first), all_hidden.stride, 1, units)
     of_units = advance(all_outputs.WT, first * all_outputs.stride)
-    copy_either(how, outputs.WT, outputs.stride, of_units, all_outputs.stride, units, n_out)
-    copy_either(how, outputs.W, outputs.width, advance(all_outputs.W, first), all_outputs.width, n_out, units)
+    copy_block(how, outputs.WT, outputs.stride, of_units, all_outputs.stride, units, n_out)
+    copy_block(how, outputs.W, outputs.width, advance(all_outputs.W, first), all_outputs.width, n_out, units)
     if how == TAKEN or half == 0:
-        copy_either(how, outputs.b, outputs.stride, all_outputs.b, all_outputs.stride, 1, n_out)
+        copy_block(how, outputs.b, outputs.stride, all_outputs.b, all_outputs.stride, 1, n_out)
 
 
 @helper
@@ -129,10 +129,6 @@ def both_layers(net):
 
 
 @helper
-def copy_either(how, own, stride, of_all, all_stride, m, n):
+def copy_block(how, own, stride, of_all, all_stride, m, n):
     """Copy m rows of n, which lie so far apart, from the whole network's to one's own, or back."""
-    own, of_all = Matrix(own, m, n, stride, 1), Matrix(of_all, m, n, all_stride, 1)
-    if how == TAKEN:
-        copy(own, of_all)
-    else:
-        copy(of_all, own)
+    copy_either(Matrix(own, m, n, stride, 1), Matrix(of_all, m, n, all_stride, 1), how)
