@@ -1,9 +1,9 @@
 """Compiling by two processes: of what a function that is compiled calls by address, another process compiles a part.
 
 Such a function is a task, as `tasks` has it. Where one is asked for it is only noted, and offered as a file in a
-directory; this process and the other take what nobody has taken, the oldest first, and find in the on-disk cache what
-the other has compiled. Before any code runs, all that it calls is compiled and has its address in this process: what
-the other one leaves undone, because it is late, or ended, or cannot be had, is done here.
+directory; this process and the other take what nobody has taken, what takes longest first, then the oldest, and find in
+the on-disk cache what the other has compiled. Before any code runs, all that it calls is compiled and has its address
+in this process: what the other one leaves undone, because it is late, or ended, or cannot be had, is done here.
 """
 
 import atexit
@@ -18,12 +18,17 @@ import time
 from pathlib import Path
 
 import numba
+from numba.core.registry import cpu_target
 
 COMPILERS = "FASTMLP_COMPILERS"
 """The environment variable that says by how many processes: 1, or 2, as without it where two CPUs can be used."""
 
 IDLE = 5  # seconds without anything to compile after which the other process ends
 PAUSE = 0.003  # seconds from one look to the next
+
+# Functions that take longest to compile, and that first ask for such a one, in the order in which they are taken: else
+# one process compiles them last, for up to 3 s, while the other has nothing left.
+LONGEST = "compute_tiles", "in_blocks", "compute", "of_shard", "few_rows", "some_rows"
 
 PROGRAM = "import sys; sys.path[:] = {path!r}; from {module} import work; work({directory!r})"
 
@@ -50,10 +55,10 @@ class Offers:
         return (self.taken / task.symbol).exists()
 
     def compile_one(self):
-        """Take the oldest task that is open and compile it; whether there was one."""
+        """Take the task that is the next of those that are open and compile it; whether there was one."""
         try:
-            oldest = min(self.open.iterdir(), key=lambda file: file.stat().st_mtime_ns)
-            taken = oldest.replace(self.taken / oldest.name)
+            following = min(self.open.iterdir(), key=lambda file: (turn(file.name), file.stat().st_mtime_ns))
+            taken = following.replace(self.taken / following.name)
         except (OSError, ValueError):  # the other process was faster, or there is none
             return False
         try:
@@ -63,6 +68,12 @@ class Offers:
         finally:
             taken.unlink(missing_ok=True)
         return True
+
+
+def turn(symbol):
+    """Where among those that are taken first the function is that a task's symbol names; behind them for all others."""
+    function = symbol.partition(".")[2].rpartition(".")[0]
+    return LONGEST.index(function) if function in LONGEST else len(LONGEST)
 
 
 def _task_in(file):
@@ -84,10 +95,14 @@ class Help:
             self.end()
         return self.process is not None
 
-    def offer(self, task):
-        """Leave a task to it, if it runs or can be started."""
+    def come(self):
+        """Start it, if it does not run and that is possible."""
         if not self.is_there() and self.possible:
             self.start()
+
+    def offer(self, task):
+        """Leave a task to it, if it runs or can be started."""
+        self.come()
         if self.offers:
             self.offers.add(task)
 
@@ -130,15 +145,18 @@ class Agenda:
         self.help = Help()
 
     @contextlib.contextmanager
-    def compilation(self, callable_alone):
+    def compilation(self, callable_alone, calls_many=False):
         """Within it, a function is compiled; behind it, all that this calls is too, if it is `callable_alone`.
 
-        Behind the outermost one that is so in any case. Where one fails, or is interrupted, all is as before it, for
-        functions that call what has not been compiled must not run.
+        Behind the outermost one that is so in any case. If it `calls_many`, the other process comes before it is asked
+        for anything. Where one fails, or is interrupted, all is as before it, for functions that call what has not been
+        compiled must not run.
         """
         asked, located = self.asked.copy(), len(self.located)
         self.depth += 1
         try:
+            if calls_many:
+                self.help.come()
             yield
             if self.depth == 1 or (callable_alone and self.asked != asked):
                 self.finish()
@@ -188,7 +206,7 @@ class Offering:
     def __init__(self, offers):
         self.offers = offers
 
-    def compilation(self, callable_alone):
+    def compilation(self, callable_alone, calls_many=False):
         return contextlib.nullcontext()
 
     def ask(self, task):
@@ -200,6 +218,7 @@ def work(directory):
     """What the other process does."""
     global agenda
     offers = Offers(directory)
+    cpu_target.target_context.refresh()  # which takes most of a second, and is done before a first compilation
     agenda, since = Offering(offers), time.monotonic()
     while time.monotonic() - since < IDLE:
         if offers.compile_one():

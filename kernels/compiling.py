@@ -135,18 +135,20 @@ OPTIONS = {"nogil": True, "error_model": "numpy"}
 INTERNAL = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "no_rewrites": True, "_nrt": False}
 
 
-def jit(function=None, *, name=None, parallel=False, inline=False):
+def jit(function=None, *, name=None, parallel=False, inline=False, calls_many=False):
     """Compile `function` on first use: cached, without the GIL, with IEEE arithmetic as written.
 
     `name` tells apart the cached forms of one Python function, such as a serial and a parallel one. `inline`
-    puts the body into every compiled caller, which spares a thin layer's compilation of what it calls.
+    puts the body into every compiled caller, which spares a thin layer's compilation of what it calls. One that
+    `calls_many` others by their address is compiled with the other process at hand.
     """
     if function is None:
-        return lambda function: jit(function, name=name, parallel=parallel, inline=inline)
+        return lambda function: jit(function, name=name, parallel=parallel, inline=inline, calls_many=calls_many)
     if name is not None:
         function = FunctionType(function.__code__, function.__globals__, name, None, function.__closure__)
         function.__qualname__ = name
-    return _cached(function, OPTIONS | ({"inline": "always"} if inline else {"parallel": parallel}))
+    options = OPTIONS | ({"inline": "always"} if inline else {"parallel": parallel})
+    return _cached(function, options, calls_many=calls_many)
 
 
 def internal(function):
@@ -179,11 +181,14 @@ def without_collections(compile_function):
     return compiled
 
 
-def with_what_it_calls(compile_function, callable_alone):
-    """The same, and what the function calls by address is compiled too before anyone can call it."""
+def with_what_it_calls(compile_function, *kind):
+    """The same, and what the function calls by address is compiled too before anyone can call it.
+
+    Its `kind` is as `beside.Agenda.compilation` has it.
+    """
 
     def compiled(*arguments):
-        with beside.agenda.compilation(callable_alone):
+        with beside.agenda.compilation(*kind):
             result = compile_function(*arguments)
             beside.ask_for_tasks_of(result.library)
             return result
@@ -191,10 +196,11 @@ def with_what_it_calls(compile_function, callable_alone):
     return compiled
 
 
-def _cached(function, options, cache=KernelCache):
+def _cached(function, options, cache=KernelCache, calls_many=False):
     dispatcher = numba.njit(**options)(function)
-    compile_function = with_what_it_calls(dispatcher._compiler.compile, callable_alone=cache is KernelCache)
-    dispatcher._compiler.compile = without_collections(compile_function)
     with contextlib.suppress(RuntimeError):  # Numba found no directory that it may write to
         dispatcher._cache = cache(function)
+    is_cached = isinstance(dispatcher._cache, cache)
+    compile_function = with_what_it_calls(dispatcher._compiler.compile, cache is KernelCache, calls_many and is_cached)
+    dispatcher._compiler.compile = without_collections(compile_function)
     return dispatcher

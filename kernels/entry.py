@@ -6,6 +6,8 @@ arguments are as in `network`, a team as its two numbers. Behind the sizes come 
 it, and how products are computed: `IN_TILES`, or, where they are quicker so, `IN_BLOCKS` or `STREAMED`.
 """
 
+import functools
+
 from numba import types
 
 from . import (
@@ -28,6 +30,8 @@ from .cuts import THREADS
 from .matrix import Matrix, matrix, pointer, pointer_at
 from .parallel import Crew
 from .tasks import task_address
+
+kernel = functools.partial(jit, calls_many=True)
 
 
 def operand(array):
@@ -81,25 +85,25 @@ def _crew_for(products, like, threads, grain):
     return with_others
 
 
-@jit
+@kernel
 def predict(g, parameters, x, batch_size, sizes, _, products, workspace, threads, grain):
     g, x, team = as_matrix(g, parameters), as_matrix(x, parameters), crew_for(products, parameters, threads, grain)
     return network.predict(g, parameters, x, batch_size, sizes, workspace, team)
 
 
-@jit
+@kernel
 def predict_in_rows(g, parameters, x, batch_size, work, plan, threads, grain):
     g, x, team = as_matrix(g, parameters), as_matrix(x, parameters), Crew(threads, grain, 0, 0, 0)
     return predict_rows.predict_in_rows(g, parameters, x, batch_size, work, plan, team)
 
 
-@jit
+@kernel
 def mean_loss_in_rows(losses, parameters, x, y, batch_size, work, plan, threads, grain):
     x, y, team = as_matrix(x, parameters), as_matrix(y, parameters), Crew(threads, grain, 0, 0, 0)
     return predict_rows.mean_loss_in_rows(losses, parameters, x, y, batch_size, work, plan, team)
 
 
-@jit
+@kernel
 def mean_loss(parameters, x, y, batch_size, sizes, cuts, products, workspace, threads, grain):
     x, y, team = as_matrix(x, parameters), as_matrix(y, parameters), crew_for(products, parameters, threads, grain)
     return network.mean_loss_by(parameters, x, y, batch_size, sizes, workspace, cuts[THREADS], team)
@@ -116,7 +120,7 @@ def _gradients(program, name):
             program, gradient, grad_x, with_grad_x, parameters, x, y, sizes, cuts, workspace, team
         )
 
-    return jit(gradients, name=name)
+    return kernel(gradients, name=name)
 
 
 gradients = _gradients(minibatch.gradients_in_turn, "gradients")
@@ -159,7 +163,7 @@ def _training(train, program, alone=None, paced=True):
         )
 
     together, of_one = alone is not None, alone or program
-    return jit(train_by, name=program.py_func.__name__)
+    return kernel(train_by, name=program.py_func.__name__)
 
 
 train_in_turn = _training(train.train_safely, train.train_in_turn)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from processes import finish, run, start
 
-from fastmlp.kernels import beside
+from fastmlp.kernels import beside, gemm, minibatch, thin, tiles
 from fastmlp.kernels.compiling import jit
 from fastmlp.kernels.tasks import outlined
 
@@ -131,6 +131,9 @@ class Helper:
     def is_there(self):
         return self.runs
 
+    def come(self):
+        done.append("came")
+
     def offer(self, task):
         if self.runs:
             self.offers.add(task)
@@ -168,6 +171,28 @@ def test_the_oldest_offer_is_compiled_first_and_each_once(offers):
     other = beside.Offers(offers.directory)
     assert [other.compile_one() for _ in range(4)] == [True, True, True, False]
     assert done == [("compiled", "b"), ("compiled", "c"), ("compiled", "a")]
+
+
+def test_what_takes_longest_is_compiled_before_older_offers(offers):
+    last, first = (f"fastmlp.{beside.LONGEST[number]}.0" for number in (-1, 0))
+    for symbol in ("fastmlp.gather.0", last, first):
+        offers.add(Counted(symbol))
+    assert [offers.compile_one() for _ in range(3)] == [True, True, True]
+    assert [symbol for _, symbol in done] == [first, last, "fastmlp.gather.0"]
+
+
+def test_those_that_take_longest_are_functions_of_the_kernels():
+    modules = gemm, minibatch, thin, tiles
+    assert all(any(hasattr(module, name) for module in modules) for name in beside.LONGEST)
+
+
+def test_the_other_process_comes_before_a_function_is_compiled_that_calls_many(offers):
+    agenda = agenda_with(offers, runs=False)
+    with agenda.compilation(True, calls_many=True):
+        assert done == ["came"]
+    with agenda.compilation(True):
+        agenda.ask(Counted("a"))
+    assert done == ["came", ("located", "a")]
 
 
 def test_what_is_taken_is_not_offered_again(offers):
