@@ -1,8 +1,11 @@
 """Hard shapes and forms of operands, and a package of their own, for all tests."""
 
+import os
 import re
 import shutil
 from pathlib import Path
+
+os.environ.setdefault("FASTMLP_COMPILERS", "1")  # the processes that share the tests have a CPU each
 
 import numpy as np
 import pytest

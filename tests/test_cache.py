@@ -13,19 +13,12 @@ from processes import finish, run, start
 from fastmlp.kernels import compiling
 from fastmlp.kernels.compiling import without_collections
 
-PRODUCT = """
+PREDICT = """
 import sys
-import numpy as np
 from numba.core import event
-compiled = event.install_recorder("numba:compile")
-with compiled as recorder:
-    from fastmlp import kernels
-    dtype = np.dtype(sys.argv[1])
-    x = np.array([[0.25, 1.0], [2.0, -3.0]], dtype)
-    g = np.empty((2, 2), dtype)
-    panels = np.empty(kernels.panels_size(2, 2, 2, dtype.itemsize), dtype)
-    kernels.layer_forward(g, x, x, np.zeros(2, dtype), panels, kernels.SERIAL)
-    kernels.layer_delta(g, x, g, x, panels, kernels.SERIAL)
+with event.install_recorder("numba:compile") as recorder:
+    from fastmlp import Network
+    g = Network([3, 4, 2], dtype=sys.argv[1], seed=0).predict([[0.25, 1.0, -1.0]])
 print(g.tolist(), len(recorder.buffer) // 2)
 """
 
@@ -71,14 +64,13 @@ print(c.sum())
 """
 
 
-def test_the_next_process_compiles_nothing_and_gives_the_same(site, monkeypatch):
+def test_the_next_process_compiles_nothing_and_gives_the_same(site):
     """Nor what another dtype needs too, for functions that are called by their address are kept without bitcode."""
-    monkeypatch.setenv("FASTMLP_COMPILERS", "1")  # what another one compiles is not counted
-    first, compiled = run(site, PRODUCT, "f4")
-    assert run(site, PRODUCT, "f4") == (first, 0)
-    first, of_other = run(site, PRODUCT, "f8")
+    first, compiled = run(site, PREDICT, "f4")
+    assert run(site, PREDICT, "f4") == (first, 0)
+    first, of_other = run(site, PREDICT, "f8")
     assert 0 < of_other < compiled
-    assert run(site, PRODUCT, "f8") == (first, 0)
+    assert run(site, PREDICT, "f8") == (first, 0)
 
 
 def test_code_that_is_generated_for_a_network_is_kept_too(site):
@@ -129,11 +121,11 @@ def test_a_file_of_other_sources_is_none(tmp_path):
 
 
 def test_processes_that_compile_at_the_same_time(site):
-    together = [start(site, PRODUCT, dtype) for dtype in ("f4", "f8", "f4", "f8")]
+    together = [start(site, PREDICT, dtype, FASTMLP_COMPILERS=None) for dtype in ("f4", "f8", "f4", "f8")]
     results = [finish(process).rpartition(" ")[0] for process in together]
     assert results[0] == results[2]
     assert results[1] == results[3]
-    assert [run(site, PRODUCT, "f4"), run(site, PRODUCT, "f8")] == [(results[0], 0), (results[1], 0)]
+    assert [run(site, PREDICT, "f4"), run(site, PREDICT, "f8")] == [(results[0], 0), (results[1], 0)]
 
 
 def test_a_read_only_installation_without_a_home_trains_uncached(site):
@@ -149,17 +141,12 @@ print(len(history.loss))
     assert not list(site.rglob("*.nb[ci]"))
 
 
-def test_a_cached_caller_of_cached_kernels(site):
+def test_a_cached_caller_of_cached_kernels_is_compiled_again_after_one_is_edited(site):
     """Its code reaches the threading layer without having compiled what does: whoever loads it must load the layer."""
-    run(site, PRODUCT, "f8")
+    assert finish(start(site, CALLER.replace("cache=True", "cache=False"))) == "6.0\n"
     (site / "caller.py").write_text(CALLER)
     for _ in range(3):
         assert finish(start(site, "import caller")) == "6.0\n"
-
-
-def test_a_cached_caller_is_compiled_again_after_a_kernel_is_edited(site):
-    (site / "caller.py").write_text(CALLER)
-    assert finish(start(site, "import caller")) == "6.0\n"
     source = site / "fastmlp" / "kernels" / "epilogue.py"
     text = source.read_text()
     assert "c, scale: total)," in text
