@@ -58,9 +58,10 @@ MC = 10  # tiles of rows that a slice of k goes through before the next, where t
 # Bytes of sums that are there together, else: of 2 tiles on AVX-512, of 8 on AVX2, where with 2 a step of 2-32-32-1
 # takes 1.1 times as long, and one of 17-64-64-6 or 64-64-10 1.03.
 SUMS = 6144
-# Rows of C, twice as many where those of B lie whole pages apart, or terms of each sum, up to which a product is
+# Rows of C, three times as many where those of B lie whole pages apart, or terms of each sum, up to which a product is
 # streamed, if its largest operand has more than FAR elements: on 1024x4 a step by 2 takes 0.38 of the time, one by 8
 # 0.64. With 16 rows on 784-512-512-10, 512x4 and 1000x4 one by 16 takes 1.1 times as long, with 8 on 1024x4 1.1 too.
+# From afar products of 17 and 24 rows with 1024x1024, 512x1024 and 1000x2048 take 0.4 to 0.77 of the time.
 # A B of more than MEMORY elements, which no cache holds, is streamed for up to FEW_FROM_MEMORY rows: `predict` of 13
 # by 248-2327-2939 takes 0.65 to 0.7 of the time, but with 2^21, of 24 by 1500-2000-10, 1.15 times as long (AVX2).
 FEW_ROWS = 8
@@ -76,12 +77,14 @@ STREAMED_PART = 128  # columns, at least, of a thread
 # Rows no more than NEAR_ROWS bytes apart are read where they are: copied, a product with k = 784 takes 1.07 times as
 # long for 128 rows of C and 128 or 256 columns, 1.15 for 64 rows and 128 or 200. But if they do not begin with cache
 # lines, and there are several panels, they too are copied for more than twice as many rows of C: 0.92 for 128 and 100.
+# Where sums are of several slices, a B of more than FAR elements is copied for more than twice as many rows: up to
+# there, read where it is, a product takes 0.7 of the time for 64 rows and 0.8 for 96 with 2355x306, 0.65 and 0.75 with
+# 2000x500, 0.9 with 1200x800, but 1.1 with 1000x1000 and 1.15 with 516x1926. While a panel of such a B is read, the
+# next is fetched, row by row: from afar a product takes 0.3 to 0.8 of the time for 9 to 48 rows with 400x600, 784x512,
+# 1000x1000 and 516x1926; where weights stay near, 0.98 to 1.05 in steps of 784-512-512-10, 400-600-10 and 1000-1000-10
+# by 12 (AVX2).
 PACK_ROWS, NEAR_ROWS = 48, 1024
 PAGE = 4096  # bytes
-# Elements of a B whose panels are read where they are from which on the next one is fetched, row by row: where it comes
-# from afar a product takes 0.5 to 0.8 of the time for 9 to 48 rows of 1000x1000, 516x1926 and 1926x703; in a step of
-# 784-800-800-10 or 1000-1000-10 by 12, whose weights stay near, 0.93 to 1.05 (AVX2).
-FAR_APART = 1 << 19
 # Elements between the memory of threads that share a product. Processors fetch what lies behind a panel that is read,
 # up to the end of a page: without, a step by two threads takes 1.0 to 1.01 times as long on 784-512-512-10 by 256, 1.04
 # on 512-512-512 by 128.

@@ -16,12 +16,13 @@ from numba.extending import intrinsic
 
 from .blocking import HOST, MR, SIDE_BY_SIDE, UNROLLED
 from .compiling import helper, jit
-from .simd import INDEX, Simd, fma, minimum
+from .simd import INDEX, Simd, fma, maximum, minimum
 from .terms import Operand, add_terms, at_byte, multiples
 
 EXPECT_C, EXPECT_E, EXPECT_A, EXPECT_B, EXPECT_NEXT = 1, 2, 4, 8, 16  # sums of which say what is fetched
 FETCHED = 2  # elements of B for a term of the largest tile, which has so many rows:
 ROWS = HOST.row_bodies(HOST.vectors)[0]
+ROWS_FETCHED = 4  # of a next panel, one after the other
 TURNS = 4  # in which a tile's rows of C and E are fetched; those of A in as many as they have cache lines
 
 
@@ -32,8 +33,8 @@ def accumulate(typingctx, sums, a, step, rsa, csa, b, rsb, m, n, k, more, expect
     A[i, p] = a[i*rsa + p*csa] for i < MR, and every MR rows from `step` elements further on, B[p, j] = b[p*rsb + j]:
     pointers, and strides in elements. A·B runs over p = 0, 1, ... k-1, one fused multiply-add a term. Where in
     `sums` each lies, `finish` knows. What is `expected` is fetched into the cache on the way: C and E, which `finish`
-    will ask for, or the next MR rows of A; and of B elements from `ahead` on, `FETCHED` with every term of a tile, or
-    the next panel, whose first row begins at `ahead`, a row with every term of the first tile.
+    will ask for, or the next MR rows of A; and of B elements from `ahead` on, `FETCHED` with every term of a tile, or k
+    rows of the next panel, the first of which begins at `ahead`, some with every few terms of each tile.
     """
     index = types.intp
     a_b_k = sums, index, index, index, sums, index, index, index, index, types.boolean
@@ -152,6 +153,7 @@ class Accumulate(Emitter):
         self.m, self.k, self.more = m, k, more
         self.expected, self.c, self.rsc, self.e, self.rse = expected, c, rsc, e, rse
         self.ahead = cgutils.alloca_once_value(simd.builder, ahead)
+        self.left = cgutils.alloca_once_value(simd.builder, k)  # rows of the next panel
 
     def emit(self):
         builder = self.builder
@@ -253,20 +255,29 @@ class Accumulate(Emitter):
                 ahead = builder.load(self.ahead)
                 self.simd.fetch(ahead, FETCHED * self.simd.line, far=True)
                 builder.store(self.at(ahead, INDEX(FETCHED * self.simd.line)), self.ahead)
-            is_first = builder.icmp_signed("==", i, INDEX(0))
-            with builder.if_then(builder.and_(self.expects(EXPECT_NEXT), is_first)):
+            with builder.if_then(self.expects(EXPECT_NEXT)):
                 self.fetch_rows(len(vectors) * self.simd.lanes)
             is_last = builder.icmp_signed("==", loop.index, builder.sub(self.turns, INDEX(1)))
             yield builder.select(is_last, self.last_terms, self.terms)
 
     def fetch_rows(self, width):
-        """Fetch the end of each cache line of the next rows of a panel: its first line is an earlier panel's last."""
-        ahead = self.builder.load(self.ahead)
-        for _ in range(self.simd.line):
-            for end in range(min(width, self.simd.line), width + 1, self.simd.line):
-                self.simd.prefetch(self.at(ahead, INDEX(end - 1)), written=False)
-            ahead = self.at(ahead, self.rsb)
-        self.builder.store(ahead, self.ahead)
+        """Fetch the end of each cache line of the next rows of a panel: its first line is an earlier panel's last.
+
+        In each turn so many that all tiles together fetch all, in groups of a few, of which the last may be beyond.
+        """
+        builder, line = self.builder, self.simd.line
+        tiles = builder.mul(builder.udiv(self.m, INDEX(MR)), INDEX(MR // ROWS))
+        tiles = maximum(builder, tiles, INDEX(1))
+        groups = builder.udiv(builder.add(tiles, INDEX(line // ROWS_FETCHED - 1)), tiles)
+        left = builder.load(self.left)
+        builder.store(builder.sub(left, builder.mul(groups, INDEX(ROWS_FETCHED))), self.left)
+        with builder.if_then(builder.icmp_signed(">", left, INDEX(0))), cgutils.for_range(builder, groups):
+            row = builder.load(self.ahead)
+            for _ in range(ROWS_FETCHED):
+                for end in range(min(width, line), width + 1, line):
+                    self.simd.prefetch(self.at(row, INDEX(end - 1)), written=False)
+                row = self.at(row, self.rsb)
+            builder.store(row, self.ahead)
 
     def row_offsets(self, rows, m, bodies):
         """Bytes at which the rows of a tile begin. A row past m reads row m-1 again and its sum is not used.

@@ -7,7 +7,7 @@ from .blocking import (
     BETWEEN,
     BYTES_OF_A,
     BYTES_OF_PANELS,
-    FAR_APART,
+    FAR,
     HOST,
     KC,
     L1,
@@ -76,13 +76,15 @@ def is_copied(m, b, nr):
         return False
     if b.row_stride * itemsize(b.data) <= NEAR_ROWS:
         return m > 2 * PACK_ROWS and b.columns > nr and not has_rows_on_lines(b)
-    return m > (PACK_ROWS // 2 if has_rows_on_pages(b) else PACK_ROWS)
+    if has_rows_on_pages(b):
+        return m > PACK_ROWS // 2
+    return m > (2 * PACK_ROWS if b.rows > KC and lies_apart(b) else PACK_ROWS)
 
 
 @helper
 def lies_apart(b):
     """Whether the rows of a panel are far from the processor and from each other, so that each has to be waited for."""
-    return b.column_stride == 1 and b.rows * b.columns > FAR_APART and b.row_stride * itemsize(b.data) > NEAR_ROWS
+    return b.column_stride == 1 and b.rows * b.columns > FAR and b.row_stride * itemsize(b.data) > NEAR_ROWS
 
 
 @helper

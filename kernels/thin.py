@@ -55,7 +55,7 @@ def most_rows(size, on_pages):
     """Rows of C up to which they are few, for a B of so many elements, whose rows may lie whole pages apart."""
     if size > MEMORY:
         return FEW_FROM_MEMORY
-    return 2 * FEW_ROWS if on_pages else FEW_ROWS
+    return 3 * FEW_ROWS if on_pages else FEW_ROWS
 
 
 @helper
