@@ -135,9 +135,9 @@ SIDE_BY_SIDE = 8  # sums that keep the multipliers busy: two terms a cycle, each
 # its columns are adjacent and it is more than FAR: without, `predict` of 10,000 takes 1.02 to 1.06 times as long on
 # 784-64-10 and 784-128-10, on AVX2 1.04 and 1.01, 1.08 on 784-30-10. Later panels leave A to the processor: with as
 # many instructions for it a product of 1024 cubed takes 1.06 times as long, one of 256x784 by 784x512 1.03. A C of more
-# than C_FAR is fetched for any k: steps of 1000x4 and 3000-2000 by 32 take 0.85 of the time.
+# than FAR is fetched for any k: steps of 1000x4 and 3000-2000 by 32 take 0.85 of the time, gradients of 784-512 and
+# 400-600 by 20 and 40 from afar 0.75 to 0.95, steps that stay near 0.98 to 1.02.
 PREFETCH = 64
-C_FAR = 1 << 19
 # Terms of each sum from which on it pays to transpose a C of few columns, twice: the update of 784-10 takes 0.6 of the
 # time by 100, 0.85 by 32, 1.1 by 16; of 784-3 0.3, 0.55 and 0.9; of 300-5 by 500 0.3.
 TERMS_TRANSPOSED = 32

@@ -73,19 +73,24 @@ def finish_row(typingctx, epilogue, c, sums, scale, n):
 
 
 @intrinsic
-def finish_panels(typingctx, c, rsc, sums, scale, m):
-    """`finish` with SGD for PANELS whole panels side by side, whose sums lie one panel behind the other.
+def finish_panels(typingctx, epilogue, c, rsc, sums, scale, m):
+    """`finish` with STORE or SGD for PANELS whole panels side by side, whose sums lie one panel behind the other.
 
-    All of a row of C before the next: where rows lie whole pages apart, their lines of a single panel are in each
-    other's way, in a few sets of the caches.
+    All of a row of C before the next: of a single panel each row is on another page, and where they lie whole pages
+    apart, they are in each other's way, in a few sets of the caches. Panel by panel a gradient of 24 samples from afar
+    takes 1.25 to 1.6 times as long, one of 80 1.06 to 1.2 times (AVX2).
     """
-    signature = types.void(c, types.intp, c, c.dtype, types.intp)
+    signature = types.void(types.intp, c, types.intp, c, c.dtype, types.intp)
 
     def codegen(context, builder, signature, args):
-        c, rsc, sums, scale, m = args
-        simd, vectors = Simd.of_host(builder, signature.args[0].dtype), PANELS * HOST.vectors
-        panels = Finish(simd, SGD, c, rsc, c, INDEX(0), sums, scale, m, INDEX(vectors * simd.lanes))
-        panels.emit_rows(EPILOGUES[SGD], panels.overlapping(vectors))
+        epilogue, c, rsc, sums, scale, m = args
+        simd, vectors = Simd.of_host(builder, signature.args[1].dtype), PANELS * HOST.vectors
+        panels = Finish(simd, epilogue, c, rsc, c, INDEX(0), sums, scale, m, INDEX(vectors * simd.lanes))
+        steps = builder.icmp_signed("==", epilogue, INDEX(int(SGD)))
+        with builder.if_else(steps) as (step, store):
+            for case, number in (step, SGD), (store, STORE):
+                with case:
+                    panels.emit_rows(EPILOGUES[number], panels.overlapping(vectors))
         return context.get_dummy_value()
 
     return signature, codegen

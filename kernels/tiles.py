@@ -1,9 +1,9 @@
 """What one task does of a product: its share of the tiles of C, or of a copy of A."""
 
 from .ahead import fetch_some
-from .blocking import C_FAR, FAR, L1, PANELS, PREFETCH, TILES_COPIED
+from .blocking import FAR, L1, PANELS, PREFETCH, TILES_COPIED
 from .compiling import helper, internal, jit
-from .epilogue import SGD, SIGMOID_DELTA, finish_block, finish_panels
+from .epilogue import SGD, SIGMOID_DELTA, STORE, finish_block, finish_panels
 from .matrix import (
     Matrix,
     advance,
@@ -100,7 +100,7 @@ def compute_tiles(arguments, task, worker):
     wide = panels * nr
     tiles = down * ((c.columns + wide - 1) // wide)
     expected = 0
-    if c.rows * c.columns > (L1 if k >= PREFETCH else C_FAR):
+    if c.rows * c.columns > (L1 if k >= PREFETCH else FAR):
         expected = EXPECT_C + EXPECT_E if epilogue == SIGMOID_DELTA else EXPECT_C
     far = has_long_rows(a) and c.rows * k > FAR
     adjacent = has_adjacent_columns(c) and has_adjacent_columns(e)
@@ -125,7 +125,7 @@ def compute_tiles(arguments, task, worker):
             if parts > 1:
                 write(crew.memory, WORKER + worker, KEPT, column)
         fetched, last = panels_behind(b, right, wide, nr)
-        by_rows = epilogue == SGD and c.column_stride == 1 and right - left == PANELS * nr
+        by_rows = epilogue in (STORE, SGD) and c.column_stride == 1 and right - left == PANELS * nr
         for t in range(top, bottom, group):
             i = t * mr
             m = min(min(group, bottom - t) * mr, c.rows - i)
@@ -152,5 +152,6 @@ def compute_tiles(arguments, task, worker):
                     finish_block(epilogue, c_block, e_block, sums, scale, staged)
                 j += n
             if by_rows:
-                finish_panels(block(c, i, left, m, PANELS * nr).data, c.row_stride, sums, scalar(scale, c), m)
+                c_rows = block(c, i, left, m, PANELS * nr)
+                finish_panels(epilogue, c_rows.data, c.row_stride, sums, scalar(scale, c), m)
         column, top = column + 1, 0
