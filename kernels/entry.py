@@ -32,6 +32,7 @@ from .parallel import Crew
 from .tasks import task_address
 
 kernel = functools.partial(jit, calls_many=True)
+"""`jit` for all of these: another process begins to be there while the first 2 s of a first compilation pass here."""
 
 
 def operand(array):
