@@ -181,14 +181,11 @@ def without_collections(compile_function):
     return compiled
 
 
-def with_what_it_calls(compile_function, *kind):
-    """The same, and what the function calls by address is compiled too before anyone can call it.
-
-    Its `kind` is as `beside.Agenda.compilation` has it.
-    """
+def with_what_it_calls(compile_function, callable_alone, calls_many):
+    """The same, and what the function calls by address is compiled too before anyone can call it."""
 
     def compiled(*arguments):
-        with beside.agenda.compilation(*kind):
+        with beside.agenda.compilation(callable_alone, calls_many):
             result = compile_function(*arguments)
             beside.ask_for_tasks_of(result.library)
             return result

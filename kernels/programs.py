@@ -77,7 +77,7 @@ def may_share(sizes, batch_size, samples=math.inf):
     return by_two is not None or shares(vector, batch_size, SHARE) or gain_from_halves(vector, batch_size)
 
 
-def may_stream(sizes, batch_size):
+def may_stream(sizes, batch_size, itemsize):
     """Whether some products of such batches have few rows or terms, as `thin` has it, and are quicker if streamed.
 
     A layer of a single output is always streamed: its sums have an order of their own.
@@ -86,7 +86,8 @@ def may_stream(sizes, batch_size):
         return True
     for n_in, n_out in itertools.pairwise(sizes):
         rows, columns = (n_out, n_in) if is_narrow(n_in, n_out) else (n_in, n_out)  # as the weights are stored
-        if batch_size <= max(most_rows(n_in * n_out, True), FEW_TERMS) and n_in * n_out > FAR:
+        few = max(most_rows(n_in * n_out, columns * itemsize % PAGE == 0), FEW_TERMS)
+        if batch_size <= few and n_in * n_out > FAR:
             return True
         if rows <= 2 * FEW_ROWS and batch_size * columns > FAR:
             return True
@@ -114,7 +115,7 @@ def given_sizes(sizes, itemsize, batch_size, rest=0, shared=True, stored=False):
     """
     cuts = np.array(cuts_of(Vector(sizes, len(sizes)), batch_size, rest, SHARE))
     cuts[STORED] = stored
-    if may_stream(sizes, batch_size):
+    if may_stream(sizes, batch_size, itemsize):
         products = STREAMED
     elif are_single_tasks(sizes, batch_size, itemsize, shared):
         products = IN_TILES

@@ -13,6 +13,7 @@ FEW = (
     ([530, 260, 10], 1),  # one sample: the update has a single term
     ([400, 400, 17], 7),
     ([500, 300, 20], 16),  # an update of few terms
+    ([300, 1024, 20], 20),  # rows of W lie whole pages apart
     ([5, 700, 20], 300),  # an update of few rows
 )
 
@@ -20,7 +21,7 @@ FEW = (
 @pytest.mark.parametrize(("sizes", "batch"), FEW)
 @pytest.mark.parametrize("threads", [1, 3])
 def test_streaming_changes_no_bit(sizes, batch, threads, dtype, rng):
-    assert may_stream(sizes, batch)
+    assert may_stream(sizes, batch, dtype.itemsize)
     net = Network(sizes, dtype=dtype, seed=0)
     x, y = rng.normal(0, 1, (batch, sizes[0])).astype(dtype), rng.random((batch, sizes[-1])).astype(dtype)
     workspace = np.empty(training_size(sizes, batch, dtype.itemsize, threads), dtype)
@@ -38,9 +39,12 @@ def test_streaming_changes_no_bit(sizes, batch, threads, dtype, rng):
         np.testing.assert_array_equal(results[2], results[0])
 
 
-@pytest.mark.parametrize(("sizes", "batch"), [([784, 128, 10], 128), ([784, 30, 10], 10), ([1024] * 4, 1024)])
-def test_most_networks_need_none_of_it(sizes, batch):
-    assert not may_stream(sizes, batch)
+NONE = [([784, 128, 10], 128), ([784, 30, 10], 10), ([1024] * 4, 1024), ([500, 300, 20], 20)]
+
+
+@pytest.mark.parametrize(("sizes", "batch"), NONE)
+def test_most_networks_need_none_of_it(sizes, batch, dtype):
+    assert not may_stream(sizes, batch, dtype.itemsize)
 
 
 def test_single_tasks_are_all_that_threads_need_who_share_no_product():
