@@ -25,6 +25,7 @@ from numba.extending import overload, register_jitable
 
 from . import beside
 from .blocking import HOST
+from .pipeline import PartCompiler, WholeCompiler
 
 
 @cache
@@ -127,12 +128,14 @@ class InternalCache(KernelCache):
     _impl_class = _ByAddress
 
 
-OPTIONS = {"nogil": True, "error_model": "numpy"}
+OPTIONS = {"nogil": True, "error_model": "numpy", "pipeline_class": WholeCompiler}
 
 # Of what only compiled code calls: without ways in from Python and C, which takes 0.87 of the time of a first
 # compilation; and without rewriting of array expressions and reference counts, of which there are none, 0.93 of that.
 # All of it with the same options, because Numba compiles a function anew for every set of options of its callers.
 INTERNAL = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "no_rewrites": True, "_nrt": False}
+# Of what is only a part of other kernels.
+CONTAINED = {**INTERNAL, "pipeline_class": PartCompiler}
 
 
 def jit(function=None, *, name=None, parallel=False, inline=False, calls_many=False):
@@ -158,12 +161,12 @@ def internal(function):
 
 def helper(function):
     """Compile `function` as part of every kernel that calls it; for Python it stays as it is."""
-    return register_jitable(**INTERNAL)(function)
+    return register_jitable(**CONTAINED)(function)
 
 
 def implements(function):
     """`overload`: choose, by the types of the arguments, what `function` is as part of the kernels that call it."""
-    return overload(function, jit_options=INTERNAL)
+    return overload(function, jit_options=CONTAINED)
 
 
 def without_collections(compile_function):
