@@ -25,8 +25,8 @@ STEP_WORK = 2e4  # multiply-adds that take as long as what a minibatch costs bes
 
 def shuffled(samples, rng):
     """The numbers of the samples in a random order."""
-    order, uniform = np.arange(samples, dtype=np.intp), np.empty(min(samples, SHUFFLED_AT_ONCE))
-    for start in reversed(range(0, samples, SHUFFLED_AT_ONCE)):
+    order, uniform = np.empty(samples, np.intp), np.empty(min(samples, SHUFFLED_AT_ONCE))
+    for start in range(0, samples, SHUFFLED_AT_ONCE):
         end = min(samples, start + SHUFFLED_AT_ONCE)
         shuffle(order, start, end, rng.random(out=uniform[: end - start]))
     return order

@@ -2,17 +2,31 @@
 
 import numpy as np
 
-from .compiling import jit
+from .blocking import ORDER_AHEAD
+from .compiling import helper, jit
+from .matrix import pointer
+from .simd import prefetch
+from .tasks import address
 
 
 @jit
 def shuffle(order, start, end, uniform):
-    """Exchange order[i] for i = end-1 ... start with one of those up to it, chosen by uniform[i-start] in [0, 1).
+    """Put i = start ... end-1 in turn at one of the places up to i of a contiguous `order`, and what was there at i.
 
-    From the last to the first, that is a uniformly random order (Fisher and Yates), but for the 2⁻⁵³ that numbers of
-    float64 differ by. They do not depend on what is exchanged: so the processor waits for many elements at once, which
-    lie anywhere in memory. It takes 6 ns a sample, 16 where there are 10⁶; `Generator.permutation` 18 and 45.
+    The place is chosen by uniform[i-start] in [0, 1). From 0 on, that is a uniformly random order (Fisher and Yates,
+    inside out), but for the 2⁻⁵³ that numbers of float64 differ by. Those places lie anywhere in memory: beyond a first
+    call's, which are near, they are asked for some samples ahead. With the numbers it takes 8 ns a sample, 11 where
+    there are 10⁶; `Generator.permutation` 16 and 78.
     """
-    for i in range(end - 1, start - 1, -1):
-        j = np.intp(uniform[i - start] * (i + 1))
-        order[i], order[j] = order[j], order[i]
+    for i in range(start, end):
+        if start > 0:
+            ahead = min(i + ORDER_AHEAD, end - 1)
+            prefetch(address(pointer(order)) + place(ahead, uniform[ahead - start]) * order.itemsize)
+        j = place(i, uniform[i - start])
+        order[i] = order[j]
+        order[j] = i
+
+
+@helper
+def place(i, uniform):
+    return np.intp(uniform * (i + 1))

@@ -130,11 +130,12 @@ def gradients(layers, x, y):
 
 
 def shuffled(samples, rng, at_once=1 << 14):
-    """The order of an epoch: Fisher and Yates from the last sample down, a block of random numbers at a time."""
-    order = list(range(samples))
-    for start in range((samples - 1) // at_once * at_once, -1, -at_once):
-        uniform = rng.random(min(samples - start, at_once))
-        for i in range(start + len(uniform) - 1, start - 1, -1):
-            j = int(uniform[i - start] * (i + 1))
+    """The order of an epoch: Fisher and Yates, inside out, a block of random numbers at a time."""
+    order = []
+    for start in range(0, samples, at_once):
+        for uniform in rng.random(min(samples - start, at_once)):
+            i = len(order)
+            order.append(i)
+            j = int(uniform * (i + 1))
             order[i], order[j] = order[j], order[i]
     return np.array(order)
