@@ -130,9 +130,9 @@ class InternalCache(KernelCache):
 
 OPTIONS = {"nogil": True, "error_model": "numpy", "pipeline_class": WholeCompiler}
 
-# Of what only compiled code calls: without ways in from Python and C, which takes 0.87 of the time of a first
-# compilation; and without rewriting of array expressions and reference counts, of which there are none, 0.93 of that.
-# All of it with the same options, because Numba compiles a function anew for every set of options of its callers.
+# Of what only compiled code calls: without ways in from Python and C, with which a first compilation takes 1.3 times as
+# long; and without rewriting of array expressions and reference counts, of which there are none: 1.15 times. All of it
+# with the same options, because Numba compiles a function anew for every set of options of its callers.
 INTERNAL = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "no_rewrites": True, "_nrt": False}
 # Of what is only a part of other kernels.
 CONTAINED = {**INTERNAL, "pipeline_class": PartCompiler}
