@@ -125,8 +125,9 @@ LINES_AHEAD = 12  # cache lines of the next minibatch that are fetched with ever
 # order of 10⁶ takes 2.1 times as long, of 4·10⁶ 2.5 times, of 10⁵ 1.15 (AVX2).
 ORDER_AHEAD = 64
 # Where a network is laid out in rows: samples, and inputs of an update, from one turn of fetching to the next. A sample
-# of a million takes 1.06 times as long as one of 10,000 on 64-64-10 by 32, and 1.2 times with one turn a pass. They are
-# whole tiles of 6 rows: with 8 and 32 a step takes 1.08 times as long on 784-30-10 by 10, 1.02 on 64-64-10 by 32.
+# of half a million takes 1.09 times as long as one of 10,000 on 64-64-10 by 32 by two threads, 1.18 times unfetched; by
+# one thread 1.2 times either way, and with turns of 6 and 12 or 12 and 24 too. They are whole tiles of 6 rows: with 8
+# and 32 a step takes 1.08 times as long on 784-30-10 by 10, 1.02 on 64-64-10 by 32.
 SAMPLES_FETCHING, INPUTS_FETCHING = 24, 48
 # Terms of every sum in one turn of the loop over k, in large tiles. Beside another program's thread on its core a
 # processor of AMD's issues 3.3 instructions a cycle in place of 6, but multiplies as before: 8 multiply-adds of a tile
