@@ -53,7 +53,9 @@ MOST_THREADS = 64  # of a crew, whose numbers lie on the stack
 CACHE_LINE = 64  # bytes
 
 # Blocks of a product, in elements; measured on AVX-512 in float32.
-KC = 1024  # of k: a panel of B, 256 KB, stays in the second cache; a step of 1024x4 takes 4 % longer with 128 or 256
+# Of k: a panel of B, 128 KB, stays in the second cache; a step of 1024x4 takes 4 % longer with 128 or 256. With 1024
+# steps of 784-512-512-10 by 256, 1024-1024-1024 by 128 and 1000-1000-10 by 32 take 1.0 to 1.03 times as long (AVX2).
+KC = 512
 MC = 10  # tiles of rows that a slice of k goes through before the next, where there are several
 # Bytes of sums that are there together, else: of 2 tiles on AVX-512, of 8 on AVX2, where with 2 a step of 2-32-32-1
 # takes 1.1 times as long, and one of 17-64-64-6 or 64-64-10 1.03.
@@ -77,12 +79,11 @@ STREAMED_PART = 128  # columns, at least, of a thread
 # Rows no more than NEAR_ROWS bytes apart are read where they are: copied, a product with k = 784 takes 1.07 times as
 # long for 128 rows of C and 128 or 256 columns, 1.15 for 64 rows and 128 or 200. But if they do not begin with cache
 # lines, and there are several panels, they too are copied for more than twice as many rows of C: 0.92 for 128 and 100.
-# Where sums are of several slices, a B of more than FAR elements is copied for more than twice as many rows: up to
-# there, read where it is, a product takes 0.7 of the time for 64 rows and 0.8 for 96 with 2355x306, 0.65 and 0.75 with
-# 2000x500, 0.9 with 1200x800, but 1.1 with 1000x1000 and 1.15 with 516x1926. While a panel of such a B is read, the
-# next is fetched, row by row: from afar a product takes 0.3 to 0.8 of the time for 9 to 48 rows with 400x600, 784x512,
-# 1000x1000 and 516x1926; where weights stay near, 0.98 to 1.05 in steps of 784-512-512-10, 400-600-10 and 1000-1000-10
-# by 12 (AVX2).
+# Where k is more than two slices, a B of more than FAR elements is copied for more than twice as many rows: read where
+# it is, `predict` takes 0.6 to 0.95 of the time on 1479-823-24 by 64 and 2000-500-10 by 84, but 1.05 to 1.2 on
+# 1000-1000-10 by 90, 1.2 to 1.4 on 516-1926-10 by 64. While a panel of such a B is read, the next is fetched, row by
+# row: from afar a product takes 0.3 to 0.8 of the time for 9 to 48 rows with 400x600, 784x512, 1000x1000 and 516x1926;
+# where weights stay near, 0.98 to 1.05 in steps of 784-512-512-10, 400-600-10 and 1000-1000-10 by 12 (AVX2).
 PACK_ROWS, NEAR_ROWS = 48, 1024
 PAGE = 4096  # bytes
 # Elements between the memory of threads that share a product. Processors fetch what lies behind a panel that is read,
@@ -105,6 +106,12 @@ A_COLUMNS = 4
 # 0.96 on 1024x4 by 256, 1.0 and 1.0 on 784-128-10 by 128 (AVX2); with 8 panels the same.
 PANELS, MANY_TILES = 4, 256
 BYTES_OF_A, BYTES_OF_PANELS = 1 << 15, 1 << 18
+# Or that all tiles meet, slice of k by slice, where few rows of A meet a B of several slices that is read from afar,
+# where it is: adjacent cache lines of its rows come together, and fewer pages at a time. Of the time that it takes
+# panel by panel, `predict` by one thread and by two takes 0.84 and 0.74 on 1479-823-24 by 39 in float64, 0.72 and 0.92
+# in float32; 0.81 and 0.70, 0.65 and 0.77 on 1996-951-22 by 22; 0.72 and 0.84, 0.84 and 0.88 on 2000-500-10 by 24; 0.91
+# to 0.98 on 1000-1000-10 by 16; 0.93 to 1.02 on 784-512-512-10 by 24 and 40 (AVX2). With 4 it gains half as much.
+PANELS_AFAR = 12
 # Minibatches that are trained in one go from which on large weights are stored in panels: by one thread and by two a
 # step takes 0.93 and 0.93 of the time on 784-512-512-10 by 32, 0.95 and 0.94 by 64 (0.95 and 0.96 in float64), 0.98 and
 # 0.99 by 256; 0.95 and 0.92 on 1000-1000-1000 by 64, 0.97 and 1.0 on 512x4 by 20 (AVX2). To copy them there and back

@@ -8,7 +8,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .activation import sigmoid, sigmoid_derivative
-from .blocking import HOST, PANELS
+from .blocking import HOST, MR, PANELS
 from .matrix import advance, row_major
 from .microkernel import Emitter
 from .optimizer import sgd
@@ -169,13 +169,14 @@ class Finish(Emitter):
             simd.store(value, self.at_row(self.c, self.rsc, row, v.offset), v.mask)
 
     def sums_at(self, rows, vectors):
-        """Where the registers' sums are: those of a panel behind the m rows of the one before."""
+        """Where the registers' sums are: those of a panel behind the whole tiles of the one before."""
         builder, lanes = self.builder, self.simd.lanes
+        tiles = builder.udiv(builder.add(self.m, INDEX(MR - 1)), INDEX(MR))
         stride = INDEX(self.sums_stride(vectors[: HOST.vectors]))
         places = []
         for row in rows:
             for panel, j in (divmod(v, HOST.vectors) for v in range(len(vectors))):
-                of_panel = builder.add(row, builder.mul(self.m, INDEX(panel))) if panel else row
+                of_panel = builder.add(row, builder.mul(tiles, INDEX(panel * MR))) if panel else row
                 places.append(self.at_row(self.sums, stride, of_panel, INDEX(j * lanes)))
         return places
 

@@ -78,7 +78,7 @@ def is_copied(m, b, nr):
         return m > 2 * PACK_ROWS and b.columns > nr and not has_rows_on_lines(b)
     if has_rows_on_pages(b):
         return m > PACK_ROWS // 2
-    return m > (2 * PACK_ROWS if b.rows > KC and lies_apart(b) else PACK_ROWS)
+    return m > (2 * PACK_ROWS if b.rows > 2 * KC and lies_apart(b) else PACK_ROWS)
 
 
 @helper

@@ -1,7 +1,9 @@
 """What one task does of a product: its share of the tiles of C, or of a copy of A."""
 
+from collections import namedtuple
+
 from .ahead import fetch_some
-from .blocking import FAR, L1, PANELS, PREFETCH, TILES_COPIED
+from .blocking import FAR, L1, MR, PANELS, PANELS_AFAR, PREFETCH, TILES_COPIED
 from .compiling import helper, internal, jit
 from .epilogue import SGD, SIGMOID_DELTA, STORE, finish_block, finish_panels
 from .matrix import (
@@ -11,6 +13,7 @@ from .matrix import (
     has_adjacent_columns,
     itemsize,
     panel_block,
+    rows,
     scalar,
     transposed,
 )
@@ -54,34 +57,8 @@ def pack(arguments, task, _):
             tile += 1
 
 
-@helper
-def sum_panel(sums, a, step, b, kc, expected, beside, c, e, behind, stride):
-    """sums = A·B for a panel of B, in slices of k: C and E are `expected` with the first, and `beside` with every one.
-
-    Of B what lies at the pointer `behind` is fetched then, and with each next slice so many elements further on as its
-    terms take of `stride`.
-    """
-    k = a.columns
-    for p in range(0, max(k, 1), kc):
-        accumulate(
-            sums,
-            advance(a.data, p * a.column_stride),
-            step,
-            a.row_stride,
-            a.column_stride,
-            advance(b.data, p * b.row_stride),
-            b.row_stride,
-            a.rows,
-            b.columns,
-            min(kc, k - p),
-            p > 0,
-            expected + beside if p == 0 else beside,
-            c.data,
-            c.row_stride,
-            e.data,
-            e.row_stride,
-            advance(behind, p * stride),
-        )
+Across = namedtuple("Across", "left right nr two")
+"""Panels of C side by side: from which column to which, and how wide they are."""
 
 
 @internal
@@ -96,20 +73,24 @@ def compute_tiles(arguments, task, worker):
     k = a.columns
     down = (c.rows + mr - 1) // mr
     width = two if c.columns <= two else nr
+    adjacent = has_adjacent_columns(c) and has_adjacent_columns(e)
+    copied = is_copied(c.rows, b, nr)
+    apart = not copied and lies_apart(b)
     panels = panels_at_once(c.rows, c.columns, k, nr, itemsize(c.data))
+    sums = advance(scratch, worker * worker_size(c.rows, k, mr, width, panels))
+    packed = advance(sums, sums_rows(c.rows, k, mr, panels) * panels * width)
+    group = sums_tiles(k, panels) if adjacent else 1
+    if apart and adjacent and kc < k:
+        most = min(PANELS_AFAR, c.columns // (parts * nr), k // (down * mr))  # their sums take what copies would
+        if most > panels:
+            panels, group = most, down
+    staged = advance(sums, panels * mr * width)  # of C and E, a tile each, where the group is a single tile
     wide = panels * nr
     tiles = down * ((c.columns + wide - 1) // wide)
     expected = 0
     if c.rows * c.columns > (L1 if k >= PREFETCH else FAR):
         expected = EXPECT_C + EXPECT_E if epilogue == SIGMOID_DELTA else EXPECT_C
     far = has_long_rows(a) and c.rows * k > FAR
-    adjacent = has_adjacent_columns(c) and has_adjacent_columns(e)
-    group = sums_tiles(k, panels) if adjacent else 1
-    sums = advance(scratch, worker * worker_size(c.rows, k, mr, width, panels))
-    staged = advance(sums, mr * width)  # of C and E, a tile each, where the group is a single tile
-    packed = advance(sums, sums_rows(c.rows, k, mr, panels) * panels * width)
-    copied = is_copied(c.rows, b, nr)
-    apart = not copied and lies_apart(b)
     tile, end, column, top = 0, tiles, 0, 0
     if parts > 1:
         tile, end = first_of(task, parts, tiles), first_of(task + 1, parts, tiles)
@@ -118,40 +99,93 @@ def compute_tiles(arguments, task, worker):
     while tile < end:
         bottom = min(down, top + end - tile)
         tile += bottom - top
-        left = column * wide
-        right = min(left + wide, c.columns)
+        across = Across(column * wide, min((column + 1) * wide, c.columns), nr, two)
         if copied and (parts == 1 or read(crew.memory, WORKER + worker, KEPT) != column):
-            copy_panels(packed, b, left, right - left, nr, two)
+            copy_panels(packed, b, across.left, across.right - across.left, nr, two)
             if parts > 1:
                 write(crew.memory, WORKER + worker, KEPT, column)
-        fetched, last = panels_behind(b, right, wide, nr)
-        by_rows = epilogue in (STORE, SGD) and c.column_stride == 1 and right - left == PANELS * nr
+        behind, last = panels_behind(b, across.right, wide, nr)
         for t in range(top, bottom, group):
-            i = t * mr
-            m = min(min(group, bottom - t) * mr, c.rows - i)
+            m = min(min(group, bottom - t) * mr, c.rows - t * mr)
             if parts == 1 and crew.ahead != 0:
                 fetch_some(crew.ahead)
-            j, panel_sums = left, sums
-            while j < right:
-                n = columns_at_once(right - j, nr, two)
-                c_block, e_block = panel_block(c, i, j, m, n), panel_block(e, i, j, m, n)
-                b_panel = panel_block(b, 0, j, k, n)
-                if copied:
-                    b_panel = copied_panel(packed, j - left, k, n, nr, two)
-                beside, behind, stride = EXPECT_A if far and j == 0 else 0, advance(b.data, fetched), fetched_by(m, 1)
-                if apart and t == top and j + n < c.columns:
-                    beside, behind, stride = beside + EXPECT_NEXT, advance(b_panel.data, n), b_panel.row_stride
-                elif fetched < last:
-                    beside += EXPECT_B
-                a_rows = Matrix(advance(a.data, t * step), m, k, a.row_stride, a.column_stride)
-                sum_panel(panel_sums, a_rows, step, b_panel, kc, expected, beside, c_block, e_block, behind, stride)
-                fetched += fetched_by(m, k)
-                if by_rows:
-                    panel_sums = advance(panel_sums, m * nr)
-                else:
-                    finish_block(epilogue, c_block, e_block, sums, scale, staged)
-                j += n
-            if by_rows:
-                c_rows = block(c, i, left, m, PANELS * nr)
-                finish_panels(epilogue, c_rows.data, c.row_stride, sums, scalar(scale, c), m)
+            c_rows, e_rows = rows(c, t * mr, m), rows(e, t * mr, m)
+            a_rows = Matrix(advance(a.data, t * step), m, k, a.row_stride, a.column_stride)
+            copies = packed, copied, apart and t == top
+            ahead = expected, far, behind, last
+            behind = sum_panels(sums, c_rows, e_rows, a_rows, step, b, copies, across, kc, ahead)
+            finish_across(epilogue, c_rows, e_rows, sums, scale, staged, across)
         column, top = column + 1, 0
+
+
+@helper
+def sum_panels(sums, c, e, a, step, b, copies, across, kc, ahead):
+    """sums = A·B for panels side by side, slice of k by slice, panel by panel.
+
+    C and E are `expected` with the first slice, the next rows of A with the first panel if they are `far`, and of B the
+    next panel if it lies `apart`; or what lies `behind` the panels, as far as the `last`. From where on that has not
+    been fetched is returned.
+    """
+    packed, copied, apart = copies
+    expected, far, behind, last = ahead
+    left, right, nr, two = across
+    m, k = c.rows, a.columns
+    for p in range(0, max(k, 1), kc):
+        terms, j = min(kc, k - p), left
+        while j < right:
+            n = columns_at_once(right - j, nr, two)
+            c_block, e_block = panel_block(c, 0, j, m, n), panel_block(e, 0, j, m, n)
+            b_block = copied_panel(packed, j - left, k, n, nr, two) if copied else panel_block(b, 0, j, k, n)
+            b_slice = advance(b_block.data, p * b_block.row_stride)
+            then, fetched = expected if p == 0 else 0, advance(b.data, behind)
+            if far and j == left:
+                then += EXPECT_A
+            if apart:
+                then, fetched = then + EXPECT_NEXT, advance(b_slice, n)
+                if j + n == right:
+                    fetched = advance(b.data, (p + kc) * b.row_stride + left if p + kc < k else right)
+            elif behind < last:
+                then += EXPECT_B
+            accumulate(
+                advance(sums, (j - left) * whole_tiles(m)),
+                advance(a.data, p * a.column_stride),
+                step,
+                a.row_stride,
+                a.column_stride,
+                b_slice,
+                b_block.row_stride,
+                m,
+                n,
+                terms,
+                p > 0,
+                then,
+                c_block.data,
+                c_block.row_stride,
+                e_block.data,
+                e_block.row_stride,
+                fetched,
+            )
+            behind += fetched_by(m, terms)
+            j += n
+    return behind
+
+
+@helper
+def whole_tiles(rows):
+    """Rows of the tiles that hold so many, all of which have sums."""
+    return (rows + MR - 1) // MR * MR
+
+
+@helper
+def finish_across(epilogue, c, e, sums, scale, staged, across):
+    """C = epilogue(sums, E) for panels side by side."""
+    left, right, nr, two = across
+    m, j = c.rows, left
+    if epilogue in (STORE, SGD) and c.column_stride == 1 and right - left == PANELS * nr:
+        finish_panels(epilogue, advance(c.data, left), c.row_stride, sums, scalar(scale, c), m)
+        j = right
+    while j < right:
+        n = columns_at_once(right - j, nr, two)
+        c_block, e_block = panel_block(c, 0, j, m, n), panel_block(e, 0, j, m, n)
+        finish_block(epilogue, c_block, e_block, advance(sums, (j - left) * whole_tiles(m)), scale, staged)
+        j += n
