@@ -99,7 +99,10 @@ A_PACKED = 1 << 20
 # with copies of a smaller A one of 64-64-10 takes 1.07 times as long on AVX2. Of panels of 2 vectors it takes as many
 # as each has columns: on AVX2, with copies for 4 panels or more, one of 784-64-10 by 200 takes 1.06 times as long, of
 # 784-128-10 by 128 1.03, of 300-100-100-5 by 300 1.05; in float64, without copies for less than 16, 1.04, 1.0 and 1.03.
-A_COLUMNS = 4
+# But an A of more than A_FAR elements is copied for 4 too: a step takes 0.96 and 0.92 of the time, by one thread and by
+# two, on 5000-100-10 by 200, 0.97 and 1.0 on 3000-128-10 by 256, 0.97 and 0.98 on 2000-200-10 by 300, 0.9 and 0.93 on
+# 5000-60-10 by 200 in float64; with half as many elements 0.98 to 1.09 on 1500-200-10 by 200 and 1200-240-10 by 256.
+A_COLUMNS, A_FAR = 4, 1 << 19
 # Panels of B that every few tiles of A meet in turn, where C has twice as many, and so many tiles that threads share it
 # well; where A has more bytes than stay near, and the panels no more than do. Of the time that a step takes panel by
 # panel it takes so 0.97 in float32 and 0.94 in float64 on 784-512-512-10 by 256, 0.94 and 0.87 on 512x4 by 64, 0.96 and
@@ -144,7 +147,9 @@ UNROLLED = 4
 SIDE_BY_SIDE = 8  # sums that keep the multipliers busy: two terms a cycle, each of which takes 4
 # k from which on what comes next is fetched beforehand: of C, if that is more than L1; of A, for the first panel, if
 # its columns are adjacent and it is more than FAR: without, `predict` of 10,000 takes 1.02 to 1.06 times as long on
-# 784-64-10 and 784-128-10, on AVX2 1.04 and 1.01, 1.08 on 784-30-10. Later panels leave A to the processor: with as
+# 784-64-10 and 784-128-10, on AVX2 1.04 and 1.01, 1.08 on 784-30-10; or, where it is samples to predict, more than L1:
+# without, 1.1 to 1.25 on 200-100-10, 300-60-5 and 128-128-128-10; but so too, a step of 784-128-10 by 128 would take
+# 1.03 times as long, as its samples have just been gathered. Later panels leave A to the processor: with as
 # many instructions for it a product of 1024 cubed takes 1.06 times as long, one of 256x784 by 784x512 1.03. A C of more
 # than FAR is fetched for any k: steps of 1000x4 and 3000-2000 by 32 take 0.85 of the time, gradients of 784-512 and
 # 400-600 by 20 and 40 from afar 0.75 to 0.95, steps that stay near 0.98 to 1.02.

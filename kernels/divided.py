@@ -170,7 +170,7 @@ def train_halves(arguments, end, begin, past) -> None:
             for half in range(begin, past):
                 at = halves[half]
                 x, delta = spaced(at.x, pending, at.of_X.columns), spaced(at.delta, pending, n_out)
-                crew = Crew(1, SHARE, 0, at.fetched, team.otherwise)
+                crew = Crew(1, SHARE, 0, at.fetched, 0, team.otherwise)
                 fused_product(SGD, at.W, at.W, transposed(x), delta, rate, KC, at.panels, crew)
         if batch == 0:
             break
@@ -182,7 +182,7 @@ def train_halves(arguments, end, begin, past) -> None:
             finite = gather(x, at.of_X, advance(order.data, first))
             if at.fetched != 0:
                 expect_rows(at.fetched, at.of_X, Y, order, first + batch, first + 2 * batch)
-            crew = Crew(1, SHARE, 0, at.fetched, team.otherwise)
+            crew = Crew(1, SHARE, 0, at.fetched, 0, team.otherwise)
             fused_product(STORE, sums, sums, x, at.W, 0.0, slice_length(sizes.data[0], n_out), at.panels, crew)
             other, past_other = range_of_part(1 - half, 2, batch)
             letter = own_letter(at.pair, at.letters, meeting + 1)
@@ -201,7 +201,7 @@ def train_halves(arguments, end, begin, past) -> None:
             added = row_major(other_letter(at.pair, at.letters, meeting), own, n_out)
             y_finite = gather(target_of(space, own, Y.columns), Y, advance(order.data, first + start))
             sums = rows(spaced(at.sums, batch, n_out), start, own)
-            crew, known = Crew(1, SHARE, 0, at.fetched, team.otherwise), at.gradient[0]
+            crew, known = Crew(1, SHARE, 0, at.fetched, 0, team.otherwise), at.gradient[0]
             errors = known + above_gradient(at.gradient, at.above, sums, added, batch, sizes, space, crew)
             of_half = delta_of(spaced(space.activations, own, n_out), space)
             letter = own_letter(at.pair, at.letters, meeting + 1)

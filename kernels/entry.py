@@ -77,11 +77,11 @@ def crew_for(products, like, threads, grain):
 @implements(crew_for)
 def _crew_for(products, like, threads, grain):
     if products.count == 0:
-        return lambda products, like, threads, grain: Crew(threads, grain, 0, 0, 0)
+        return lambda products, like, threads, grain: Crew(threads, grain, 0, 0, 0, 0)
     function = gemm.in_blocks if products.count == 1 else gemm.streamed_or_in_blocks
 
     def with_others(products, like, threads, grain):
-        return Crew(threads, grain, 0, 0, task_address(function, gemm.any_product(pointer(like))))
+        return Crew(threads, grain, 0, 0, 0, task_address(function, gemm.any_product(pointer(like))))
 
     return with_others
 
@@ -94,13 +94,13 @@ def predict(g, parameters, x, batch_size, sizes, _, products, workspace, threads
 
 @kernel
 def predict_in_rows(g, parameters, x, batch_size, work, plan, threads, grain):
-    g, x, team = as_matrix(g, parameters), as_matrix(x, parameters), Crew(threads, grain, 0, 0, 0)
+    g, x, team = as_matrix(g, parameters), as_matrix(x, parameters), Crew(threads, grain, 0, 0, 0, 0)
     return predict_rows.predict_in_rows(g, parameters, x, batch_size, work, plan, team)
 
 
 @kernel
 def mean_loss_in_rows(losses, parameters, x, y, batch_size, work, plan, threads, grain):
-    x, y, team = as_matrix(x, parameters), as_matrix(y, parameters), Crew(threads, grain, 0, 0, 0)
+    x, y, team = as_matrix(x, parameters), as_matrix(y, parameters), Crew(threads, grain, 0, 0, 0, 0)
     return predict_rows.mean_loss_in_rows(losses, parameters, x, y, batch_size, work, plan, team)
 
 

@@ -40,7 +40,7 @@ def _crew_of(team, like):
     if team.instance_class is Crew:
         return lambda team, like: team
     return lambda team, like: Crew(
-        np.intp(team.threads), np.intp(team.grain), 0, 0, task_address(streamed_or_in_blocks, any_product(like))
+        np.intp(team.threads), np.intp(team.grain), 0, 0, 0, task_address(streamed_or_in_blocks, any_product(like))
     )
 
 
@@ -81,7 +81,7 @@ def _fused_product(epilogue, c, e, a, b, scale, kc, panels, team):
 def _product(arguments, memory, _):
     """A product by a crew that has just been called together for it."""
     epilogue, c, e, a, b, scale, kc, panels, crew = arguments[0]
-    crew = Crew(crew.threads, crew.grain, memory, crew.ahead, crew.otherwise)
+    crew = Crew(crew.threads, crew.grain, memory, crew.ahead, crew.far, crew.otherwise)
     product_by_crew(epilogue, c, e, a, b, scale, kc, panels, crew)
 
 
@@ -125,7 +125,7 @@ def streamed_or_in_blocks(arguments, memory, _):
 def any_product(like):
     """What points to the arguments of these two, for the dtype behind the pointer `like`."""
     m = row_major(like, 0, 0)
-    return reference(of_product(reference(ZERO), False, 0, m, m, m, m, 0.0, like, Crew(0, 0, 0, 0, 0), 0))
+    return reference(of_product(reference(ZERO), False, 0, m, m, m, m, 0.0, like, Crew(0, 0, 0, 0, 0, 0), 0))
 
 
 @helper

@@ -104,7 +104,7 @@ def of_shard(arguments, shard, worker):
         gradients, target, batch, halves, spaces, team, shard, worker
     )
     if shards > 1:
-        step, scale, team = STORE, -1.0, Crew(1, SHARE, 0, 0, team.otherwise)
+        step, scale, team = STORE, -1.0, Crew(1, SHARE, 0, 0, 0, team.otherwise)
     while microbatches > 0:
         count = (end - i) // microbatches
         space = divide(workspace, sizes, count, in_panels)
@@ -203,6 +203,6 @@ def gradients_in_turn(arguments, memory, _):
 def gradients_in(shard_task, arguments, memory):
     """The program of `gradients`, with a task for a shard."""
     loss, gradient, grad_x, with_grad_x, parameters, x, y, cut, sizes, workspace, team = arguments[0]
-    team, in_order = Crew(team.threads, team.grain, memory, 0, team.otherwise), Vector(reference(ZERO), ZERO)
+    team, in_order = Crew(team.threads, team.grain, memory, 0, 0, team.otherwise), Vector(reference(ZERO), ZERO)
     then = STORE, gradient, 0.0, grad_x, with_grad_x, ZERO
     loss[0] = minibatch(shard_task, then, parameters, x, y, in_order, 0, x.rows, cut, sizes, workspace, team)

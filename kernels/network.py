@@ -157,6 +157,7 @@ def forward_layers(parameters, x, sizes, space, team, lowest):
         below, g = g, spaced(activations, space.batch, n_out)
         if layer >= lowest:
             layer_forward(g, below, W, b, space.panels, team)
+        team = Crew(team.threads, team.grain, team.memory, team.ahead, 0, team.otherwise)
         activations = advance(activations, padded(space.batch * g.row_stride))
         parameters = advance(parameters, stored_size(n_in, n_out, space.in_panels, itemsize(parameters)))
     return g
@@ -260,7 +261,7 @@ def _predict_batch(arguments, task, worker):
     batch = min(batch_size, x.rows - first)
     x = rows(x, first, batch)
     space = divide(advance(workspace, worker * part), sizes, batch, ZERO)
-    team = Crew(team.threads, team.grain, found[1], 0, team.otherwise)
+    team = Crew(team.threads, team.grain, found[1], 0, 1, team.otherwise)
     output = forward_layers(parameters, x, sizes, space, team, 1)
     copy(rows(g, first, batch), output)
     if not input_finite(x, spaced(space.activations, batch, sizes.data[1])):
@@ -288,7 +289,7 @@ def mean_loss_by(parameters, x, y, batch_size, sizes, workspace, threads, team):
 @internal
 def _mean_loss(arguments, memory, _):
     loss, parameters, x, y, batch_size, sizes, workspace, team = arguments[0]
-    team = Crew(team.threads, team.grain, memory, 0, team.otherwise)
+    team = Crew(team.threads, team.grain, memory, 0, 1, team.otherwise)
     for first in range(0, x.rows, batch_size):
         batch = min(batch_size, x.rows - first)
         space = divide(workspace, sizes, batch, ZERO)

@@ -3,6 +3,7 @@
 from .blocking import (
     A_BLOCK,
     A_COLUMNS,
+    A_FAR,
     A_PACKED,
     BETWEEN,
     BYTES_OF_A,
@@ -56,7 +57,8 @@ def size_as_it_is(m, n, k, nr, two, threads, itemsize):
 @helper
 def is_packed(m, n, k, nr):
     """Whether A is copied, if its columns are not adjacent: many panels read it, and it is more than a first cache."""
-    return n >= (A_COLUMNS if WIDE else nr) * nr and m * k > L1
+    panels = A_COLUMNS if WIDE or m * k > A_FAR else nr
+    return n >= panels * nr and m * k > L1
 
 
 @helper

@@ -88,7 +88,7 @@ def train_safely(program, alone, together, paced, guard, pace, run, sizes, cuts,
 @internal
 def _train_safely(arguments, memory, _):
     (before, keep, check), (result, parameters, sizes, team), program, run, last = arguments[0]
-    team = Crew(team.threads, team.grain, memory, 0, team.otherwise)
+    team = Crew(team.threads, team.grain, memory, 0, 0, team.otherwise)
     finite = reference(ONE)
     if keep != 0:
         go_through(finite, before.data, parameters, before.size, ONE, team)
@@ -105,7 +105,7 @@ def train_in_turn(arguments, end, memory):
     """Minibatch after minibatch, whose products are shared if they are large."""
     result, parameters, X, Y, order, batch_size, rate, sizes, cuts, workspace, team = arguments[0]
     ahead = address(reference(NOTHING)) if order.size > 0 and worth_fetching(X, Y, batch_size) else 0
-    team = Crew(team.threads, team.grain, memory, ahead, team.otherwise)
+    team = Crew(team.threads, team.grain, memory, ahead, 0, team.otherwise)
     loss, first = result[0]
     stored, in_panels = parameters, np.intp(cuts[STORED] != 0 and end - first >= STORED_FROM * batch_size)
     if in_panels != 0:
