@@ -274,6 +274,9 @@ RECOPIED = 6
 # Outputs of a layer of many inputs for each, up to which vectors are of samples and not of outputs: of the time 10,000
 # predictions take 0.6 on 784-2 and 784-3, 0.7 on 784-4 and 100-2, 0.95 on 100-4 and 20-3; 1.07 on 20-4, 1.06 on 100-5.
 FEW_SUMS, INPUTS_OF_FEW = 4, 6
+# Bytes of a sample's inputs from which on the processor itself fetches them sooner than we: without fetching, 10,000
+# predictions of 3000-2 take 0.8 of the time, of 1500-2 in float64 and 3000-1 0.9, of 784-2 and 784-4 1.1 to 1.4 (AVX2).
+FETCHED_ROW = 1 << 13
 # Outputs up to which their squared errors are added up one by one, not in vectors: with vectors a step of 1-2 by 16
 # takes 1.03 times as long, one of 4-3 by 10 0.97, one of 1-100 by 16 0.55.
 FEW_OUTPUTS = 2
@@ -296,6 +299,8 @@ NARROW = 12
 # 784-30-10 with AVX2; and what is compiled first takes a third. With two or four times as many elements at a time they
 # take 0.94 to 1.08.
 PREDICTED_IN_ROWS, PREDICTED_ELEMENTS = 1 << 14, 1 << 11
+# Besides these, weights of a first layer of few outputs, as FEW_SUMS has it: 0.7 of the time on 6000-3 and 20000-4.
+PREDICTED_FEW = 1 << 17
 # Parameters up to which few samples are predicted so too: a call of Network.predict for one takes 0.94 of the time on
 # 2-32-32-1, 1.09 on 64-64-10, 1.5 on 784-10, for 64 on these 1.04 and 1.05.
 PREDICTED_ONE = 1 << 11

@@ -10,7 +10,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .blocking import BYTES_FAR, DOT, HOST
+from .blocking import BYTES_FAR, DOT, FETCHED_ROW, HOST
 from .compiling import helper, internal
 from .matrix import advance, itemsize, row_major, rows, transposed
 from .microkernel import tile_shape
@@ -25,13 +25,15 @@ VECTORS = 16  # of sums, at most, that are taken before σ of them
 def dot_rows(typingctx, c, e, a, b, rsb, m, k, far):
     """c[i] = Σ a[p] b[i*rsb + p] over p < k, + e[0], for i < m. Of c, whole vectors are written.
 
-    If they are `far`, rows of b are fetched beforehand, from end to end, as if they were adjacent in memory.
+    If they are `far`, rows of b are fetched beforehand unless they are long, from end to end, as if they were adjacent
+    in memory.
     """
 
     def codegen(context, builder, signature, args):
         c, e, a, b, rsb, m, k, far = args
         simd = Simd.of_host(builder, signature.args[0].dtype)
         at_once = max(1, HOST.registers // 2 * simd.lanes // DOT)
+        far = builder.and_(far, builder.icmp_signed("<", k, INDEX(FETCHED_ROW * 8 // simd.bits)))
         bias, last = simd.splat(builder.load(e)), builder.sub(m, INDEX(1))
         offsets = [builder.mul(minimum(builder, INDEX(t), last), rsb) for t in range(simd.lanes)]
         last_group = builder.sub(m, minimum(builder, m, INDEX(simd.lanes)))

@@ -9,6 +9,7 @@ import numpy as np
 from .blocking import (
     FAR,
     FEW_ROWS,
+    FEW_SUMS,
     FEW_TERMS,
     GRAIN,
     HOST,
@@ -16,6 +17,7 @@ from .blocking import (
     PAGE,
     PREDICT_ROWS,
     PREDICTED_ELEMENTS,
+    PREDICTED_FEW,
     PREDICTED_IN_ROWS,
     PREDICTED_ONE,
     SHARE,
@@ -158,7 +160,9 @@ def is_stored(sizes, batch_size, itemsize, threads, samples):
 
 def samples_in_rows(sizes):
     """How many samples at a time are predicted with the network laid out in rows, or 0 where that is not quicker."""
-    if parameters_size(Vector(sizes, len(sizes))) > PREDICTED_IN_ROWS:
+    parameters = parameters_size(Vector(sizes, len(sizes)))
+    few = sizes[0] * sizes[1] if 1 < sizes[1] <= FEW_SUMS else 0
+    if parameters > PREDICTED_IN_ROWS + min(few, PREDICTED_FEW):
         return 0
     return min(PREDICT_ROWS, max(PREDICT_ROWS // 4, PREDICTED_ELEMENTS // max(sizes) // 16 * 16))
 

@@ -7,7 +7,7 @@ from .ahead import fetch_more
 from .blocking import FEW_OUTPUTS, FEW_SUMS, INPUTS_FETCHING, INPUTS_OF_FEW, KC, RECOPIED, SAMPLES_FETCHING
 from .compiling import helper
 from .dot import dot_rows
-from .few import SQUARES, few_sums
+from .few import few_sums
 from .layout import has_fewer_by_outputs, input_of, lanes_of, layer_of, letter_of, others, row_of
 from .loss import part_errors
 from .matrix import advance, pointer_at, rows, scalar
@@ -66,7 +66,7 @@ def has_few_sums(net, samples, n_in, n_out):
     """Whether a layer is quicker with vectors of samples."""
     lanes = lanes_of(net.x.data)
     narrow = n_out <= min(FEW_SUMS, lanes) and n_in >= max(lanes, INPUTS_OF_FEW * n_out)
-    return narrow and samples >= SQUARES * lanes
+    return narrow and samples >= lanes
 
 
 @outlined

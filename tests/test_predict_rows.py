@@ -13,7 +13,7 @@ from fastmlp.kernels.plan import predict_plan, small_size
 from fastmlp.kernels.programs import samples_in_rows
 
 NETWORKS = [(1, 1), (2, 1), (9, 1), (33, 1), (70, 1), (300, 1), (5, 1, 3), (3, 20, 1, 9, 1), (17, 64, 64, 6), (500, 30)]
-NETWORKS += [(300, 3), (41, 4), (16, 2), (64, 33, 2)]  # layers of few outputs for many inputs
+NETWORKS += [(300, 3), (41, 4), (16, 2), (64, 33, 2), (6000, 3)]  # layers of few outputs for many inputs
 LAYOUTS = {
     "C": np.ascontiguousarray,
     "F": np.asfortranarray,
