@@ -7,8 +7,9 @@ fall, who computes them, or how many other rows there are.
 C is computed in panels of NR columns, from its top to its bottom. Where there are many, and A is in no near cache,
 several go down side by side, some rows at a time, so that A comes from afar once for all of them. Where rows of B lie
 far apart, or are not rows in memory, panels of B are copied before they are used; for few rows of A the next one is
-fetched instead. Where there are many panels, a large A is copied too, once for all of them, unless its columns are
-adjacent: then its rows are fetched a tile ahead, for the first panel. So each tile reads what is adjacent or near.
+fetched instead, and several go down side by side, slice of k by slice. Where there are many panels, a large A is copied
+too, once for all of them, unless its columns are adjacent: then its rows are fetched a tile ahead, for the first panel.
+So each tile reads what is adjacent or near.
 A C of few columns and many rows is computed as its transpose, if then the rows of B are rows in memory. Where C has few
 rows, or its sums few terms, no tiles are computed: the largest operand is streamed (`thin`). The outputs of a layer
 that has one are dot products (`dot`), whose terms have an order of their own. To compile that takes as long as all

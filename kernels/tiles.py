@@ -140,7 +140,7 @@ def sum_panels(sums, c, e, a, step, b, copies, across, kc, ahead):
             then, fetched = expected if p == 0 else 0, advance(b.data, behind)
             if far and j == left:
                 then += EXPECT_A
-            if apart:
+            if apart and (j + n < c.columns or p + kc < k):
                 then, fetched = then + EXPECT_NEXT, advance(b_slice, n)
                 if j + n == right:
                     fetched = advance(b.data, (p + kc) * b.row_stride + left if p + kc < k else right)
