@@ -54,7 +54,7 @@ CACHE_LINE = 64  # bytes
 
 # Blocks of a product, in elements; measured on AVX-512 in float32.
 # Of k: a panel of B, 128 KB, stays in the second cache; a step of 1024x4 takes 4 % longer with 128 or 256. With 1024
-# steps of 784-512-512-10 by 256, 1024-1024-1024 by 128 and 1000-1000-10 by 32 take 1.0 to 1.03 times as long (AVX2).
+# steps of 784-512-512-10 by 256, 1024-1024-1024 by 128 and 1000-1000-10 by 32 take 0.99 to 1.03 times as long (AVX2).
 KC = 512
 MC = 10  # tiles of rows that a slice of k goes through before the next, where there are several
 # Bytes of sums that are there together, else: of 2 tiles on AVX-512, of 8 on AVX2, where with 2 a step of 2-32-32-1
@@ -80,7 +80,7 @@ STREAMED_PART = 128  # columns, at least, of a thread
 # long for 128 rows of C and 128 or 256 columns, 1.15 for 64 rows and 128 or 200. But if they do not begin with cache
 # lines, and there are several panels, they too are copied for more than twice as many rows of C: 0.92 for 128 and 100.
 # Where k is more than two slices, a B of more than FAR elements is copied for more than twice as many rows: read where
-# it is, `predict` takes 0.6 to 0.95 of the time on 1479-823-24 by 64 and 2000-500-10 by 84, but 1.05 to 1.2 on
+# it is, `predict` takes 0.6 to 0.97 of the time on 1479-823-24 by 64 and 2000-500-10 by 84, but 1.02 to 1.2 on
 # 1000-1000-10 by 90, 1.2 to 1.4 on 516-1926-10 by 64. While a panel of such a B is read, the next is fetched, row by
 # row: from afar a product takes 0.3 to 0.8 of the time for 9 to 48 rows with 400x600, 784x512, 1000x1000 and 516x1926;
 # where weights stay near, 0.98 to 1.05 in steps of 784-512-512-10, 400-600-10 and 1000-1000-10 by 12 (AVX2).
@@ -113,7 +113,7 @@ BYTES_OF_A, BYTES_OF_PANELS = 1 << 15, 1 << 18
 # where it is: adjacent cache lines of its rows come together, and fewer pages at a time. Of the time that it takes
 # panel by panel, `predict` by one thread and by two takes 0.84 and 0.74 on 1479-823-24 by 39 in float64, 0.72 and 0.92
 # in float32; 0.81 and 0.70, 0.65 and 0.77 on 1996-951-22 by 22; 0.72 and 0.84, 0.84 and 0.88 on 2000-500-10 by 24; 0.91
-# to 0.98 on 1000-1000-10 by 16; 0.93 to 1.02 on 784-512-512-10 by 24 and 40 (AVX2). With 4 it gains half as much.
+# to 0.98 on 1000-1000-10 by 16; 0.93 to 1.02 on 784-512-512-10 by 24 and 40 (AVX2). By one thread 4 gain half.
 PANELS_AFAR = 12
 # Minibatches that are trained in one go from which on large weights are stored in panels: by one thread and by two a
 # step takes 0.93 and 0.93 of the time on 784-512-512-10 by 32, 0.95 and 0.94 by 64 (0.95 and 0.96 in float64), 0.98 and
@@ -148,7 +148,7 @@ SIDE_BY_SIDE = 8  # sums that keep the multipliers busy: two terms a cycle, each
 # k from which on what comes next is fetched beforehand: of C, if that is more than L1; of A, for the first panel, if
 # its columns are adjacent and it is more than FAR: without, `predict` of 10,000 takes 1.02 to 1.06 times as long on
 # 784-64-10 and 784-128-10, on AVX2 1.04 and 1.01, 1.08 on 784-30-10; or, where it is samples to predict, more than L1:
-# without, 1.1 to 1.25 on 200-100-10, 300-60-5 and 128-128-128-10; but so too, a step of 784-128-10 by 128 would take
+# without, 1.06 to 1.36 on 200-100-10, 300-60-5 and 128-128-128-10; but so too, a step of 784-128-10 by 128 would take
 # 1.03 times as long, as its samples have just been gathered. Later panels leave A to the processor: with as
 # many instructions for it a product of 1024 cubed takes 1.06 times as long, one of 256x784 by 784x512 1.03. A C of more
 # than FAR is fetched for any k: steps of 1000x4 and 3000-2000 by 32 take 0.85 of the time, gradients of 784-512 and
@@ -275,7 +275,8 @@ RECOPIED = 6
 # predictions take 0.6 on 784-2 and 784-3, 0.7 on 784-4 and 100-2, 0.95 on 100-4 and 20-3; 1.07 on 20-4, 1.06 on 100-5.
 FEW_SUMS, INPUTS_OF_FEW = 4, 6
 # Bytes of a sample's inputs from which on the processor itself fetches them sooner than we: without fetching, 10,000
-# predictions of 3000-2 take 0.8 of the time, of 1500-2 in float64 and 3000-1 0.9, of 784-2 and 784-4 1.1 to 1.4 (AVX2).
+# predictions of 3000-2 take 0.8 of the time, of 1500-2 in float64 and 3000-1 0.9, of 784-2 and 784-4 1.04 to 1.4
+# (AVX2).
 FETCHED_ROW = 1 << 13
 # Outputs up to which their squared errors are added up one by one, not in vectors: with vectors a step of 1-2 by 16
 # takes 1.03 times as long, one of 4-3 by 10 0.97, one of 1-100 by 16 0.55.
@@ -299,7 +300,8 @@ NARROW = 12
 # 784-30-10 with AVX2; and what is compiled first takes a third. With two or four times as many elements at a time they
 # take 0.94 to 1.08.
 PREDICTED_IN_ROWS, PREDICTED_ELEMENTS = 1 << 14, 1 << 11
-# Besides these, weights of a first layer of few outputs, as FEW_SUMS has it: 0.7 of the time on 6000-3 and 20000-4.
+# Besides these, weights of a first layer of few outputs, as FEW_SUMS has it: 0.7 to 0.76 of the time on 6000-3 and
+# 20000-4.
 PREDICTED_FEW = 1 << 17
 # Parameters up to which few samples are predicted so too: a call of Network.predict for one takes 0.94 of the time on
 # 2-32-32-1, 1.09 on 64-64-10, 1.5 on 784-10, for 64 on these 1.04 and 1.05.

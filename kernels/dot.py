@@ -33,7 +33,7 @@ def dot_rows(typingctx, c, e, a, b, rsb, m, k, far):
         c, e, a, b, rsb, m, k, far = args
         simd = Simd.of_host(builder, signature.args[0].dtype)
         at_once = max(1, HOST.registers // 2 * simd.lanes // DOT)
-        far = builder.and_(far, builder.icmp_signed("<", k, INDEX(FETCHED_ROW * 8 // simd.bits)))
+        far = builder.and_(far, builder.icmp_signed("<", k, INDEX(simd.elements(FETCHED_ROW))))
         bias, last = simd.splat(builder.load(e)), builder.sub(m, INDEX(1))
         offsets = [builder.mul(minimum(builder, INDEX(t), last), rsb) for t in range(simd.lanes)]
         last_group = builder.sub(m, minimum(builder, m, INDEX(simd.lanes)))

@@ -2,8 +2,8 @@
 
 By vectors of outputs most lanes would be empty. Squares of x, of as many samples and inputs as a vector has lanes, are
 transposed in registers, one after the other: of the time of two below each other, whose sums do not wait for each
-other, 10,000 predictions take 0.8 to 0.97 on 784-2, 784-4, 100-2 and 40-3, 0.65 on 3000-2, 0.85 to 1.03 on 784-4 and
-1500-2 in float64, a step of 784-2 by 32 1.01 times as long (AVX2).
+other, 10,000 predictions take 0.77 to 0.97 on 784-2, 784-4, 100-2 and 40-3, 0.6 to 0.7 on 3000-2, 0.85 to 1.04 on
+784-4 and 1500-2 in float64, a step of 784-2 by 32 1.01 times as long (AVX2).
 """
 
 from numba import types
@@ -35,7 +35,7 @@ class FewSums:
         self.c, self.e, self.a, self.rsa, self.b = c, e, a, rsa, b
         self.m, self.n, self.k, self.kc = m, n, k, kc
         self.totals, self.parts, self.transposed = self.vectors(), self.vectors(), self.vectors()
-        self.is_short = self.builder.icmp_signed("<", k, INDEX(FETCHED_ROW * 8 // simd.bits))
+        self.is_short = self.builder.icmp_signed("<", k, INDEX(simd.elements(FETCHED_ROW)))
 
     def vectors(self):
         """Pointer to memory for as many vectors as they have lanes."""

@@ -24,7 +24,7 @@ from .compiling import helper, implements, internal, jit
 from .epilogue import BIAS_SIGMOID, STORE, finish_row
 from .matrix import Matrix, advance, is_in_panels, matrix, pointer, row_major, rows, scalar, transposed
 from .microkernel import add_rows, columns_at_once, tile_shape
-from .packing import is_packed, packed_block, pays_transposed
+from .packing import is_packed, packed_block, pays_transposed, whole_tiles
 from .parallel import Crew, columns_of, lead, product_work, share, tasks_for, worth_sharing
 from .tasks import ONE, ZERO, address, call_task, outlined, reference, task_address
 from .thin import stream
@@ -190,7 +190,7 @@ def compute(arguments, memory, _):
         block_rows = max(1, largest // (mr * k)) * mr
     scratch = panels
     if packed:
-        scratch = advance(panels, (((block_rows + mr - 1) // mr * mr) * k + nr - 1) // nr * nr)
+        scratch = advance(panels, (whole_tiles(block_rows) * k + nr - 1) // nr * nr)
     for i in range(0, c.rows, block_rows):
         m = min(block_rows, c.rows - i)
         a_block = rows(a, i, m)

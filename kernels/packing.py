@@ -123,6 +123,12 @@ def sums_rows(m, k, mr, panels):
 
 
 @helper
+def whole_tiles(rows):
+    """Rows of the tiles that hold so many, all of which have sums."""
+    return (rows + MR - 1) // MR * MR
+
+
+@helper
 def sums_tiles(k, panels):
     """Tiles one below the other whose sums are there together, if there are so many."""
     if panels > 1:

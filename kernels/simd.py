@@ -138,7 +138,11 @@ class Simd:
     @property
     def line(self):
         """Elements of a cache line."""
-        return CACHE_LINE * 8 // self.bits
+        return self.elements(CACHE_LINE)
+
+    def elements(self, size):
+        """How many elements so many bytes are."""
+        return size * 8 // self.bits
 
     def prefetch(self, pointer, written, far=False):
         """Begin to fetch a cache line, to be read or to be `written`; not into the first cache, if `far` (Booleans)."""

@@ -3,7 +3,7 @@
 from collections import namedtuple
 
 from .ahead import fetch_some
-from .blocking import FAR, L1, MR, PANELS, PANELS_AFAR, PREFETCH, TILES_COPIED
+from .blocking import FAR, L1, PANELS, PANELS_AFAR, PREFETCH, TILES_COPIED
 from .compiling import helper, internal, jit
 from .epilogue import SGD, SIGMOID_DELTA, STORE, finish_block, finish_panels
 from .matrix import (
@@ -28,7 +28,16 @@ from .microkernel import (
     fetched_by,
     tile_shape,
 )
-from .packing import is_copied, lies_apart, panels_at_once, panels_behind, sums_rows, sums_tiles, worker_size
+from .packing import (
+    is_copied,
+    lies_apart,
+    panels_at_once,
+    panels_behind,
+    sums_rows,
+    sums_tiles,
+    whole_tiles,
+    worker_size,
+)
 from .panel import copied_panel, copy, copy_panels, copy_tiles
 from .parallel import KEPT, WORKER, first_of, read, write
 
@@ -122,7 +131,7 @@ def compute_tiles(arguments, task, worker):
 def sum_panels(sums, c, e, a, step, b, copies, across, kc, ahead):
     """sums = A·B for panels side by side, slice of k by slice, panel by panel.
 
-    C and E are `expected` with the first slice, the next rows of A with the first panel if they are `far`, and of B the
+    C and E are `expected` with the first slice, the next rows of A with C's first panel if they are `far`, and of B the
     next panel if it lies `apart`; or what lies `behind` the panels, as far as the `last`. From where on that has not
     been fetched is returned.
     """
@@ -138,7 +147,7 @@ def sum_panels(sums, c, e, a, step, b, copies, across, kc, ahead):
             b_block = copied_panel(packed, j - left, k, n, nr, two) if copied else panel_block(b, 0, j, k, n)
             b_slice = advance(b_block.data, p * b_block.row_stride)
             then, fetched = expected if p == 0 else 0, advance(b.data, behind)
-            if far and j == left:
+            if far and j == 0:
                 then += EXPECT_A
             if apart and (j + n < c.columns or p + kc < k):
                 then, fetched = then + EXPECT_NEXT, advance(b_slice, n)
@@ -168,12 +177,6 @@ def sum_panels(sums, c, e, a, step, b, copies, across, kc, ahead):
             behind += fetched_by(m, terms)
             j += n
     return behind
-
-
-@helper
-def whole_tiles(rows):
-    """Rows of the tiles that hold so many, all of which have sums."""
-    return (rows + MR - 1) // MR * MR
 
 
 @helper
