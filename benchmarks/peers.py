@@ -60,25 +60,19 @@ class Fastmlp(Peer):
 
     module = "fastmlp"
 
-    class _Order(np.random.Generator):
-        """Holds the order of the samples that the other libraries are given too."""
-
-        def permutation(self, samples):  # what versions drew from before they had `shuffled`
-            return self.order
-
     def __init__(self, sizes, weights, biases, batch_size, learning_rate):
-        from fastmlp import Network, _training
+        from fastmlp import Network
 
         super().__init__(sizes, weights, biases, batch_size, learning_rate)
-        _training.shuffled = lambda samples, rng: rng.order
-        self._rng = self._Order(np.random.PCG64())
-        self._network = Network(sizes, dtype=DTYPE, seed=self._rng)
+        self._network = Network(sizes, dtype=DTYPE, seed=0)
         for ours, given in zip(self._network.weights + self._network.biases, weights + biases, strict=True):
             ours[:] = given
 
-    def epoch(self, X, Y, order):
-        self._rng.order = order
-        self._network.fit(X, Y, epochs=1, batch_size=self.batch_size, learning_rate=self.learning_rate)
+    def epoch(self, X, Y, order, shuffle=True):
+        """An order that it draws itself is part of its time; without `shuffle`, the given one."""
+        if not shuffle:
+            X, Y = X[order], Y[order]
+        self._network.fit(X, Y, epochs=1, batch_size=self.batch_size, learning_rate=self.learning_rate, shuffle=shuffle)
 
     def step(self, x, y):
         self._network.train_step(x, y, learning_rate=self.learning_rate)

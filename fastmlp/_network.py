@@ -245,12 +245,12 @@ class Network:
         def train(workspace, *team):
             choice = self._choice(batch_size, len(X), adjacent, team[0])
             workspace = workspace[: size(batch_size, team[0])]  # all of which an epoch may begin with clearing
-            trainer = _training.Trainer(choice, self._parameters, X, Y, learning_rate, workspace, team, refuse)
+            given = self._parameters, X, Y, self._rng if many else None
+            trainer = _training.Trainer(choice, *given, learning_rate, workspace, team, refuse)
             with Progress(progress, epochs, len(X)) as bar:
                 for _ in range(epochs):
-                    order = _training.shuffled(len(X), self._rng) if many else trainer.in_order()
                     start = time.perf_counter()
-                    history.loss.append(trainer.epoch(order, bar))
+                    history.loss.append(trainer.epoch(bar))
                     history.seconds.append(time.perf_counter() - start)
                     if validate:
                         history.validation_loss.append(validate())

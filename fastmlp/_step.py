@@ -60,7 +60,7 @@ class Step:
             else:
                 given = self.batch, learning_rate, *self.given_sizes, workspace, threads, grain
                 loss, done = entry.train_in_turn(
-                    before, True, True, self.pace, *arrays, _training.IN_ORDER, *span, *given
+                    before, True, True, self.pace, *arrays, _training.AS_THEY_COME, *span, *given
                 )
                 if network:
                     _training.OWN_CODE.trained_without(network, time.perf_counter() - start)

@@ -131,9 +131,11 @@ MANY_PAGES = 6 << 20
 BYTES_NEAR = 1 << 20
 BYTES_AHEAD = 1 << 16
 LINES_AHEAD = 12  # cache lines of the next minibatch that are fetched with every few tiles
-# Samples from one that is put into a random order to one whose place in it is fetched, where that is far: without, an
-# order of 10⁶ takes 2.1 times as long, of 4·10⁶ 2.5 times, of 10⁵ 1.15 (AVX2).
-ORDER_AHEAD = 64
+# Numbers of a random order that are worked out at once. Its keys: by chi-squared tests of single places and of pairs in
+# 400,000 orders of 257 to 5000 samples, 4 are too few, and 6 enough. Few samples take more: of the orders of 6, one is
+# up to 1.7 times as likely as on the average by 8 keys, 1.05 by 16, and every 2 more halve what is beyond 1.
+ENCIPHERED = 256
+KEYS, KEYS_OF_FEW, FEW_SAMPLES = 8, 32, 256
 # Where a network is laid out in rows: samples, and inputs of an update, from one turn of fetching to the next. A sample
 # of half a million takes 1.09 times as long as one of 10,000 on 64-64-10 by 32 by two threads, 1.18 times unfetched; by
 # one thread 1.2 times either way, and with turns of 6 and 12 or 12 and 24 too. They are whole tiles of 6 rows: with 8

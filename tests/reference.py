@@ -5,6 +5,7 @@ the kernels can tell, and for `Rounded`, which also gives the bound of the error
 """
 
 import itertools
+import math
 
 import numpy as np
 
@@ -129,13 +130,31 @@ def gradients(layers, x, y):
     return result[::-1], grad_g
 
 
-def shuffled(samples, rng, at_once=1 << 14):
-    """The order of an epoch: Fisher and Yates, inside out, a block of random numbers at a time."""
-    order = []
-    for start in range(0, samples, at_once):
-        for uniform in rng.random(min(samples - start, at_once)):
-            i = len(order)
-            order.append(i)
-            j = int(uniform * (i + 1))
-            order[i], order[j] = order[j], order[i]
-    return np.array(order)
+def shuffled(samples, rng):
+    """The order of an epoch: keys are drawn, as many as few samples or many need, and every place is enciphered."""
+    keys = rng.bit_generator.random_raw(8 if samples > 256 else 32)
+    return enciphered(np.arange(samples), samples, keys & 0xFFFFFFFF)
+
+
+def enciphered(places, samples, keys, bits=32):
+    """A Feistel network over pairs (l, r), l < a, r < b, of numbers l b + r, until the number is one of a sample."""
+    root = math.isqrt(samples - 1) + 1
+    a = root + root % 2
+    b = -(-samples // a)
+    mask, half = np.uint64(2**bits - 1), np.uint64(bits // 2)
+    extents = np.uint64(a), np.uint64(b)
+
+    def added(other, key, extent):
+        h = (other ^ key) * np.uint64(0x21F0AAAD) & mask
+        h = (h ^ h >> half - np.uint64(1)) * np.uint64(0x735A2D97) & mask
+        return (h >> half) * extent >> half
+
+    numbers, outside = places.astype(np.uint64), np.ones(len(places), bool)
+    while outside.any():
+        pair = list(divmod(numbers[outside], extents[1]))
+        for k, key in enumerate(keys):
+            one = k % 2
+            pair[one] = (pair[one] + added(pair[1 - one], key, extents[one])) % extents[one]
+        numbers[outside] = pair[0] * extents[1] + pair[1]
+        outside = numbers >= samples
+    return numbers.astype(np.intp)

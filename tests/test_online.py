@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from reference import shuffled
 from test_programs import case, counted, in_turn
 
 from fastmlp import Network
-from fastmlp._training import shuffled
 from fastmlp.kernels import entry
 from fastmlp.kernels.blocking import ONLINE, PADDING
 from fastmlp.kernels.online import is_online

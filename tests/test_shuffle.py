@@ -3,36 +3,119 @@
 import collections
 import copy
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 import reference
 
-from fastmlp._training import SHUFFLED_AT_ONCE, shuffled
+from fastmlp import Network
+from fastmlp._training import Order
+from fastmlp.kernels.blocking import ENCIPHERED, FEW_SAMPLES, KEYS
+from fastmlp.kernels.shuffle import draw, extents, random_orders, take_in_order
+
+SAMPLES = [1, 2, 3, 5, 17, FEW_SAMPLES, FEW_SAMPLES + 1, 1000, 4 * ENCIPHERED, 40_000]
 
 
-@pytest.mark.parametrize("samples", [1, 2, 1000, SHUFFLED_AT_ONCE, SHUFFLED_AT_ONCE + 1, 3 * SHUFFLED_AT_ONCE - 1])
-def test_it_is_the_shuffle_of_fisher_and_yates(samples, rng):
+def drawn(samples, rng, places=None):
+    """A random order, or what it has in some places that follow each other."""
+    given = random_orders(samples)
+    draw(given[3], rng)
+    places = places or range(samples)
+    numbers = np.empty(len(places), np.intp)
+    take_in_order(numbers, places.start, *given)
+    return numbers
+
+
+@pytest.mark.parametrize("samples", SAMPLES)
+def test_it_is_a_permutation_by_the_documented_cipher(samples, rng):
     draws = copy.deepcopy(rng)
-    order = shuffled(samples, rng)
-    np.testing.assert_array_equal(order, reference.shuffled(samples, draws, SHUFFLED_AT_ONCE))
+    order = drawn(samples, rng)
+    np.testing.assert_array_equal(order, reference.shuffled(samples, draws))
     np.testing.assert_array_equal(np.sort(order), np.arange(samples))
     assert rng.bit_generator.state == draws.bit_generator.state
 
 
-def test_every_order_is_equally_likely(rng):
+@pytest.mark.parametrize("samples", [*range(1, 60), 999, 1001, 2**16 + 1])
+def test_every_number_of_samples_has_few_pairs_more(samples):
+    a, b = extents(samples)
+    assert a % 2 == 0
+    assert samples <= a * b < samples + a
+
+
+@pytest.mark.parametrize("samples", [2**32 - 1, 2**32, 2**32 + 1, 2**40 + 12345])
+@pytest.mark.parametrize("first", [0, 10_000, -3000])
+def test_so_many_samples_that_their_numbers_take_64_bits(samples, first, rng):
+    first %= samples
+    count = min(3000, samples - first)
+    given = random_orders(samples)
+    bits = 8 * given[3].itemsize
+    assert bits == (32 if samples < 2**32 else 64)
+    given[3][:] = keys = rng.integers(2**bits, size=KEYS, dtype=np.uint64)
+    numbers = np.empty(count, np.intp)
+    take_in_order(numbers, first, *given)
+    np.testing.assert_array_equal(numbers, reference.enciphered(np.arange(first, first + count), samples, keys, bits))
+    assert numbers.min() >= 0
+    assert numbers.max() < samples
+    assert len(np.unique(numbers)) == count
+    assert abs(np.mean(numbers / samples) - 0.5) < 6 / math.sqrt(12 * count)
+
+
+def test_every_order_of_few_is_equally_likely(rng):
     """Each of 4! orders is drawn a binomial number of times: six standard deviations hold all with 1 - 5e-8."""
     draws, orders = 24_000, math.factorial(4)
-    counts = collections.Counter(tuple(shuffled(4, rng)) for _ in range(draws))
+    counts = collections.Counter(tuple(drawn(4, rng)) for _ in range(draws))
     assert len(counts) == orders
     deviation = math.sqrt(draws / orders * (1 - 1 / orders))
     assert max(abs(count - draws / orders) for count in counts.values()) < 6 * deviation
 
 
-def test_the_largest_number_below_1_stays_within_the_order():
-    class Largest:
-        def random(self, out):
-            out[:] = np.nextafter(1, 0)
-            return out
+@pytest.mark.parametrize("samples", [30, FEW_SAMPLES + 1])
+def test_pairs_do_not_keep_together(samples, rng):
+    """How often two samples that follow each other in a row or in a column of pairs come to do so again: binomial.
 
-    np.testing.assert_array_equal(shuffled(100_000, Largest()), np.arange(100_000))
+    Six standard deviations, as above. By 4 keys those in a column do twice as often.
+    """
+    draws, (a, b) = 5000, extents(samples)
+
+    def in_row(n, m):
+        return (n // b == m // b) & ((m - n) % b == 1)
+
+    def in_column(n, m):
+        return (m // b - n // b) % a == 1
+
+    n, m = np.indices((samples, samples))
+    starts = [drawn(samples, rng, range(b + 1)) for _ in range(draws)]
+    for apart, follow in (1, in_row), (b, in_column):
+        probability = follow(n, m)[n != m].mean()
+        deviation = math.sqrt(draws * probability * (1 - probability))
+        times = sum(follow(start[0], start[apart]) for start in starts)
+        assert abs(times - draws * probability) < 6 * deviation
+
+
+@pytest.mark.parametrize(("samples", "batch_size"), [(100, 7), (100_000, 32), (100_000, 60_000)])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_stretches_of_an_order_are_parts_of_it(samples, batch_size, shuffle, rng):
+    expected = reference.shuffled(samples, copy.deepcopy(rng)) if shuffle else np.arange(samples)
+    order = Order(samples, batch_size, rng if shuffle else None)
+    order.draw()
+    length = order.minibatches * batch_size
+    for first in range(0, samples, length):
+        numbers = order.numbers(first, min(samples, first + length))
+        np.testing.assert_array_equal(numbers, expected[first : first + length + batch_size])
+
+
+@pytest.mark.parametrize("sizes", [(2, 8, 1), (64, 64, 10)])
+def test_memory_does_not_grow_with_the_samples(sizes, rng):
+    def peak(samples):
+        X = rng.random((samples, sizes[0]), np.float32)
+        Y = rng.random((samples, sizes[-1]), np.float32)
+        net = Network(sizes, seed=0)
+        net.fit(X, Y, epochs=1, batch_size=50)
+        tracemalloc.start()
+        net.fit(X, Y, epochs=2, batch_size=50)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    assert peak(400_000) < peak(50_000) + 2**16
