@@ -230,16 +230,25 @@ PACED = 1 << 25
 # Runs from one trial of the slower, all threads or one, to the next: more and more, as long as it is the slower.
 TRIED_FIRST, TRIED_LAST = 4.0, 128.0
 
-# Multiply-adds of a pass through the layers, of one sample and of several, up to which a network is laid out in rows of
-# whole vectors and trained without tiles: by 1 a step takes 0.2 to 0.6 of the time on 7-1, 784-10, 64-64-10, 784-30-10,
-# 784-100-10 and 3000-50, 0.8 to 0.98 on 784-128-10, 400-400, 784-300 and 300-300-300-10; by several 0.3 on 4-3 and
-# 4-8-3 by 16 or 32, 0.6 on 2-32-32-1 by 32, 0.8 on 64-64-10 by 16, 0.9 to 1.0 on 17-64-64-6 by 64 and 128-128-10 by 16,
-# 1.08 on 1-300-1 by 100. Larger minibatches are cut into shards. Where no layer is wider than ONLINE_WIDTH tiles are
-# mostly empty, and more is trained in rows, or halves: of the time in shards a step by one thread, and by two, takes
-# 0.5 and 0.55 on 4-8-3 by 30,000, 0.7 and 0.7 on 10-10-10 by 5000, 0.65 on 12-12-4 by 9000, but 0.96 to 1.15 on
-# 16-16-16-16 by 2000 and 4000.
-ONLINE_SINGLE, ONLINE = 1 << 18, 1 << 19
-ONLINE_NARROW, ONLINE_WIDTH = 1 << 21, 12
+# Elements of weights that are kept, in one array or two, by one sample and by several, and multiply-adds of a pass
+# through the layers, up to which a network is laid out in rows of whole vectors and trained without tiles. By 1 a step
+# takes 0.2 to 0.6 of the time on 7-1, 784-10, 64-64-10, 784-30-10, 784-100-10 and 3000-50, 0.7 to 0.95 on 784-128-10,
+# 784-400-10, 600-600-10, 784-700-10, in float64 1.2 on 300x5; by several 0.3 on 4-3 and 4-8-3 by 16 or 32, 0.6 on
+# 2-32-32-1 by 32, 0.4 to 0.9 by 2 and 4 on 784-400-10, 600-600-10, 1500-200-10, 3000-120-10, 300x5 and 784-700-10, but
+# 0.9 to 1.6 on 500-500-500 and 400x4-10; 0.65 to 0.85 on 784-300-10 and 784-200-10 by 8, 784-128-10 by 16, 784-64-10
+# by 16, 0.85 to 0.95 on 784-64-10, 128-128-10 and 300-64-10 by 32, 30-300-10 and 64x4-10 by 128, 1.0 on 256-256-10 and
+# 784-128-10 by 32 in float64, by two threads 1.1 to 1.3 on the latter.
+ONLINE_ONE, ONLINE_SOME, ONLINE = 9 << 16, 5 << 17, 1 << 21
+# Elements up to which two threads do so however many there are.
+ONLINE_BY_ALL = 1 << 18
+# Bytes of which no distance from row to row of weights is to be a multiple, there. Of the time by tiles a step of
+# 512-512-512 by 2 takes 0.8 in float32 and 0.88 in float64, else 1.07 and 2.1; by 16 0.92, else 1.1, in float32.
+CLASHING = 1 << 11
+# Multiply-adds of a pass through the layers from which on larger minibatches are cut into shards. Where no layer is
+# wider than NARROW_WIDTH tiles are mostly empty, and that is later: of the time in shards a step in rows, by one thread
+# and by two, takes 0.5 and 0.55 on 4-8-3 by 30,000, 0.7 and 0.7 on 10-10-10 by 5000, 0.65 on 12-12-4 by 9000, but 0.96
+# to 1.15 on 16-16-16-16 by 2000 and 4000.
+SHARDED, SHARDED_NARROW, NARROW_WIDTH = 1 << 19, 1 << 21, 12
 PADDING = 1 << 12  # elements that these rows may take beyond what is promised
 # Samples, vectors of a minibatch's widest layer and of samples x parameters, and parameters, up to which there is code
 # for a network alone; of larger minibatches for a piece of so many samples, half as wide. Of the time without, a step
@@ -289,7 +298,7 @@ DOT = 16  # sums that one of a single output is of: as many as the lanes of the 
 BYTES_FAR = 1 << 24
 # Inputs of all samples together, up to which a single output of them is trained without tiles: of the time by tiles a
 # step of 9-1 by 1024 takes 0.80, of 64-1 by 200 0.93, of 500-1 by 100 1.0, of 200-1 by 500 1.04, of 800-1 by 600 1.2.
-# Of any number where that is no wider than ONLINE_WIDTH: 0.84 on 9-1 by 10,000.
+# Of any number where that is no wider than NARROW_WIDTH: 0.84 on 9-1 by 10,000.
 DOTTED = 1 << 16
 
 # Outputs of a layer up to which W is stored and not Wᵀ: a step of 17-64-64-6 by 64 takes 0.96 of the time, one of

@@ -13,9 +13,9 @@ from .blocking import (
     KC,
     MICROBATCH,
     MOST_SHARDS,
-    ONLINE,
-    ONLINE_NARROW,
-    ONLINE_WIDTH,
+    NARROW_WIDTH,
+    SHARDED,
+    SHARDED_NARROW,
     SHARDED_PARAMETERS,
     SHARE,
     SHARE_FEW,
@@ -58,7 +58,8 @@ def shards_of(sizes, batch):
     rows have activations.
     """
     parameters, widths = parameters_size(sizes), sizes.data[0]
-    if parameters > SHARDED_PARAMETERS or batch * parameters <= most_online(sizes):
+    most_whole = SHARDED_NARROW if all_narrow(sizes) else SHARDED
+    if parameters > SHARDED_PARAMETERS or batch * parameters <= most_whole:
         return 1
     if is_wide(sizes.data[0], sizes.data[1], batch):
         return 1
@@ -71,18 +72,12 @@ def shards_of(sizes, batch):
 
 
 @helper
-def most_online(sizes):
-    """Multiply-adds of a pass of several samples up to which they are trained in rows (`online`), and not in shards."""
-    return ONLINE_NARROW if all_narrow(sizes) else ONLINE
-
-
-@helper
 def all_narrow(sizes):
     """Whether all layers are so narrow that tiles would be mostly empty."""
     widest = 0
     for layer in range(sizes.size):
         widest = max(widest, sizes.data[layer])
-    return widest <= ONLINE_WIDTH
+    return widest <= NARROW_WIDTH
 
 
 @outlined

@@ -36,6 +36,7 @@ from .plan import (
     W,
     X,
     Y,
+    weights_stride,
 )
 from .tasks import outlined
 
@@ -73,8 +74,8 @@ def layer_of(net, layer):
     line, like, samples = 2 * layer, net.x.data, net.x.rows
     n_out = read(net.table, line, OUTPUTS)
     n_in = net.x.columns if layer == 1 else read(net.table, line - 2, OUTPUTS)
-    stride, width = whole_vectors(n_out, like), whole_vectors(n_in, like)
-    length = stride if net.apart else n_out
+    stride, width = weights_stride(n_out, lanes_of(like)), weights_stride(n_in, lanes_of(like))
+    length = whole_vectors(n_out, like) if net.apart else n_out
     return Layer(
         read(net.table, line, SLICES),
         read(net.table, line, SLICE_LENGTH),

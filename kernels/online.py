@@ -3,9 +3,9 @@
 import numpy as np
 
 from .ahead import NOTHING, expect_rows, fetch_all_in, worth_fetching
-from .blocking import DOTTED, FEW_OUTPUTS, ONLINE_SINGLE, PADDING
+from .blocking import DOTTED, FEW_OUTPUTS, ONLINE, ONLINE_ONE, ONLINE_SOME, PADDING
 from .compiling import internal
-from .cuts import all_narrow, most_online, range_of_part
+from .cuts import all_narrow, range_of_part, shards_of
 from .layout import layer_of, small_network
 from .loss import mse, row_parts
 from .matrix import Vector, advance, rows, scalar
@@ -13,7 +13,7 @@ from .network import promised
 from .panel import gather
 from .parallel import read
 from .parameters import parameters_size
-from .plan import FIRST_LENGTH, LAST_FIRST_LENGTH, LAST_LENGTH, LENGTH, TURNS, plan_size, small_size
+from .plan import FIRST_LENGTH, LAST_FIRST_LENGTH, LAST_LENGTH, LENGTH, TURNS, plan_size, small_size, weights_size
 from .small import delta_of_outputs, errors_of_outputs, forward_rows, step_rows
 from .tasks import address, outlined, reference
 
@@ -28,10 +28,10 @@ def is_online(sizes, batch_size):
 def pays_online(sizes, batch_size):
     """Whether so small products are the quicker without tiles."""
     network = Vector(sizes, len(sizes))
-    limit = ONLINE_SINGLE if batch_size == 1 else most_online(network)
     if sizes[1] == 1 and batch_size * sizes[0] > DOTTED and not all_narrow(network):
         return False
-    return batch_size * parameters_size(network) <= limit
+    kept = weights_size(sizes, 4) <= (ONLINE_ONE if batch_size == 1 else ONLINE_SOME)
+    return kept and batch_size * parameters_size(network) <= ONLINE and shards_of(network, batch_size) == 1
 
 
 @internal

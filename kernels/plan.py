@@ -16,7 +16,17 @@ import itertools
 import numpy as np
 
 from .ahead import BYTES_OF_LINES
-from .blocking import APART_PARAMETERS, APART_SAMPLES, CACHE_LINE, HOST, INPUTS_FETCHING, KC, PAGE, SAMPLES_FETCHING
+from .blocking import (
+    APART_PARAMETERS,
+    APART_SAMPLES,
+    CACHE_LINE,
+    CLASHING,
+    HOST,
+    INPUTS_FETCHING,
+    KC,
+    PAGE,
+    SAMPLES_FETCHING,
+)
 from .compiling import helper
 from .cuts import gradient_length, is_halved, larger_half, range_of_part
 from .matrix import Vector, padded
@@ -40,10 +50,22 @@ OUTPUTS, SLICES, SLICE_LENGTH, WT, B, W, G, DELTA = range(8)
 BY_OUTPUTS, LETTER, BIAS_LETTER, HANDED, SUMS, ZEROS, DELTAS = range(7)
 
 
+VECTOR_BYTES = HOST.vector_bytes
+
+
 @helper
 def whole(n, lanes):
     """n rounded up to whole vectors."""
     return (n + lanes - 1) // lanes * lanes
+
+
+@helper
+def weights_stride(n, lanes):
+    """From one row of n weights to the next: whole vectors, and two more where caches have few places for all rows,
+    since too many bits of their addresses would be the same.
+    """
+    stride, bytes_of_lane = whole(n, lanes), VECTOR_BYTES // lanes
+    return stride + 2 * lanes if stride * bytes_of_lane % CLASHING == 0 else stride
 
 
 def is_apart(sizes, samples):
@@ -64,8 +86,8 @@ def rows_size(apart, rows, columns, lanes):
 
 def weight_extents(layer, n_in, n_out, lanes):
     """Elements of Wᵀ, b and W of a layer."""
-    stride = whole(n_out, lanes)
-    of_W = n_out * whole(n_in, lanes) if layer > 1 or n_out == 1 else 0
+    stride = weights_stride(n_out, lanes)
+    of_W = n_out * weights_stride(n_in, lanes) if layer > 1 or n_out == 1 else 0
     return n_in * stride if n_out > 1 else 0, stride, of_W
 
 
@@ -291,7 +313,7 @@ def _table(sizes, batch_size, last, itemsize, samples, shared=(0, 0, 0, 0), divi
         if layer == 1 and divided:
             half, handed = divided
             begin, _ = range_of_part(half, 2, n_in)
-            put_places(2, WT, begin * whole(n_out, lanes))
+            put_places(2, WT, begin * weights_stride(n_out, lanes))
             put_places(3, HANDED, handed, *samples.of_all)
             of_letter = 0
         put(2 * layer + 1, BY_OUTPUTS, layer > 1 and of_W < of_WT)

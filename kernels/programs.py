@@ -49,7 +49,7 @@ def program_for(sizes, batch_size, samples, threads):
     by_two = program_for_two(sizes, batch_size, samples, threads)
     if by_two is not None:
         return by_two
-    # One by one samples are quicker in rows by one thread than in products that are shared: see ONLINE_SINGLE.
+    # One by one samples are quicker in rows by one thread than in products that are shared: see ONLINE_ONE.
     shared = threads > 1 and batch_size > 1 and shares(Vector(sizes, len(sizes)), batch_size, SHARE)
     if shared or not is_online(sizes, batch_size):
         return "train_in_turn"

@@ -8,7 +8,7 @@ from .blocking import FEW_OUTPUTS, FEW_SUMS, INPUTS_FETCHING, INPUTS_OF_FEW, KC,
 from .compiling import helper
 from .dot import dot_rows
 from .few import few_sums
-from .layout import has_fewer_by_outputs, input_of, lanes_of, layer_of, letter_of, others, row_of
+from .layout import has_fewer_by_outputs, input_of, lanes_of, layer_of, letter_of, others, row_of, whole_vectors
 from .loss import part_errors
 from .matrix import advance, pointer_at, rows, scalar
 from .optimizer import step_against_sum
@@ -91,7 +91,7 @@ def zeros_of(net):
 def put_zeros(net, layer):
     """Zeros for `add_up`, where one thread may have had samples."""
     zeros = zeros_of(net)
-    for j in range(layer_of(net, layer).stride):
+    for j in range(whole_vectors(layer_of(net, layer).g.columns, zeros)):
         zeros[j] = 0
 
 

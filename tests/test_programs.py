@@ -18,7 +18,7 @@ from fastmlp.kernels.together import is_together
 from fastmlp.kernels.units import is_by_units
 from fastmlp.kernels.wide import is_sliced, slice_length
 
-DIVIDED = (([784, 30, 10], 150), ([530, 101, 40, 3], 29), ([1500, 9], 60), ([257, 300, 2], 11), ([784, 128, 10], 65))
+DIVIDED = (([784, 30, 10], 150), ([530, 101, 40, 3], 39), ([1500, 9], 60), ([257, 300, 2], 27), ([784, 128, 10], 65))
 IN_ROWS = (
     ([784, 24, 10], 10),
     ([784, 20, 10], 2),
@@ -36,10 +36,11 @@ BY_UNITS = (
     ([5, 110, 3], 30),
     ([1, 201, 16], 13),
     ([100, 24, 2], 120),
+    ([300, 512, 9], 3),  # whose rows of weights would clash
 )
 TOGETHER_CASES = (
     ([17, 64, 64, 6], 64),
-    ([40, 300, 7], 51),
+    ([40, 300, 9, 7], 51),
     ([1, 77, 77, 1, 77, 1], 40),
     ([16] * 20, 35),
     ([4, 4], 6000),
@@ -48,9 +49,9 @@ CASES = [("train_divided", *case) for case in DIVIDED] + [("train_together", *ca
 CASES += [("train_divided_rows", *case) for case in IN_ROWS]
 CASES += [("train_by_units", *case) for case in BY_UNITS]
 ONE_EACH = CASES[0], CASES[len(DIVIDED)], CASES[-1 - len(BY_UNITS)], CASES[-len(BY_UNITS)]
-CASES += [("train_divided", [784, 128, 10], 9), ("train_together", [30, 50, 50, 2], 17)]  # few rows each
-MANY_OUTPUTS = [("train_together", [1, 900], 16), ("train_together", [200, 200, 10], 40)]
-MANY_OUTPUTS += [("train_together", [47, 16, 941], 61), ("train_divided", [784, 16, 503], 64)]
+CASES += [("train_divided", [784, 128, 10], 22), ("train_together", [30, 50, 50, 2], 17)]  # few rows each
+MANY_OUTPUTS = [("train_together", [1, 900], 16), ("train_together", [200, 200, 17], 40)]
+MANY_OUTPUTS += [("train_together", [47, 16, 941], 61), ("train_divided", [784, 64, 503], 64)]
 
 
 def case(sizes, samples, dtype, rng):
@@ -148,7 +149,7 @@ def test_what_gains_nothing_is_not_trained_by_units():
     assert not is_by_units([4, 50, 3], 20, 1000, 2)  # too little to do
     assert not is_by_units([2, 30, 10], 100, 1000, 2)  # more to hand over than a gradient
     assert not is_by_units([784, 24, 10], 10, 1000, 2)  # vectors that would be partly empty
-    assert not is_by_units([784, 128, 10], 20, 1000, 2)  # quicker by tiles
+    assert not is_by_units([784, 128, 10], 32, 1000, 2)  # quicker by tiles
     assert not is_by_units([64, 64, 10], 1, 1000, 2)  # one sample
     assert not is_by_units([64, 64, 10], 32, 1000, 1)  # one thread
     assert not is_by_units([64, 64, 10], 32, 32, 2)  # one minibatch
