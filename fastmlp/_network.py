@@ -229,7 +229,7 @@ class Network:
         history, adjacent = History(), X.strides[1] == X.itemsize and Y.strides[1] == Y.itemsize
         # The order within a batch of everything would change nothing but rounding.
         many = shuffle and batch_size < len(X)
-        state = self._rng.bit_generator.state if many else None
+        rng, state = (self._rng, self._rng.bit_generator.state) if many else (None, None)
 
         def refuse():
             try:
@@ -245,8 +245,7 @@ class Network:
         def train(workspace, *team):
             choice = self._choice(batch_size, len(X), adjacent, team[0])
             workspace = workspace[: size(batch_size, team[0])]  # all of which an epoch may begin with clearing
-            given = self._parameters, X, Y, self._rng if many else None
-            trainer = _training.Trainer(choice, *given, learning_rate, workspace, team, refuse)
+            trainer = _training.Trainer(choice, self._parameters, X, Y, rng, learning_rate, workspace, team, refuse)
             with Progress(progress, epochs, len(X)) as bar:
                 for _ in range(epochs):
                     start = time.perf_counter()

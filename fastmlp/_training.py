@@ -37,12 +37,12 @@ class Order:
         self.minibatches = max(1, self.AT_ONCE // batch_size)
         if rng:
             self.memory = np.empty(min(samples, (self.minibatches + 1) * batch_size), np.intp)
-            self.cipher = *_, self.keys, _ = random_orders(samples)
+            self.orders = random_orders(samples)
 
     def draw(self):
         """Begin an epoch."""
         if self.rng:
-            draw(self.keys, self.rng)
+            draw(self.orders, self.rng)
 
     def numbers(self, first, last):
         """The samples that come first, first+1, ... last-1, and those of a minibatch behind, which is to be fetched."""
@@ -50,7 +50,7 @@ class Order:
         if not self.rng:
             return np.arange(first, last, dtype=np.intp)
         numbers = self.memory[: last - first]
-        take_in_order(numbers, first, *self.cipher)
+        take_in_order(numbers, first, *self.orders)
         return numbers
 
 
@@ -149,6 +149,7 @@ class Trainer:
         choice = self.choice
         self.own_code = OWN_CODE.of(choice.network) if choice.network else None
         self.laid_out = choice.laid_out and not self.own_code
+        self.as_they_come = choice.takes_samples_as_they_come and not (self.own_code or self.order.rng)
         if self.laid_out:
             self.live = np.zeros(1, np.intp)  # 1 while the workspace has weights that are further on
             plan = plan_for(choice.program, choice.sizes, choice.batch_size, choice.samples, self.workspace)
@@ -166,7 +167,6 @@ class Trainer:
         loss, first, begin = 0.0, 0, time.perf_counter()
         samples, batch_size = self.choice.samples, self.choice.batch_size
         whole = samples if self.own_code else self.choice.whole
-        self.as_they_come = self.choice.takes_samples_as_they_come and not (self.own_code or self.order.rng)
         self.order.draw()
         if self.laid_out:
             self.live[0] = 0

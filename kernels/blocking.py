@@ -239,7 +239,7 @@ TRIED_FIRST, TRIED_LAST = 4.0, 128.0
 # by 16, 0.85 to 0.95 on 784-64-10, 128-128-10 and 300-64-10 by 32, 30-300-10 and 64x4-10 by 128, 1.0 on 256-256-10 and
 # 784-128-10 by 32 in float64, by two threads 1.1 to 1.3 on the latter.
 ONLINE_ONE, ONLINE_SOME, ONLINE = 9 << 16, 5 << 17, 1 << 21
-# Elements up to which two threads do so however many there are.
+# Parameters up to which two threads train by `units` also where there are MANY_THREADS; for more it is not measured.
 ONLINE_BY_ALL = 1 << 18
 # Bytes of which no distance from row to row of weights is to be a multiple, there. Of the time by tiles a step of
 # 512-512-512 by 2 takes 0.8 in float32 and 0.88 in float64, else 1.07 and 2.1; by 16 0.92, else 1.1, in float32.

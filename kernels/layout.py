@@ -11,7 +11,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from .blocking import CACHE_LINE, HOST
+from .blocking import CACHE_LINE
 from .compiling import helper
 from .matrix import Matrix, advance, itemsize, pointer_at, transposed
 from .panel import all_finite, copy
@@ -28,6 +28,7 @@ from .plan import (
     OUTPUTS,
     SLICE_LENGTH,
     SLICES,
+    VECTOR_BYTES,
     WT,
     X_STRIDE,
     Y_STRIDE,
@@ -39,8 +40,6 @@ from .plan import (
     weights_stride,
 )
 from .tasks import outlined
-
-VECTOR_BYTES = HOST.vector_bytes
 
 ALL, FORWARD, BACK = map(np.intp, range(3))  # what `exchange` copies
 

@@ -11,6 +11,7 @@ Ciphers with arbitrary finite domains, CT-RSA 2002).
 """
 
 import math
+from collections import namedtuple
 
 import numpy as np
 
@@ -21,21 +22,26 @@ from .matrix import itemsize
 FACTORS = 0x21F0AAAD, 0x735A2D97  # mix bits well: C. Wellons, Prospecting for hash functions
 
 
+Orders = namedtuple("Orders", "samples a b keys memory")
+"""What `take_in_order` is given for random orders of so many samples: the extents of pairs, the keys of one, memory."""
+
+
 def random_orders(samples):
-    """What `take_in_order` is given for random orders of so many samples, with memory for the keys of one."""
+    """Orders of so many samples, until `draw` without keys."""
     number = np.uint32 if samples < 1 << 32 else np.uint64
     keys = np.empty(KEYS if samples > FEW_SAMPLES else KEYS_OF_FEW, number)
-    return samples, *extents(samples), keys, np.empty((3, ENCIPHERED), number)
+    return Orders(samples, *extents(samples), keys, np.empty((3, ENCIPHERED), number))
 
 
-def draw(keys, rng):
+def draw(orders, rng):
     """Have the keys be those of another random order."""
-    keys[:] = rng.bit_generator.random_raw(keys.size)
+    orders.keys[:] = rng.bit_generator.random_raw(orders.keys.size)
 
 
 def extents(samples):
     """a and b, for few more pairs than samples. a is even, so that a single key may exchange an odd number of times."""
-    a = 2 * math.ceil((math.isqrt(samples - 1) + 1) / 2)
+    root = math.isqrt(samples - 1) + 1  # rounded up
+    a = root + root % 2
     return a, -(-samples // a)
 
 
@@ -43,7 +49,7 @@ def extents(samples):
 def take_in_order(numbers, first, samples, a, b, keys, memory):
     """numbers = those of the samples that a random order has in the places first, first+1, ...
 
-    `numbers` is a contiguous vector of np.intp. The other arguments are from `random_orders`.
+    `numbers` is a contiguous vector of np.intp. The other arguments are those of Orders.
     """
     number, half = keys.dtype.type, 4 * itemsize(keys)
     left, right, place = memory[0], memory[1], memory[2]

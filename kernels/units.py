@@ -46,9 +46,9 @@ def is_by_units(sizes, batch_size, samples, threads):
         return False
     parameters = parameters_size(Vector(sizes, len(sizes)))
     small = is_sliced(*sizes[1:]) and pays_online(sizes, batch_size) and 3 * batch_size * parameters >= TOGETHER
-    few = parameters <= ONLINE_BY_ALL or threads < MANY_THREADS
-    fits = few and fit_two(by_units_size(sizes, batch_size, 4), sizes, batch_size)
-    return small and fits and pays_by_units(*sizes, batch_size, parameters)
+    by_two = parameters <= ONLINE_BY_ALL or threads < MANY_THREADS
+    fits = fit_two(by_units_size(sizes, batch_size, 4), sizes, batch_size)
+    return small and by_two and fits and pays_by_units(*sizes, batch_size, parameters)
 
 
 def pays_by_units(n_in, units, n_out, batch_size, parameters):

@@ -20,7 +20,7 @@ SAMPLES = [1, 2, 3, 5, 17, FEW_SAMPLES, FEW_SAMPLES + 1, 1000, 4 * ENCIPHERED, 4
 def drawn(samples, rng, places=None):
     """A random order, or what it has in some places that follow each other."""
     given = random_orders(samples)
-    draw(given[3], rng)
+    draw(given, rng)
     places = places or range(samples)
     numbers = np.empty(len(places), np.intp)
     take_in_order(numbers, places.start, *given)
@@ -49,9 +49,9 @@ def test_so_many_samples_that_their_numbers_take_64_bits(samples, first, rng):
     first %= samples
     count = min(3000, samples - first)
     given = random_orders(samples)
-    bits = 8 * given[3].itemsize
+    bits = 8 * given.keys.itemsize
     assert bits == (32 if samples < 2**32 else 64)
-    given[3][:] = keys = rng.integers(2**bits, size=KEYS, dtype=np.uint64)
+    given.keys[:] = keys = rng.integers(2**bits, size=KEYS, dtype=np.uint64)
     numbers = np.empty(count, np.intp)
     take_in_order(numbers, first, *given)
     np.testing.assert_array_equal(numbers, reference.enciphered(np.arange(first, first + count), samples, keys, bits))
