@@ -17,11 +17,19 @@ from ._progress import Progress
 from ._step import Step, step_size
 from ._threads import TeamFor
 from .kernels import SERIAL, entry, workspace_size
-from .kernels.blocking import PREDICT_ROWS
+from .kernels.blocking import PREDICT_ROWS, PREDICTED_ALONE
 from .kernels.logistic import is_single_output
 from .kernels.network import shared_by_predict, training_size
 from .kernels.plan import predict_plan, small_size
-from .kernels.programs import fit_size, given_sizes, least_in_rows, may_share, samples_in_rows, work_in_rows
+from .kernels.programs import (
+    fit_size,
+    given_sizes,
+    least_in_rows,
+    least_losses_in_rows,
+    may_share,
+    samples_in_rows,
+    work_in_rows,
+)
 
 ACTIVATIONS = ("sigmoid",)
 LOSSES = ("mse",)
@@ -137,8 +145,9 @@ class Network:
         self._fit_size = functools.lru_cache(functools.partial(fit_size, sizes, itemsize=itemsize))
         self._may_share = functools.lru_cache(functools.partial(may_share, sizes))
         self._given_sizes = functools.lru_cache(functools.partial(given_sizes, sizes, parameters.itemsize))
-        self._in_rows, self._least_in_rows = samples_in_rows(sizes), least_in_rows(sizes)
-        self._work_in_rows, self._plan = work_in_rows(sizes), NO_PLAN
+        self._in_rows, self._work_in_rows = samples_in_rows(sizes), work_in_rows(sizes)
+        self._least_in_rows, self._least_losses_in_rows = least_in_rows(sizes), least_losses_in_rows(sizes)
+        self._plan = NO_PLAN
         self._rows_size = functools.lru_cache(functools.partial(small_size, sizes, self._in_rows, itemsize))
         self._workspaces = []
 
@@ -347,7 +356,7 @@ class Network:
         self._parameters[:] = parameters
 
     def _mean_loss(self, X, Y):
-        if self._in_rows:
+        if len(X) >= self._least_losses_in_rows:
             losses = np.empty(-(-len(X) // self._in_rows))
             arguments = losses, self._parameters, entry.operand(X), entry.operand(Y)
             return self._compute_in_rows(entry.mean_loss_in_rows, arguments, len(X))
@@ -376,7 +385,7 @@ class Network:
             return function(*arguments, self._in_rows, work, plan, threads, grain)
 
         work = samples * self._work_in_rows
-        if samples <= PREDICT_ROWS:
+        if samples <= PREDICT_ROWS and work < PREDICTED_ALONE:
             return self._lend_workspace(compute, (), self._rows_size(1), SERIAL)
         with TeamFor(work) as crew:
             return self._lend_workspace(compute, (), self._rows_size(crew.threads), crew)

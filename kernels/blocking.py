@@ -243,7 +243,7 @@ ONLINE_ONE, ONLINE_SOME, ONLINE = 9 << 16, 5 << 17, 1 << 21
 ONLINE_BY_ALL = 1 << 18
 # Bytes of which no distance from row to row of weights is to be a multiple, there. Of the time by tiles a step of
 # 512-512-512 by 2 takes 0.8 in float32 and 0.88 in float64, else 1.07 and 2.1; by 16 0.92, else 1.1, in float32.
-CLASHING = 1 << 11
+CLASHING = 1 << 9
 # Multiply-adds of a pass through the layers from which on larger minibatches are cut into shards. Where no layer is
 # wider than NARROW_WIDTH tiles are mostly empty, and that is later: of the time in shards a step in rows, by one thread
 # and by two, takes 0.5 and 0.55 on 4-8-3 by 30,000, 0.7 and 0.7 on 10-10-10 by 5000, 0.65 on 12-12-4 by 9000, but 0.96
@@ -310,10 +310,12 @@ NARROW = 12
 # on 10-50-1, 1.0 on 2-32-32-1, 17-64-64-6 and 64-64-10, 1.03 to 1.09 on these with AVX2 or in float64; 1.2 and more on
 # 784-30-10 with AVX2; and what is compiled first takes a third. With two or four times as many elements at a time they
 # take 0.94 to 1.08.
-PREDICTED_IN_ROWS, PREDICTED_ELEMENTS = 1 << 14, 1 << 11
-# Besides these, weights of a first layer of few outputs, as FEW_SUMS has it: 0.7 to 0.76 of the time on 6000-3 and
-# 20000-4.
-PREDICTED_FEW = 1 << 17
+PREDICTED_IN_ROWS, PREDICTED_ELEMENTS = 3 << 17, 1 << 11
+# Samples of more than BYTES_NEAR that go through the first layer together, while as many more are fetched.
+ROWS_AFAR = 12
+# Parameters for each sample, up to which they are laid out for so many, and samples; PREDICT_ROWS and less are
+# predicted by one thread up to so many multiply-adds.
+LAID_OUT_FOR, LAID_OUT_FOR_ALL, PREDICTED_ALONE = 1 << 9, 64, 1 << 24
 # Parameters up to which few samples are predicted so too: a call of Network.predict for one takes 0.94 of the time on
 # 2-32-32-1, 1.09 on 64-64-10, 1.5 on 784-10, for 64 on these 1.04 and 1.05.
 PREDICTED_ONE = 1 << 11

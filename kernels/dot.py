@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 
 from .blocking import BYTES_FAR, DOT, FETCHED_ROW, HOST
 from .compiling import helper, internal
-from .matrix import advance, itemsize, row_major, rows, transposed
+from .matrix import advance, bytes_of, row_major, rows, transposed
 from .microkernel import tile_shape
 from .panel import copy
 from .rowwise import activate
@@ -71,7 +71,7 @@ def dot_rows(typingctx, c, e, a, b, rsb, m, k, far):
 @helper
 def is_far(m):
     """Whether rows of a Matrix come from beyond the caches."""
-    return m.rows * m.columns * itemsize(m.data) > BYTES_FAR
+    return bytes_of(m) > BYTES_FAR
 
 
 def dot(simd, a, row, k):

@@ -155,6 +155,11 @@ def put(m, i, j, value):
 
 
 @helper
+def bytes_of(m):
+    return m.rows * m.columns * itemsize(m.data)
+
+
+@helper
 def row_major(data, rows, columns):
     """Matrix of rows * columns consecutive elements at the pointer `data`."""
     return Matrix(data, rows, columns, columns, 1)

@@ -5,14 +5,14 @@ Every sum has the order that it has elsewhere: so outputs have the bits that `ne
 compiled, and most of it for training too.
 """
 
+from .blocking import BYTES_FAR
 from .compiling import helper, internal
-from .dot import is_far
 from .layout import FORWARD, Small, exchange, layer_of, small_network, table_of
-from .matrix import itemsize, matrix, pointer, rows
+from .matrix import bytes_of, itemsize, matrix, pointer, rows
 from .network import input_finite
 from .panel import copy
 from .parallel import lead, share
-from .small import errors_of_outputs, forward_rows
+from .small import comes_from_afar, errors_of_outputs, first_from_afar, forward_rows
 from .tasks import ONE, address, reference, task_address
 
 
@@ -28,8 +28,8 @@ def predict_in_rows(g, parameters, x, batch_size, work, plan, team):
 @internal
 def _predict_batch(arguments, task, worker):
     found, g, parameters, x, batch_size, plan = arguments[0]
-    far, x, target = is_far(x), batch_of(x, batch_size, task), batch_of(g, batch_size, task)
-    net = forward_batch(x, far, batch_size, table_of(plan, worker), parameters)
+    x_bytes, x, target = bytes_of(x), batch_of(x, batch_size, task), batch_of(g, batch_size, task)
+    net = forward_batch(x, x_bytes, batch_size, table_of(plan, worker), parameters)
     output = rows(layer_of(net, net.layers).g, 0, x.rows)
     copy(target, output)
     if not input_finite(x, layer_of(net, 1).g):
@@ -51,8 +51,8 @@ def mean_loss_in_rows(losses, parameters, x, y, batch_size, work, plan, team):
 @internal
 def _batch_errors(arguments, task, worker):
     losses, parameters, x, y, batch_size, plan = arguments[0]
-    far, x, y = is_far(x), batch_of(x, batch_size, task), batch_of(y, batch_size, task)
-    net = forward_batch(x, far, batch_size, table_of(plan, worker), parameters)
+    x_bytes, x, y = bytes_of(x), batch_of(x, batch_size, task), batch_of(y, batch_size, task)
+    net = forward_batch(x, x_bytes, batch_size, table_of(plan, worker), parameters)
     copy(rows(net.y, 0, y.rows), y)
     losses[task] = errors_of_outputs(net, 0, y.rows)
 
@@ -93,15 +93,19 @@ def lay_out(parameters, batch_size, plan):
 
 
 @helper
-def forward_batch(x, far, batch_size, table, like):
+def forward_batch(x, x_bytes, batch_size, table, like):
     """The Small of a table, of the dtype behind the pointer `like`, with g of all layers for x.
 
-    `far` says whether x is of a matrix in far memory.
+    x is rows of a matrix of so many bytes.
     """
     net = small_network(table, like, batch_size, False, 0)
     if x.column_stride == 1:
-        net = Small(net.table, net.layers, net.apart, x, net.y, net.ahead, far)
+        net = Small(net.table, net.layers, net.apart, x, net.y, net.ahead, x_bytes > BYTES_FAR)
     else:
         copy(rows(net.x, 0, x.rows), x)
-    forward_rows(net, x.rows, 1, net.layers)
+    if comes_from_afar(net, x_bytes):
+        first_from_afar(net, x.rows)
+        forward_rows(net, x.rows, 2, net.layers)
+    else:
+        forward_rows(net, x.rows, 1, net.layers)
     return net

@@ -9,15 +9,15 @@ import numpy as np
 from .blocking import (
     FAR,
     FEW_ROWS,
-    FEW_SUMS,
     FEW_TERMS,
     GRAIN,
     HOST,
+    LAID_OUT_FOR,
+    LAID_OUT_FOR_ALL,
     MANY_PAGES,
     PAGE,
     PREDICT_ROWS,
     PREDICTED_ELEMENTS,
-    PREDICTED_FEW,
     PREDICTED_IN_ROWS,
     PREDICTED_ONE,
     SHARE,
@@ -160,9 +160,7 @@ def is_stored(sizes, batch_size, itemsize, threads, samples):
 
 def samples_in_rows(sizes):
     """How many samples at a time are predicted with the network laid out in rows, or 0 where that is not quicker."""
-    parameters = parameters_size(Vector(sizes, len(sizes)))
-    few = sizes[0] * sizes[1] if 1 < sizes[1] <= FEW_SUMS else 0
-    if parameters > PREDICTED_IN_ROWS + min(few, PREDICTED_FEW):
+    if parameters_size(Vector(sizes, len(sizes))) > PREDICTED_IN_ROWS:
         return 0
     return min(PREDICT_ROWS, max(PREDICT_ROWS // 4, PREDICTED_ELEMENTS // max(sizes) // 16 * 16))
 
@@ -171,7 +169,14 @@ def least_in_rows(sizes):
     """How many samples are predicted so, or more: to lay out many weights takes longer than to predict few samples."""
     if samples_in_rows(sizes) == 0:
         return math.inf
-    return 1 if parameters_size(Vector(sizes, len(sizes))) <= PREDICTED_ONE else PREDICT_ROWS // 4
+    parameters = parameters_size(Vector(sizes, len(sizes)))
+    return 1 if parameters <= PREDICTED_ONE else max(LAID_OUT_FOR_ALL, parameters // LAID_OUT_FOR)
+
+
+def least_losses_in_rows(sizes):
+    """The same of losses; but for few samples of a small network nothing with tiles is compiled besides."""
+    least = least_in_rows(sizes)
+    return 1 if least <= LAID_OUT_FOR_ALL else least
 
 
 def work_in_rows(sizes):

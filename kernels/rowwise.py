@@ -38,31 +38,17 @@ def sum_rows(c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, how) -> None:
 @intrinsic
 def _sum_rows(typingctx, c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, how):
     def codegen(context, builder, signature, args):
-        c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, how = args
+        *operands, how = args
         simd = Simd.of_host(builder, signature.args[0].dtype)
-        is_slope = builder.icmp_signed("==", how, INDEX(SLOPE))
 
-        def add_up(i, j, rows, vectors):
-            of_a, of_b = _element(builder, a, rsa, i, INDEX(0)), _element(builder, b, rsb, INDEX(0), j)
-            totals = _add_slices(
-                simd, of_a, multiples(simd, rsa, rows), INDEX(1), of_b, _columns(simd, vectors), rsb, k, kc
-            )
-            of_c = _places(simd, _element(builder, c, rsc, i, j), rsc, rows, vectors)
-            of_e = _places(simd, _element(builder, e, rse, i, j), rse, rows, vectors)
-
-            def store(finish):
-                # A row's last vector may reach into the next row, whose first is stored later.
-                for v in reversed(range(vectors)):
-                    for t in range(rows):
-                        simd.store(finish(totals[t][v], simd.load(of_e[t][v])), of_c[t][v])
-
-            with builder.if_else(is_slope) as (slope, bias):
+        def finish(store):
+            with builder.if_else(builder.icmp_signed("==", how, INDEX(SLOPE))) as (slope, bias):
                 with slope:
                     store(lambda total, g: total * sigmoid_derivative(g))
                 with bias:
                     store(lambda total, b: total + b)
 
-        _for_tiles_from_the_last(simd, m, n, add_up)
+        _emit_sums(simd, *operands, finish)
         return context.get_dummy_value()
 
     index = types.intp
@@ -70,7 +56,60 @@ def _sum_rows(typingctx, c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, how):
     return types.void(*strided, *(index,) * 5), codegen
 
 
-def _add_slices(simd, a, rows, csa, b, columns, rsb, k, kc):
+@outlined
+def sum_far_rows(c, rsc, e, a, b, rsb, m, k, n, kc) -> None:
+    """`sum_rows` with BIAS, of A whose rows are adjacent, while as many rows that lie behind them are fetched."""
+    _sum_far_rows(c, rsc, e, a, b, rsb, m, k, n, kc)
+
+
+@intrinsic
+def _sum_far_rows(typingctx, c, rsc, e, a, b, rsb, m, k, n, kc):
+    def codegen(context, builder, signature, args):
+        c, rsc, e, a, b, rsb, m, k, n, kc = args
+        simd, elements = Simd.of_host(builder, signature.args[0].dtype), builder.mul(m, k)
+        fetched = cgutils.alloca_once_value(builder, builder.gep(a, [elements]))
+        end = builder.gep(a, [builder.mul(elements, INDEX(2))])
+
+        def fetch():
+            line = builder.load(fetched)
+            with builder.if_then(builder.icmp_unsigned("<", line, end)):
+                simd.fetch(line, simd.line)
+                builder.store(builder.gep(line, [INDEX(simd.line)]), fetched)
+
+        def finish(store):
+            store(lambda total, b: total + b)
+
+        _emit_sums(simd, c, rsc, e, INDEX(0), a, k, b, rsb, m, k, n, kc, finish, fetch)
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(c, index, c, c, c, index, *(index,) * 4), codegen
+
+
+def _emit_sums(simd, c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, finish, fetch=None):
+    """`sum_rows`, where finish(store) calls store(what becomes of a sum and E), and fetch() is called in between."""
+    builder = simd.builder
+
+    def add_up(i, j, rows, vectors):
+        of_a, of_b = _element(builder, a, rsa, i, INDEX(0)), _element(builder, b, rsb, INDEX(0), j)
+        totals = _add_slices(
+            simd, of_a, multiples(simd, rsa, rows), INDEX(1), of_b, _columns(simd, vectors), rsb, k, kc, fetch
+        )
+        of_c = _places(simd, _element(builder, c, rsc, i, j), rsc, rows, vectors)
+        of_e = _places(simd, _element(builder, e, rse, i, j), rse, rows, vectors)
+
+        def store(become):
+            # A row's last vector may reach into the next row, whose first is stored later.
+            for v in reversed(range(vectors)):
+                for t in range(rows):
+                    simd.store(become(totals[t][v], simd.load(of_e[t][v])), of_c[t][v])
+
+        finish(store)
+
+    _for_tiles_from_the_last(simd, m, n, add_up)
+
+
+def _add_slices(simd, a, rows, csa, b, columns, rsb, k, kc, fetch=None):
     """Σ over p < k, in slices of kc, of A[t, p] B[p, j], as Vectors at [t][j]: see `add_terms`."""
     builder = simd.builder
     sums = [[simd.variable() for _ in columns] for _ in rows]
@@ -88,7 +127,7 @@ def _add_slices(simd, a, rows, csa, b, columns, rsb, k, kc):
                 simd.store(total.get(), place)
                 total.set(simd.constant(0))
         terms = minimum(builder, builder.sub(k, start), kc)
-        add_terms(simd, terms, at_once, sums, a, rows, b, columns)
+        add_terms(simd, terms, at_once, sums, a, rows, b, columns, fetch)
         with builder.if_then(is_later):
             for total, place in zip(totals, before, strict=True):
                 total.set(simd.load(place) + total.get())

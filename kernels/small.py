@@ -4,7 +4,17 @@ Every sum has the order that it has elsewhere: so the bits are the same.
 """
 
 from .ahead import fetch_more
-from .blocking import FEW_OUTPUTS, FEW_SUMS, INPUTS_FETCHING, INPUTS_OF_FEW, KC, RECOPIED, SAMPLES_FETCHING
+from .blocking import (
+    BYTES_NEAR,
+    FEW_OUTPUTS,
+    FEW_SUMS,
+    INPUTS_FETCHING,
+    INPUTS_OF_FEW,
+    KC,
+    RECOPIED,
+    ROWS_AFAR,
+    SAMPLES_FETCHING,
+)
 from .compiling import helper
 from .dot import dot_rows
 from .few import few_sums
@@ -23,6 +33,7 @@ from .rowwise import (
     activate,
     errors_of_rows,
     output_delta,
+    sum_far_rows,
     sum_rows,
     update_one,
     update_output,
@@ -67,6 +78,25 @@ def has_few_sums(net, samples, n_in, n_out):
     lanes = lanes_of(net.x.data)
     narrow = n_out <= min(FEW_SUMS, lanes) and n_in >= max(lanes, INPUTS_OF_FEW * n_out)
     return narrow and samples >= lanes
+
+
+@helper
+def comes_from_afar(net, x_bytes):
+    """Whether x, which is rows of a matrix of so many bytes, is better fetched by `first_from_afar`."""
+    x, n_out = net.x, layer_of(net, 1).g.columns
+    adjacent = x.row_stride == x.columns
+    return x_bytes > BYTES_NEAR and adjacent and n_out > 1 and not has_few_sums(net, x.rows, x.columns, n_out)
+
+
+@helper
+def first_from_afar(net, batch):
+    """g of the first layer, of many samples, while what lies behind these is fetched."""
+    x, at = net.x, layer_of(net, 1)
+    n_in, n_out = x.columns, at.g.columns
+    for s in range(0, batch, ROWS_AFAR):
+        of_s, x_of_s, count = advance(at.g.data, s * n_out), advance(x.data, s * n_in), min(ROWS_AFAR, batch - s)
+        sum_far_rows(of_s, n_out, at.b, x_of_s, at.WT, at.stride, count, n_in, n_out, at.kc)
+    activate(at.g.data, batch * n_out)
 
 
 @outlined

@@ -33,21 +33,23 @@ class Operand:
         return self.simd.opaque(at_byte(self.builder, pointer, self.offsets[done]))
 
 
-def add_terms(simd, terms, at_once, sums, a, rows, b, columns):
+def add_terms(simd, terms, at_once, sums, a, rows, b, columns, fetch=None):
     """Loops that add A[t, p] B[p, j], for so many next p, to the Variable sums[t][j]: so many `at_once`, then the rest.
 
     `rows` are where those of A begin, in bytes from the first, and `columns` where vectors of B do, with their masks; a
-    vector that begins at None is of ones.
+    vector that begins at None is of ones. Before so many are added at once, fetch() is called.
     """
     if at_once > 1:
         turns, terms = simd.builder.udiv(terms, INDEX(at_once)), simd.builder.urem(terms, INDEX(at_once))
-        _add_in_turns(simd, turns, at_once, sums, a, rows, b, columns)
+        _add_in_turns(simd, turns, at_once, sums, a, rows, b, columns, fetch)
     _add_in_turns(simd, terms, 1, sums, a, rows, b, columns)
 
 
-def _add_in_turns(simd, turns, at_once, sums, a, rows, b, columns):
+def _add_in_turns(simd, turns, at_once, sums, a, rows, b, columns, fetch=None):
     builder = simd.builder
     with cgutils.for_range(builder, turns):
+        if fetch:
+            fetch()
         at_a, at_b = a.load(), b.load()
         for term in range(at_once):
             vectors = [
