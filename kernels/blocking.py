@@ -230,19 +230,28 @@ PACED = 1 << 25
 # Runs from one trial of the slower, all threads or one, to the next: more and more, as long as it is the slower.
 TRIED_FIRST, TRIED_LAST = 4.0, 128.0
 
-# Elements of weights that are kept, in one array or two, by one sample and by several, and multiply-adds of a pass
-# through the layers, up to which a network is laid out in rows of whole vectors and trained without tiles. By 1 a step
+# Elements of weights that are kept, in one array or two, by one sample and by several, of no more multiply-adds in a
+# pass through the layers, up to which a network is laid out in rows of whole vectors, without tiles. By 1 a step
 # takes 0.2 to 0.6 of the time on 7-1, 784-10, 64-64-10, 784-30-10, 784-100-10 and 3000-50, 0.7 to 0.95 on 784-128-10,
 # 784-400-10, 600-600-10, 784-700-10, in float64 1.2 on 300x5; by several 0.3 on 4-3 and 4-8-3 by 16 or 32, 0.6 on
 # 2-32-32-1 by 32, 0.4 to 0.9 by 2 and 4 on 784-400-10, 600-600-10, 1500-200-10, 3000-120-10, 300x5 and 784-700-10, but
 # 0.9 to 1.6 on 500-500-500 and 400x4-10; 0.65 to 0.85 on 784-300-10 and 784-200-10 by 8, 784-128-10 by 16, 784-64-10
-# by 16, 0.85 to 0.95 on 784-64-10, 128-128-10 and 300-64-10 by 32, 30-300-10 and 64x4-10 by 128, 1.0 on 256-256-10 and
-# 784-128-10 by 32 in float64, by two threads 1.1 to 1.3 on the latter.
+# by 16, 0.85 to 0.95 on 784-64-10, 128-128-10 and 300-64-10 by 32, 30-300-10 and 64x4-10 by 128.
 ONLINE_ONE, ONLINE_SOME, ONLINE = 9 << 16, 5 << 17, 1 << 21
-# Parameters up to which two threads train by `units` also where there are MANY_THREADS; for more it is not measured.
+# The same by several of more. By one thread and by two a step takes 0.88 and 0.76 of the time on 784-100-10 and
+# 300-300-10 by 64, 0.85 and 0.86 on 300-100-10 by 100, 0.83 and 0.72 on 784-200-100-10 by 32, 0.71 and 0.74 on
+# 10-2000-10 by 100, 0.88 and 0.65 on 128-512-64 by 64, 0.96 and 0.92 to 1.05 on 784-128-10 by 64, 0.91 and 0.99 on
+# 784-64-10 by 128; in float64 0.98 and 0.99, 0.84 and 0.88, 0.92 and 0.89 on the second, fifth and last. For more
+# weights 0.80 and 0.77 on 512-512-10 by 32, but 1.16 and 1.04 in float64, 0.93 and 1.24 on 784-400-10 by 64; for more
+# multiply-adds 0.89 and 0.75 to 1.3 on 784-128-10 by 128, 0.99 and 0.8 on 256-256-10 by 128 (AVX2).
+ONLINE_MUCH, MOST_ONLINE = 1 << 18, 1 << 23
+# Parameters, and ONLINE for multiply-adds, up to which two threads train by `units` also where there are MANY_THREADS:
+# for more it is not measured.
 ONLINE_BY_ALL = 1 << 18
-# Bytes of which no distance from row to row of weights is to be a multiple, there. Of the time by tiles a step of
-# 512-512-512 by 2 takes 0.8 in float32 and 0.88 in float64, else 1.07 and 2.1; by 16 0.92, else 1.1, in float32.
+# Bytes of which no distance from row to row of weights is to be a multiple, there: the first cache would have places
+# for few rows. With 2^11 a step takes 1.1 to 1.15 times as long on 784-128-10 by 2, 4 and 8 and 256-256-10 by 8, 1.4 on
+# 784-128-10 by 8 in float64, 10,000 predictions of 784-128-10 1.2 and of 256-256-10 1.1; but a step by 1 0.95 of the
+# time on 784-128-10; with 2^8 the same (AVX2).
 CLASHING = 1 << 9
 # Multiply-adds of a pass through the layers from which on larger minibatches are cut into shards. Where no layer is
 # wider than NARROW_WIDTH tiles are mostly empty, and that is later: of the time in shards a step in rows, by one thread
@@ -306,16 +315,21 @@ DOTTED = 1 << 16
 NARROW = 12
 
 # Parameters up to which many samples are predicted with the network laid out in rows, so many elements of the widest
-# layer at a time. Of the time that tiles take, 10,000 samples by one thread take 0.4 on 1-1 and 2-1, 0.55 on 4-8-3, 0.9
-# on 10-50-1, 1.0 on 2-32-32-1, 17-64-64-6 and 64-64-10, 1.03 to 1.09 on these with AVX2 or in float64; 1.2 and more on
-# 784-30-10 with AVX2; and what is compiled first takes a third. With two or four times as many elements at a time they
-# take 0.94 to 1.08.
+# layer at a time. Of the time that tiles take, 10,000 samples by one thread and by two take 0.4 on 1-1 and 2-1, 0.55 on
+# 4-8-3, 0.84 and 0.87 on 64-64-10, 0.86 and 0.81 on 784-30-10, 0.82 and 0.9 on 128-30, 0.88 and 0.9 on 784-128-10, 0.84
+# and 0.82 on 30-300-10, 0.9 and 0.86 on 128-128-128-10, 0.66 and 0.75 on 2-1000-1, 0.93 on 512-512-10, 1.0 on
+# 784-512-512-10, 1.9 on 1024x4; in float64 0.8 on 64-64-10, 0.81 and 0.72 on 784-30-10, 0.96 and 1.0 on 512-512-10, 1.2
+# on 300x6 (AVX2). With two or four times as many elements at a time small networks take 0.94 to 1.08.
 PREDICTED_IN_ROWS, PREDICTED_ELEMENTS = 3 << 17, 1 << 11
-# Samples of more than BYTES_NEAR that go through the first layer together, while as many more are fetched.
+# Samples that go through the first layer together where all are more than BYTES_NEAR, while as many that lie behind
+# them are fetched, a cache line a turn: 10,000 predictions take 0.8 of the time that they take with what tiles do ahead
+# on 784-30-10 and 256-30, and 0.5 to 0.7 of that without fetching; with 24 at once 0.95 to 1.05 times as long, with 6
+# up to 1.4, with two lines a turn 1.1 (AVX2).
 ROWS_AFAR = 12
-# Parameters for each sample, up to which they are laid out for so many, and samples; PREDICT_ROWS and less are
-# predicted by one thread up to so many multiply-adds.
-LAID_OUT_FOR, LAID_OUT_FOR_ALL, PREDICTED_ALONE = 1 << 9, 64, 1 << 24
+# Samples from which on that is done, and parameters for each of them: to lay out more takes longer than it gains.
+LAID_OUT_FROM, LAID_OUT_FOR_EACH = 64, 1 << 9
+# Multiply-adds up to which one thread then predicts PREDICT_ROWS samples or fewer.
+PREDICTED_ALONE = 1 << 24
 # Parameters up to which few samples are predicted so too: a call of Network.predict for one takes 0.94 of the time on
 # 2-32-32-1, 1.09 on 64-64-10, 1.5 on 784-10, for 64 on these 1.04 and 1.05.
 PREDICTED_ONE = 1 << 11

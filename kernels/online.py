@@ -3,7 +3,7 @@
 import numpy as np
 
 from .ahead import NOTHING, expect_rows, fetch_all_in, worth_fetching
-from .blocking import DOTTED, FEW_OUTPUTS, ONLINE, ONLINE_ONE, ONLINE_SOME, PADDING
+from .blocking import DOTTED, FEW_OUTPUTS, MOST_ONLINE, ONLINE, ONLINE_MUCH, ONLINE_ONE, ONLINE_SOME, PADDING
 from .compiling import internal
 from .cuts import all_narrow, range_of_part, shards_of
 from .layout import layer_of, small_network
@@ -30,8 +30,9 @@ def pays_online(sizes, batch_size):
     network = Vector(sizes, len(sizes))
     if sizes[1] == 1 and batch_size * sizes[0] > DOTTED and not all_narrow(network):
         return False
-    kept = weights_size(sizes, 4) <= (ONLINE_ONE if batch_size == 1 else ONLINE_SOME)
-    return kept and batch_size * parameters_size(network) <= ONLINE and shards_of(network, batch_size) == 1
+    work = batch_size * parameters_size(network)
+    most = ONLINE_ONE if batch_size == 1 else ONLINE_SOME if work <= ONLINE else ONLINE_MUCH
+    return weights_size(sizes, 4) <= most and work <= MOST_ONLINE and shards_of(network, batch_size) == 1
 
 
 @internal

@@ -12,8 +12,8 @@ from .blocking import (
     FEW_TERMS,
     GRAIN,
     HOST,
-    LAID_OUT_FOR,
-    LAID_OUT_FOR_ALL,
+    LAID_OUT_FOR_EACH,
+    LAID_OUT_FROM,
     MANY_PAGES,
     PAGE,
     PREDICT_ROWS,
@@ -170,13 +170,13 @@ def least_in_rows(sizes):
     if samples_in_rows(sizes) == 0:
         return math.inf
     parameters = parameters_size(Vector(sizes, len(sizes)))
-    return 1 if parameters <= PREDICTED_ONE else max(LAID_OUT_FOR_ALL, parameters // LAID_OUT_FOR)
+    return 1 if parameters <= PREDICTED_ONE else max(LAID_OUT_FROM, parameters // LAID_OUT_FOR_EACH)
 
 
 def least_losses_in_rows(sizes):
     """The same of losses; but for few samples of a small network nothing with tiles is compiled besides."""
     least = least_in_rows(sizes)
-    return 1 if least <= LAID_OUT_FOR_ALL else least
+    return 1 if least <= LAID_OUT_FROM else least
 
 
 def work_in_rows(sizes):

@@ -9,7 +9,7 @@ thread that trains all of it `online` has it, and every sum has the order that i
 import numpy as np
 
 from .ahead import expect_rows
-from .blocking import HOST, MANY_THREADS, ONLINE_BY_ALL, RUN, TOGETHER, UNITS_EMPTY, UNITS_HANDED
+from .blocking import HOST, MANY_THREADS, ONLINE, ONLINE_BY_ALL, RUN, TOGETHER, UNITS_EMPTY, UNITS_HANDED
 from .compiling import helper, internal
 from .cuts import larger_half
 from .layout import layer_of, small_network
@@ -46,7 +46,8 @@ def is_by_units(sizes, batch_size, samples, threads):
         return False
     parameters = parameters_size(Vector(sizes, len(sizes)))
     small = is_sliced(*sizes[1:]) and pays_online(sizes, batch_size) and 3 * batch_size * parameters >= TOGETHER
-    by_two = parameters <= ONLINE_BY_ALL or threads < MANY_THREADS
+    of_all = parameters <= ONLINE_BY_ALL and batch_size * parameters <= ONLINE
+    by_two = of_all or threads < MANY_THREADS
     fits = fit_two(by_units_size(sizes, batch_size, 4), sizes, batch_size)
     return small and by_two and fits and pays_by_units(*sizes, batch_size, parameters)
 

@@ -7,7 +7,7 @@ from test_programs import case, counted, in_turn
 
 from fastmlp import Network
 from fastmlp.kernels import entry
-from fastmlp.kernels.blocking import ONLINE, ONLINE_ONE, PADDING
+from fastmlp.kernels.blocking import MOST_ONLINE, ONLINE_ONE, PADDING
 from fastmlp.kernels.online import is_online
 from fastmlp.kernels.pace import PACE
 from fastmlp.kernels.plan import plan_for, plan_size, small_size
@@ -60,7 +60,8 @@ def test_the_cases_are_online(sizes, batch):
 
 def test_what_gains_nothing_is_not():
     assert not is_online([ONLINE_ONE, 2], 1)
-    assert not is_online([17, 64, 64, 6], ONLINE // 5000)
+    assert is_online([300, 400, 10], MOST_ONLINE // 125_000)
+    assert not is_online([300, 400, 10], MOST_ONLINE // 123_000)
     assert not is_online([800, 1], 200)
     assert not is_online([1, 2, 1] * 120, 1)  # whose rows are mostly zeros
 

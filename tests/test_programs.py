@@ -18,9 +18,10 @@ from fastmlp.kernels.together import is_together
 from fastmlp.kernels.units import is_by_units
 from fastmlp.kernels.wide import is_sliced, slice_length
 
-DIVIDED = (([784, 30, 10], 150), ([530, 101, 40, 3], 39), ([1500, 9], 60), ([257, 300, 2], 27), ([784, 128, 10], 65))
+DIVIDED = (([784, 60, 10], 180), ([530, 151, 40, 3], 110), ([1500, 9], 60), ([257, 900, 2], 40), ([784, 128, 10], 85))
 IN_ROWS = (
     ([784, 24, 10], 10),
+    ([530, 101, 40, 3], 39),
     ([784, 20, 10], 2),
     ([784, 17, 12, 3], 11),
     ([300, 20, 1], 13),
@@ -32,7 +33,8 @@ BY_UNITS = (
     ([64, 64, 10], 32),
     ([784, 64, 10], 8),
     ([784, 63, 10], 2),
-    ([257, 300, 2], 5),
+    ([257, 300, 2], 27),
+    ([784, 30, 10], 150),
     ([5, 110, 3], 30),
     ([1, 201, 16], 13),
     ([100, 24, 2], 120),
@@ -49,9 +51,9 @@ CASES = [("train_divided", *case) for case in DIVIDED] + [("train_together", *ca
 CASES += [("train_divided_rows", *case) for case in IN_ROWS]
 CASES += [("train_by_units", *case) for case in BY_UNITS]
 ONE_EACH = CASES[0], CASES[len(DIVIDED)], CASES[-1 - len(BY_UNITS)], CASES[-len(BY_UNITS)]
-CASES += [("train_divided", [784, 128, 10], 22), ("train_together", [30, 50, 50, 2], 17)]  # few rows each
+CASES += [("train_divided", [784, 330, 10], 22), ("train_together", [30, 50, 50, 2], 17)]  # few rows each
 MANY_OUTPUTS = [("train_together", [1, 900], 16), ("train_together", [200, 200, 17], 40)]
-MANY_OUTPUTS += [("train_together", [47, 16, 941], 61), ("train_divided", [784, 64, 503], 64)]
+MANY_OUTPUTS += [("train_together", [47, 16, 941], 61), ("train_divided", [1000, 100, 200], 100)]
 
 
 def case(sizes, samples, dtype, rng):
@@ -149,7 +151,8 @@ def test_what_gains_nothing_is_not_trained_by_units():
     assert not is_by_units([4, 50, 3], 20, 1000, 2)  # too little to do
     assert not is_by_units([2, 30, 10], 100, 1000, 2)  # more to hand over than a gradient
     assert not is_by_units([784, 24, 10], 10, 1000, 2)  # vectors that would be partly empty
-    assert not is_by_units([784, 128, 10], 32, 1000, 2)  # quicker by tiles
+    assert not is_by_units([784, 128, 10], 128, 5000, 2)  # quicker by tiles
+    assert not is_by_units([784, 128, 10], 32, 1000, 16)  # quicker by all threads, perhaps
     assert not is_by_units([64, 64, 10], 1, 1000, 2)  # one sample
     assert not is_by_units([64, 64, 10], 32, 1000, 1)  # one thread
     assert not is_by_units([64, 64, 10], 32, 32, 2)  # one minibatch
@@ -178,7 +181,8 @@ def test_any_team_gives_the_same_bits_and_stays_within_its_workspace(program, si
     net, X, Y = case(sizes, samples, dtype, rng)
     order = rng.permutation(samples)
     expected = in_turn(net, X, Y, order, batch)
-    size = fit_size(sizes, batch, dtype.itemsize, max(threads, 2), RUN * batch)  # where one thread has come for two
+    # Where one thread has come for two; and for more, what is left is trained by all.
+    size = max(fit_size(sizes, batch, dtype.itemsize, number, RUN * batch) for number in (2, max(threads, 2)))
     workspace = np.full(size + 4096, 7, dtype)
     loss, stopped, parameters, _ = train(program, net, X, Y, order, batch, workspace[:size], threads)
     assert (loss, stopped) == expected[:2] == (loss, samples)
@@ -193,7 +197,7 @@ def test_any_team_gives_the_same_bits_and_stays_within_its_workspace(program, si
         ("train_together", [17, 64, 64, 6], 64, 63),
         ("train_together", [289, 35, 17], 108, 25),  # few beside the inputs, as the others are not
         ("train_divided_rows", [784, 24, 10], 10, 9),
-        ("train_divided", [784, 30, 10], 150, 100),
+        ("train_divided", [784, 60, 10], 180, 100),
         ("train_by_units", [257, 24, 3], 70, 20),
     ],
 )
