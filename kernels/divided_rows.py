@@ -11,6 +11,7 @@ from .blocking import KC, MR, PADDING, TERMS_TRANSPOSED
 from .compiling import helper, internal
 from .cuts import range_of_part
 from .divided import is_dividable
+from .elementwise import activate, add_sums
 from .layout import layer_of, letter_of, others
 from .matrix import Matrix, advance, block, pointer_at, rows, scalar
 from .network import promised
@@ -20,7 +21,7 @@ from .pair import both_come, both_errors, meet, other_letter, own_letter, tell_e
 from .panel import copy_rows, gather
 from .parallel import read
 from .plan import DELTAS, HANDED, LAST_HALVED, OTHER, SUMS, by_two_size, plan_size
-from .rowwise import STEP, STORE, activate, add_sums
+from .rowwise import STEP, STORE
 from .small import (
     add_up,
     delta_below,

@@ -12,10 +12,10 @@ from numba.extending import intrinsic
 
 from .blocking import BYTES_FAR, DOT, FETCHED_ROW, HOST
 from .compiling import helper, internal
+from .elementwise import activate
 from .matrix import advance, bytes_of, row_major, rows, transposed
 from .microkernel import tile_shape
 from .panel import copy
-from .rowwise import activate
 from .simd import INDEX, Simd, fma, minimum, shuffled
 
 VECTORS = 16  # of sums, at most, that are taken before σ of them

@@ -13,13 +13,13 @@ from .blocking import COLUMNS_ADDED, L1, SAMPLES_AT_ONCE
 from .compiling import helper, internal
 from .cuts import larger_half
 from .dot import dot_rows, is_far
+from .elementwise import activate, output_delta
 from .layout import lanes_of
 from .loss import squared_error
 from .matrix import advance, get, padded, row_major, rows, scalar
 from .minibatch import gradients_in, part_of_shard
 from .network import divide
 from .panel import all_finite, copy
-from .rowwise import activate, output_delta
 from .simd import INDEX, Simd, fma
 from .tasks import outlined
 

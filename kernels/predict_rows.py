@@ -103,6 +103,7 @@ def forward_batch(x, x_bytes, batch_size, table, like):
         net = Small(net.table, net.layers, net.apart, x, net.y, net.ahead, x_bytes > BYTES_FAR)
     else:
         copy(rows(net.x, 0, x.rows), x)
+        x_bytes = 0
     if comes_from_afar(net, x_bytes):
         first_from_afar(net, x.rows)
         forward_rows(net, x.rows, 2, net.layers)

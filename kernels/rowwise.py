@@ -8,17 +8,14 @@ for layers of a single output, of which it computes that alone.
 import functools
 from itertools import chain
 
-from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .activation import sigmoid, sigmoid_derivative
+from .activation import sigmoid_derivative
 from .blocking import HOST, ROWS_OF_ONE, ROWS_OF_SEVERAL, SIDE_BY_SIDE, UNROLLED, VECTORS_OF_TERMS
-from .epilogue import BIAS_SIGMOID, EPILOGUES
-from .loss import squared_error, squared_error_gradient
 from .optimizer import sgd
-from .simd import INDEX, Simd, fma, joined, minimum, split
+from .simd import INDEX, Simd, fma, minimum
 from .tasks import outlined
 from .terms import Operand, add_terms, at_byte, multiples
 
@@ -209,88 +206,6 @@ def for_columns_from_the_last(simd, n, emit, at_once=HOST.vectors, least=1):
         left, some = builder.sub(left, odd), 2 * some
     with cgutils.for_range_slice(builder, INDEX(0), left, INDEX(at_once)) as (done, _):
         emit_before(builder.sub(left, done), at_once)
-
-
-@intrinsic
-def activate(typingctx, g, n):
-    """g[i] = σ(g[i]) for i < n."""
-
-    def codegen(context, builder, signature, args):
-        g, n = args
-        simd = Simd.of_host(builder, signature.args[0].dtype)
-        at_once = EPILOGUES[BIAS_SIGMOID].together
-        whole = builder.and_(n, INDEX(-at_once * simd.lanes))
-        for start, end, vectors in ((INDEX(0), whole, at_once), (whole, n, 1)):
-            with cgutils.for_range_slice(builder, start, end, INDEX(vectors * simd.lanes)) as (i, _):
-                at = [builder.gep(g, [builder.add(i, INDEX(v * simd.lanes))]) for v in range(vectors)]
-                values = split(sigmoid(joined(simd.load(pointer) for pointer in at)), simd)
-                for value, pointer in zip(values, at, strict=True):
-                    simd.store(value, pointer)
-        return context.get_dummy_value()
-
-    return types.void(g, types.intp), codegen
-
-
-@intrinsic
-def add_sums(typingctx, c, a, b, e, m, n):
-    """c[i*n + j] = (a[i*n + j] + b[i*n + j]) + e[j] for i < m, j < n."""
-
-    def codegen(context, builder, signature, args):
-        c, a, b, e, m, n = args
-        simd = Simd.of_host(builder, signature.args[0].dtype)
-        with cgutils.for_range(builder, m) as rows:
-            row = builder.mul(rows.index, n)
-            with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (j, _):
-                at = builder.add(row, j)
-                total = simd.load(builder.gep(a, [at])) + simd.load(builder.gep(b, [at]))
-                simd.store(total + simd.load(builder.gep(e, [j])), builder.gep(c, [at]))
-        return context.get_dummy_value()
-
-    return types.void(c, c, c, c, types.intp, types.intp), codegen
-
-
-@intrinsic
-def output_delta(typingctx, delta, g, y, scale, n):
-    """δ[i] = scale (g[i] - y[i]) g[i] (1 - g[i]) for i < n."""
-
-    def codegen(context, builder, signature, args):
-        delta, g, y, scale, n = args
-        simd = Simd.of_host(builder, signature.args[0].dtype)
-        with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(simd.lanes)) as (i, _):
-            g_row, y_row = simd.load(builder.gep(g, [i])), simd.load(builder.gep(y, [i]))
-            simd.store(delta_of_output(g_row, y_row, simd.splat(scale)), builder.gep(delta, [i]))
-        return context.get_dummy_value()
-
-    return types.void(delta, delta, delta, delta.dtype, types.intp), codegen
-
-
-@intrinsic
-def errors_of_rows(typingctx, g, y, stride, m, n):
-    """Σ over j < n of Σ over i < m of (g - y)² at i*stride + j, in float64: vectors of outputs, then one by one."""
-
-    def codegen(context, builder, signature, args):
-        g, y, stride, m, n = args
-        wide = Simd.of_host(builder, types.float64)
-        simd = Simd(builder, signature.args[0].dtype, wide.lanes)
-        total = cgutils.alloca_once_value(builder, ir.Constant(ir.DoubleType(), 0.0))
-        outputs = wide.variable()
-        with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(wide.lanes)) as (j, _):
-            outputs.set(wide.constant(0))
-            with cgutils.for_range(builder, m) as rows:
-                at = builder.add(builder.mul(rows.index, stride), j)
-                of_g, of_y = (simd.widened(simd.load(builder.gep(pointer, [at])), wide) for pointer in (g, y))
-                outputs.set(outputs.get() + squared_error(of_g, of_y))
-            sums = outputs.get().llvm
-            with cgutils.for_range(builder, minimum(builder, builder.sub(n, j), INDEX(wide.lanes))) as lanes:
-                output = builder.extract_element(sums, lanes.index)
-                builder.store(builder.fadd(builder.load(total), output), total)
-        return builder.load(total)
-
-    return types.float64(g, g, types.intp, types.intp, types.intp), codegen
-
-
-def delta_of_output(g, y, scale):
-    return squared_error_gradient(g, y, scale) * sigmoid_derivative(g)
 
 
 def _update(one):

@@ -14,9 +14,10 @@ from numba.extending import intrinsic
 from .activation import sigmoid, sigmoid_derivative
 from .blocking import VECTORS_OF_SINGLE
 from .dot import dot
+from .elementwise import delta_of_output
 from .microkernel import row_sums
 from .optimizer import sgd
-from .rowwise import delta_of_output, few_terms, for_columns_from_the_last, simd_of
+from .rowwise import few_terms, for_columns_from_the_last, simd_of
 from .simd import INDEX, Simd, Vector, fma, joined, split
 
 

@@ -17,6 +17,7 @@ from .blocking import (
 )
 from .compiling import helper
 from .dot import dot_rows
+from .elementwise import activate, errors_of_rows, output_delta
 from .few import few_sums
 from .layout import has_fewer_by_outputs, input_of, lanes_of, layer_of, letter_of, others, row_of, whole_vectors
 from .loss import part_errors
@@ -30,9 +31,6 @@ from .rowwise import (
     SLOPE,
     STEP,
     STORE,
-    activate,
-    errors_of_rows,
-    output_delta,
     sum_far_rows,
     sum_rows,
     update_one,

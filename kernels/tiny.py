@@ -33,13 +33,13 @@ from .blocking import (
 from .compiling import jit
 from .cuts import gradient_length
 from .dot import in_halves
+from .elementwise import delta_of_output
 from .entry import as_matrix
 from .loss import squared_error
 from .matrix import Vector as Sizes
 from .matrix import pointer, scalar
 from .optimizer import sgd
 from .parameters import is_narrow, layer_size, parameters_size
-from .rowwise import delta_of_output
 from .simd import INDEX, INT32, Simd, Vector, fma, minimum, shuffled, where
 from .tasks import reference
 from .wide import slice_length

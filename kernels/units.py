@@ -12,6 +12,7 @@ from .ahead import expect_rows
 from .blocking import HOST, MANY_THREADS, ONLINE, ONLINE_BY_ALL, RUN, TOGETHER, UNITS_EMPTY, UNITS_HANDED
 from .compiling import helper, internal
 from .cuts import larger_half
+from .elementwise import activate, add_sums
 from .layout import layer_of, small_network
 from .matrix import Matrix, Vector, advance, pointer_at, rows, scalar
 from .online import mean_error, pays_online, train_online
@@ -31,7 +32,6 @@ from .plan import (
     is_apart,
     whole,
 )
-from .rowwise import activate, add_sums
 from .small import add_up, delta_of_outputs, forward_rows, put_zeros, step_rows
 from .tasks import outlined
 from .together import fit_two, of_half, told_by
