@@ -6,7 +6,7 @@ A processor has buffers for some 16 lines on their way and stops when they are f
 
 from .blocking import BYTES_AHEAD, BYTES_NEAR, CACHE_LINE, LINES_AHEAD
 from .compiling import helper
-from .matrix import itemsize
+from .matrix import bytes_of, itemsize
 from .parallel import read, write
 from .simd import prefetch
 from .tasks import address, outlined
@@ -22,7 +22,7 @@ NOTHING = (0,) * (BYTES_OF_LINES // 8)
 @helper
 def are_far(X, Y):
     """Whether all samples together are too much for the cache."""
-    return X.rows * (X.columns + Y.columns) * itemsize(X.data) > BYTES_NEAR
+    return bytes_of(X) + bytes_of(Y) > BYTES_NEAR
 
 
 @helper
