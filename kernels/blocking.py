@@ -283,7 +283,7 @@ APART_SAMPLES, APART_PARAMETERS = 2, 1 << 11
 ROWS_OF_ONE, ROWS_OF_SEVERAL = 8, 6
 # Terms of sums that are computed row by row, and vectors of a row at once: of the time by tiles, which have much to do
 # besides so few terms, a step takes 0.88 on 784-30-10 by 2 and by 3, 0.87 by 4, 1.02 by 5 and 6.
-VECTORS_OF_TERMS = {2: 4, 3: 2, 4: 2}
+VECTORS_OF_TERMS = {1: 4, 2: 4, 3: 2, 4: 2}
 # Vectors of a single sample's layer that are computed together, so that their sums need not wait for each other, and no
 # cache line of W is asked for twice: one by one a step by 1 takes 1.4 times as long on 784-30-10, 1.3 on 64-64-10 and
 # 784-10; two by two 1.05, 1.1 and 1.0.

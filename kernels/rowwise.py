@@ -45,7 +45,7 @@ def _sum_rows(typingctx, c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, how):
                 with bias:
                     store(lambda total, b: total + b)
 
-        _emit_sums(simd, *operands, finish)
+        _emit_few_or(simd, *operands, finish)
         return context.get_dummy_value()
 
     index = types.intp
@@ -81,6 +81,34 @@ def _sum_far_rows(typingctx, c, rsc, e, a, b, rsb, m, k, n, kc):
 
     index = types.intp
     return types.void(c, index, c, c, c, index, *(index,) * 4), codegen
+
+
+def _emit_few_or(simd, c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, finish):
+    """`_emit_sums`, or, of few terms in one slice, row by row."""
+    builder = simd.builder
+
+    def add_few(j, vectors, terms):
+        def put(i, totals):
+            [of_c] = _places(simd, _element(builder, c, rsc, i, j), rsc, 1, vectors)
+            [of_e] = _places(simd, _element(builder, e, rse, i, j), rse, 1, vectors)
+
+            def store(become):
+                for total, at_c, at_e in zip(totals, of_c, of_e, strict=True):
+                    simd.store(become(total, simd.load(at_e)), at_c)
+
+            finish(store)
+
+        few_terms(simd, (a, rsa, INDEX(1)), (b, rsb), m, j, vectors, terms, put)
+
+    terms = builder.select(builder.icmp_signed("<=", k, kc), k, INDEX(0))
+    _for_few(
+        builder,
+        terms,
+        lambda terms, at_once: for_columns_from_the_last(
+            simd, n, lambda j, vectors: add_few(j, vectors, terms), at_once
+        ),
+        lambda: _emit_sums(simd, c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, finish),
+    )
 
 
 def _emit_sums(simd, c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, finish, fetch=None):
@@ -240,7 +268,11 @@ def _update(one):
                 put(list(chain(*totals)), list(chain(*places)))
 
             def add_few(j, vectors, terms):
-                few_terms(simd, (c, rsc), (a, rsa), (b, rsb), m, j, vectors, terms, put)
+                def put_row(i, totals):
+                    [places] = _places(simd, _element(builder, c, rsc, i, j), rsc, 1, vectors)
+                    put(totals, places)
+
+                few_terms(simd, (a, INDEX(1), rsa), (b, rsb), m, j, vectors, terms, put_row)
 
             if one:
                 add_up(INDEX(0), INDEX(0), 1, 1)
@@ -266,23 +298,26 @@ def _update(one):
     return update
 
 
-def few_terms(simd, c, a, b, m, j, vectors, terms, put):
-    """put(totals, places) for the vectors from column j of all m rows of C = Aᵀ B, of so few terms: B's in registers.
+def few_terms(simd, a, b, m, j, vectors, terms, put):
+    """put(i, totals) for the vectors from column j of all m rows of A B, of so few terms: B's in registers.
 
-    C, A and B are (pointer, from row to row).
+    A is (pointer, from row to row, from term to term), B (pointer, from row to row).
     """
     builder, columns = simd.builder, _columns(simd, vectors)
     rows_of_b = [_element(builder, *b, INDEX(p), j) for p in range(terms)]
     of_b = [[simd.load(at_byte(builder, row, column)) for row in rows_of_b] for column, _ in columns]
-    columns_of_a = [_element(builder, *a, INDEX(p), INDEX(0)) for p in range(terms)]
+    pointer, rsa, csa = a
+    columns_of_a = [_element(builder, pointer, csa, INDEX(p), INDEX(0)) for p in range(terms)]
     with cgutils.for_range(builder, m) as rows:
-        of_a = [simd.splat(builder.load(builder.gep(column, [rows.index]))) for column in columns_of_a]
-        totals = [
-            functools.reduce(lambda total, xy: fma(*xy, total), zip(of_a, of_column, strict=True), 0)
-            for of_column in of_b
-        ]
-        [places] = _places(simd, _element(builder, *c, rows.index, j), c[1], 1, vectors)
-        put(totals, places)
+        at = builder.mul(rows.index, rsa)
+        of_a = [simd.splat(builder.load(builder.gep(column, [at]))) for column in columns_of_a]
+        put(
+            rows.index,
+            [
+                functools.reduce(lambda total, xy: fma(*xy, total), zip(of_a, of_column, strict=True), 0)
+                for of_column in of_b
+            ],
+        )
 
 
 def _for_few(builder, terms, emit, otherwise):

@@ -102,12 +102,14 @@ def step_rows_by(typingctx, c, rsc, a, b, m, n, scale):
         simd = Simd.of_host(builder, signature.args[0].dtype)
         scale = simd.splat(scale)
 
-        def put(totals, places):
-            for total, at in zip(totals, places, strict=True):
-                simd.store(sgd(simd.load(at), total, scale), at)
-
         def step(j, vectors):
-            few_terms(simd, (c, rsc), (a, INDEX(0)), (b, INDEX(0)), m, j, vectors, 1, put)
+            def put(i, totals):
+                first = builder.add(builder.mul(i, rsc), j)
+                for v, total in enumerate(totals):
+                    at = builder.gep(c, [builder.add(first, INDEX(v * simd.lanes))])
+                    simd.store(sgd(simd.load(at), total, scale), at)
+
+            few_terms(simd, (a, INDEX(1), INDEX(0)), (b, INDEX(0)), m, j, vectors, 1, put)
 
         for_columns_from_the_last(simd, n, step, VECTORS_OF_SINGLE)
         return context.get_dummy_value()
