@@ -20,12 +20,13 @@ from .blocking import (
     SHARE,
     SHARE_FEW,
     TOGETHER,
+    UNITS_HANDED,
 )
 from .compiling import helper
 from .parallel import product_work, sharers, worth_sharing
 from .parameters import parameters_size
 from .tasks import ZERO, outlined
-from .wide import is_wide
+from .wide import is_sliced, is_wide
 
 # What `cuts_of` gives: how many threads gain from sharing a minibatch's shards or products; of whole minibatches, and
 # of a smaller one that is left, into how many shards it is cut, whether two threads gain from its halves instead, and
@@ -84,14 +85,26 @@ def all_narrow(sizes):
 def is_halved(sizes, batch):
     """Whether two threads may take a half of such a minibatch each.
 
-    That is where there is enough to do, but in products too small to be shared (`together`, `divided`).
+    That is where there is enough to do, but in products too small to be shared (`together`, `divided`), and where they
+    would not take halves of the hidden units instead: then sums over the minibatch need not be of two halves.
     """
     n_in, n_out = sizes.data[0], sizes.data[1]
     if is_wide(n_in, n_out, batch):
         enough = batch > 1 and batch * n_in * n_out >= DIVIDED
         return enough and not worth_sharing(largest_work(sizes, 2, batch), SHARE)
-    enough = batch >= HALVED and 3 * batch * parameters_size(sizes) >= TOGETHER
-    return enough and not shares(sizes, batch, SHARE)
+    work = 3 * batch * parameters_size(sizes)
+    if work < HALVES_ALONE and has_few_outputs(sizes, batch):
+        return False
+    return batch >= HALVED and work >= TOGETHER and not shares(sizes, batch, SHARE)
+
+
+@helper
+def has_few_outputs(sizes, batch):
+    """Whether what is handed over is less by halves of the only hidden layer's units (`units`) than of a minibatch."""
+    if sizes.size != 3:
+        return False
+    units, n_out = sizes.data[1], sizes.data[2]
+    return is_sliced(units, n_out) and UNITS_HANDED * batch * n_out <= parameters_size(sizes)
 
 
 @outlined

@@ -9,9 +9,9 @@ thread that trains all of it `online` has it, and every sum has the order that i
 import numpy as np
 
 from .ahead import expect_rows
-from .blocking import HOST, MANY_THREADS, ONLINE, ONLINE_BY_ALL, RUN, TOGETHER, UNITS_EMPTY, UNITS_HANDED
+from .blocking import HOST, MANY_THREADS, ONLINE, ONLINE_BY_ALL, RUN, TOGETHER, UNITS_EMPTY
 from .compiling import helper, internal
-from .cuts import larger_half
+from .cuts import has_few_outputs, larger_half
 from .elementwise import activate, add_sums
 from .layout import layer_of, small_network
 from .matrix import Matrix, Vector, advance, pointer_at, rows, scalar
@@ -49,15 +49,15 @@ def is_by_units(sizes, batch_size, samples, threads):
     of_all = parameters <= ONLINE_BY_ALL and batch_size * parameters <= ONLINE
     by_two = of_all or threads < MANY_THREADS
     fits = fit_two(by_units_size(sizes, batch_size, 4), sizes, batch_size)
-    return small and by_two and fits and pays_by_units(*sizes, batch_size, parameters)
+    return small and by_two and fits and pays_by_units(*sizes, batch_size)
 
 
-def pays_by_units(n_in, units, n_out, batch_size, parameters):
+def pays_by_units(n_in, units, n_out, batch_size):
     """Whether less goes from core to core than other ways, and few vectors of a half's units are partly empty."""
     if is_wide(n_in, units, batch_size):
         two = 2 * HOST.lanes(4)
         return 2 * whole(larger_half(units), two) <= units + units // UNITS_EMPTY
-    return UNITS_HANDED * batch_size * n_out <= parameters
+    return has_few_outputs(Vector((n_in, units, n_out), 3), batch_size)
 
 
 @internal
