@@ -13,7 +13,6 @@ EXP = {
         "bias": 127,
         "ln2": (0.693359375, -2.12194440e-4),
         "largest": 80.0,  # exp(-80) is a normal number, far less than an ULP of 1
-        "smallest": -87.33654,  # exp of less is below the smallest normal number
         "P": (0.4999999345, 0.1666652063, 0.04166838805, 0.00836871688, 0.001381459865),
     },
     64: {
@@ -21,7 +20,6 @@ EXP = {
         "bias": 1023,
         "ln2": (6.93147180369123816490e-01, 1.90821492927058770002e-10),
         "largest": 700.0,
-        "smallest": -708.3964185322641,
         "P": (
             0.5000000000000011,
             0.1666666666666641,
@@ -44,8 +42,9 @@ def sigmoid(x):
 
     With e = e⁻ˣ, the quotient 1 / (1 + e) is mended by a Newton step inverse += inverse h, h = 1 - inverse (1 + e).
     Written as h = (1 - inverse e) - inverse, it does without the rounding of 1 + e, which would cost another half ULP.
-    Above `largest` σ is 1 to the last bit; below `smallest` it is taken for 0, since arithmetic on subnormal numbers
-    costs hundreds of cycles.
+    Above `largest` σ is 1 to the last bit. It is taken for 0 where e is more than 2**(bias - 1/2), which n still tells:
+    arithmetic on subnormal numbers costs hundreds of cycles. To compare x, kept until then, a step of 2-32-32-1 by 32
+    takes 1.015 times as long.
     """
     c = EXP[x.simd.bits]
     z = where(x > c["largest"], c["largest"], x)
@@ -58,7 +57,7 @@ def sigmoid(x):
     e = fma(fma(r * r, polynomial(c["P"], r), r), power, power)
     inverse = 1 / (e + 1)
     h = fma(-e, inverse, 1) - inverse
-    return where(x < c["smallest"], 0, fma(inverse, h, inverse))
+    return where(t > magic + (c["bias"] - 1), 0, fma(inverse, h, inverse))
 
 
 def polynomial(coefficients, x):
