@@ -11,7 +11,8 @@ from numba.extending import intrinsic
 from .activation import sigmoid, sigmoid_derivative
 from .epilogue import BIAS_SIGMOID, EPILOGUES
 from .loss import squared_error, squared_error_gradient
-from .simd import INDEX, Simd, joined, minimum, split
+from .simd import INDEX, Simd, joined, maximum, minimum, split, transposed
+from .tasks import outlined
 
 
 @intrinsic
@@ -50,6 +51,35 @@ def add_sums(typingctx, c, a, b, e, m, n):
         return context.get_dummy_value()
 
     return types.void(c, c, c, c, types.intp, types.intp), codegen
+
+
+@outlined
+def transpose_rows(target, rst, source, rss, m, n) -> None:
+    """target[i*rst + j] = source[j*rss + i] for i < m, j < n: squares of whole vectors, the last ones overlapping."""
+    _transpose_rows(target, rst, source, rss, m, n)
+
+
+@intrinsic
+def _transpose_rows(typingctx, target, rst, source, rss, m, n):
+    def codegen(context, builder, signature, args):
+        target, rst, source, rss, m, n = args
+        simd = Simd.of_host(builder, signature.args[0].dtype)
+        lanes, last = INDEX(simd.lanes), maximum(builder, builder.sub(m, INDEX(simd.lanes)), INDEX(0))
+        is_whole = builder.icmp_signed(">=", m, lanes)
+        with cgutils.for_range_slice(builder, INDEX(0), n, lanes) as (j, _):
+            numbers = [minimum(builder, builder.add(j, INDEX(t)), builder.sub(n, INDEX(1))) for t in range(simd.lanes)]
+            rows = [builder.gep(source, [builder.mul(number, rss)]) for number in numbers]
+            with cgutils.for_range_slice(builder, INDEX(0), m, lanes) as (first, _):
+                i = minimum(builder, first, last)
+                squares = transposed([simd.load(builder.gep(row, [i])) for row in rows])
+                for t, row in enumerate(squares):
+                    is_there = builder.or_(is_whole, builder.icmp_signed("<", INDEX(t), m))
+                    with builder.if_then(is_there, likely=True):
+                        at = builder.add(builder.mul(builder.add(i, INDEX(t)), rst), j)
+                        simd.store(row, builder.gep(target, [at]))
+        return context.get_dummy_value()
+
+    return types.void(target, types.intp, target, types.intp, types.intp, types.intp), codegen
 
 
 @intrinsic

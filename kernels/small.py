@@ -17,13 +17,12 @@ from .blocking import (
 )
 from .compiling import helper
 from .dot import dot_rows
-from .elementwise import activate, errors_of_rows, output_delta
+from .elementwise import activate, errors_of_rows, output_delta, transpose_rows
 from .few import few_sums
 from .layout import has_fewer_by_outputs, input_of, lanes_of, layer_of, letter_of, others, row_of, whole_vectors
 from .loss import part_errors
 from .matrix import advance, pointer_at, rows, scalar
 from .optimizer import step_against_sum
-from .panel import copy_transposed
 from .parallel import read
 from .plan import ZEROS
 from .rowwise import (
@@ -206,9 +205,9 @@ def copy_stepped(at, layer, n_in, by_outputs):
     n_out = at.g.columns
     if layer > 1 and n_out > 1:
         if by_outputs:
-            copy_transposed(at.WT, at.stride, at.W, at.width, n_in, n_out)
+            transpose_rows(at.WT, at.stride, at.W, at.width, n_in, n_out)
         else:
-            copy_transposed(at.W, at.width, at.WT, at.stride, n_out, n_in)
+            transpose_rows(at.W, at.width, at.WT, at.stride, n_out, n_in)
 
 
 @helper
