@@ -14,6 +14,7 @@ from numba.extending import intrinsic
 
 from .activation import sigmoid_derivative
 from .blocking import HOST, ROWS_OF_ONE, ROWS_OF_SEVERAL, SIDE_BY_SIDE, UNROLLED, VECTORS_OF_TERMS
+from .microkernel import row_sums
 from .optimizer import sgd
 from .simd import INDEX, Simd, fma, minimum
 from .tasks import outlined
@@ -274,12 +275,20 @@ def _update(one):
 
                 few_terms(simd, (a, INDEX(1), rsa), (b, rsb), m, j, vectors, terms, put_row)
 
+            def add_row(j, vectors):
+                columns = [(builder.gep(b, [builder.add(j, INDEX(v * simd.lanes))]), None) for v in range(vectors)]
+                at_once = (2, 1) if vectors < SIDE_BY_SIDE else (1,)
+                slices = builder.udiv(builder.add(k, builder.sub(kc, INDEX(1))), kc)
+                totals = row_sums(simd, a, rsa, columns, rsb, k, slices, kc, at_once)
+                [places] = _places(simd, builder.gep(c, [j]), rsc, 1, vectors)
+                put(totals, places)
+
             if one:
-                add_up(INDEX(0), INDEX(0), 1, 1)
+                add_row(INDEX(0), 1)
                 return context.get_dummy_value()
             with builder.if_else(builder.icmp_signed("==", m, INDEX(1))) as (one_row, several):
                 with one_row:
-                    for_columns_from_the_last(simd, n, lambda j, vectors: add_up(INDEX(0), j, 1, vectors), SIDE_BY_SIDE)
+                    for_columns_from_the_last(simd, n, add_row, SIDE_BY_SIDE)
                 with several:
                     terms = builder.select(builder.icmp_signed("<=", k, kc), k, INDEX(0))  # in one slice
                     _for_few(
