@@ -9,11 +9,14 @@ import numpy as np
 from .blocking import (
     DIVIDED,
     HALVED,
+    HALVED_LARGE,
     HALVES_ALONE,
     KC,
     MICROBATCH,
+    MOST_ONLINE,
     MOST_SHARDS,
     NARROW_WIDTH,
+    ONLINE_MUCH,
     SHARDED,
     SHARDED_NARROW,
     SHARDED_PARAMETERS,
@@ -85,8 +88,8 @@ def all_narrow(sizes):
 def is_halved(sizes, batch):
     """Whether two threads may take a half of such a minibatch each.
 
-    That is where there is enough to do, but in products too small to be shared (`together`, `divided`), and where they
-    would not take halves of the hidden units instead: then sums over the minibatch need not be of two halves.
+    That is where there is enough to do, but in products that they gain less from sharing (`together`, `divided`), and
+    where they do not take halves of the hidden units instead: then sums over the minibatch need not be of two halves.
     """
     n_in, n_out = sizes.data[0], sizes.data[1]
     if is_wide(n_in, n_out, batch):
@@ -95,7 +98,16 @@ def is_halved(sizes, batch):
     work = 3 * batch * parameters_size(sizes)
     if work < HALVES_ALONE and has_few_outputs(sizes, batch):
         return False
-    return batch >= HALVED and work >= TOGETHER and not shares(sizes, batch, SHARE)
+    too_small = batch >= HALVED and not shares(sizes, batch, SHARE)
+    return work >= TOGETHER and (too_small or is_quicker_halved(sizes, batch))
+
+
+@helper
+def is_quicker_halved(sizes, batch):
+    """Whether two threads are quicker by halves of a minibatch, in rows, than by sharing products."""
+    parameters = parameters_size(sizes)
+    in_rows = batch * parameters <= MOST_ONLINE and 2 * parameters <= ONLINE_MUCH and shards_of(sizes, batch) == 1
+    return sizes.size > 2 and batch >= HALVED_LARGE and in_rows and not has_few_outputs(sizes, batch)
 
 
 @helper
@@ -116,7 +128,8 @@ def gain_from_halves(sizes, batch):
     n_in, n_out = sizes.data[0], sizes.data[1]
     enough = 3 * batch * parameters_size(sizes) >= HALVES_ALONE
     in_one_pass = sizes.size == 2 and n_out == 1  # as in `logistic`
-    return enough and not in_one_pass and not is_wide(n_in, n_out, batch) and is_halved(sizes, batch)
+    others = in_one_pass or is_wide(n_in, n_out, batch) or shares(sizes, batch, SHARE)
+    return enough and not others and is_halved(sizes, batch)
 
 
 @helper

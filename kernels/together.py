@@ -10,9 +10,9 @@ A letter is written over the one that the other thread wrote before, for the rea
 import numpy as np
 
 from .ahead import expect_rows, fetch_all_in, worth_fetching
-from .blocking import LETTERS, PADDING, RUN
+from .blocking import LETTERS, MANY_THREADS, PADDING, RUN, SHARE
 from .compiling import helper, internal
-from .cuts import is_halved, larger_half, range_of_part
+from .cuts import is_halved, larger_half, range_of_part, threads_for
 from .layout import layer_of, letter_of, others, small_network, table_of
 from .matrix import Vector, advance, itemsize, pointer_at, rows, scalar
 from .network import promised
@@ -29,10 +29,12 @@ from .wide import is_wide
 
 def is_together(sizes, batch_size, samples, threads):
     """Whether threads train so, in a run of minibatches, with not much more memory than is promised."""
+    vector = Vector(sizes, len(sizes))
     return (
         threads > 1
+        and min(threads, threads_for(vector, batch_size, SHARE)) < MANY_THREADS
         and samples >= RUN * batch_size
-        and is_halved(Vector(sizes, len(sizes)), batch_size)
+        and is_halved(vector, batch_size)
         and not is_wide(*sizes[:2], batch_size)
         and fit_two(by_two_size(sizes, batch_size, 4, divided=False), sizes, batch_size)
     )

@@ -47,6 +47,7 @@ TOGETHER_CASES = (
     ([1, 77, 77, 1, 77, 1], 40),
     ([16] * 20, 35),
     ([4, 4], 6000),
+    ([128, 128, 128, 10], 128),  # whose products would else be shared
 )
 CASES = [("train_divided", *case) for case in DIVIDED] + [("train_together", *case) for case in TOGETHER_CASES]
 CASES += [("train_divided_rows", *case) for case in IN_ROWS]
@@ -164,6 +165,9 @@ def test_what_gains_nothing_or_takes_much_memory_is_not_trained_together():
     assert not is_together([64, 64, 10], 15, 1000, 2)  # few samples
     assert not is_together([9, 1, 900], 17, 10_000, 2)  # more memory than is promised
     assert not is_together([500, 500, 10], 64, 1000, 2)  # products that are shared
+    assert not is_together([500, 100], 150, 10_000, 2)  # no hidden layer besides
+    assert is_together([10, 256, 256, 3], 96, 10_000, 5)
+    assert not is_together([10, 256, 256, 3], 96, 10_000, 6)  # products that many share
     assert not is_together([20, 61, 30, 9], 700, 10_000, 2)  # shards that are shared
     assert not is_together([64, 64, 10], 32, 1000, 1)  # one thread
     assert not is_together([64, 64, 10], 32, 32, 2)  # one minibatch

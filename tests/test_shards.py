@@ -110,7 +110,8 @@ def test_what_two_threads_take_by_halves_is_one_shard_to_one():
 
 
 def test_what_gains_nothing_is_not_taken_by_halves():
-    for sizes, batch in (([64, 64, 10], 32), ([784, 128, 10], 32), ([512, 512], 512), ([3000, 1], 300)):
+    shared = [99, 150, 99, 9], 190  # products are
+    for sizes, batch in (([64, 64, 10], 32), ([784, 128, 10], 32), ([512, 512], 512), ([3000, 1], 300), shared):
         assert not gain_from_halves(Vector(sizes, len(sizes)), batch)
 
 
