@@ -1,4 +1,4 @@
-"""What is done to rows of whole vectors element by element: σ, sums of sums, δ of the outputs and their errors.
+"""What is done to rows of whole vectors element by element: σ, sums of sums, copies, δ of the outputs and their errors.
 
 As in `rowwise`, what is behind a row's last element, up to a whole vector, may be read, and overwritten.
 """

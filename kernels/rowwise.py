@@ -101,15 +101,7 @@ def _emit_few_or(simd, c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, finish):
 
         few_terms(simd, (a, rsa, INDEX(1)), (b, rsb), m, j, vectors, terms, put)
 
-    terms = builder.select(builder.icmp_signed("<=", k, kc), k, INDEX(0))
-    _for_few(
-        builder,
-        terms,
-        lambda terms, at_once: for_columns_from_the_last(
-            simd, n, lambda j, vectors: add_few(j, vectors, terms), at_once
-        ),
-        lambda: _emit_sums(simd, c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, finish),
-    )
+    _for_few(simd, n, k, kc, add_few, lambda: _emit_sums(simd, c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, finish))
 
 
 def _emit_sums(simd, c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, finish, fetch=None):
@@ -290,15 +282,7 @@ def _update(one):
                 with one_row:
                     for_columns_from_the_last(simd, n, add_row, SIDE_BY_SIDE)
                 with several:
-                    terms = builder.select(builder.icmp_signed("<=", k, kc), k, INDEX(0))  # in one slice
-                    _for_few(
-                        builder,
-                        terms,
-                        lambda terms, at_once: for_columns_from_the_last(
-                            simd, n, lambda j, vectors: add_few(j, vectors, terms), at_once
-                        ),
-                        lambda: _for_tiles_from_the_last(simd, m, n, add_up),
-                    )
+                    _for_few(simd, n, k, kc, add_few, lambda: _for_tiles_from_the_last(simd, m, n, add_up))
             return context.get_dummy_value()
 
         index = types.intp
@@ -315,29 +299,28 @@ def few_terms(simd, a, b, m, j, vectors, terms, put):
     builder, columns = simd.builder, _columns(simd, vectors)
     rows_of_b = [_element(builder, *b, INDEX(p), j) for p in range(terms)]
     of_b = [[simd.load(at_byte(builder, row, column)) for row in rows_of_b] for column, _ in columns]
-    pointer, rsa, csa = a
-    columns_of_a = [_element(builder, pointer, csa, INDEX(p), INDEX(0)) for p in range(terms)]
+    a, rsa, csa = a
+    columns_of_a = [_element(builder, a, csa, INDEX(p), INDEX(0)) for p in range(terms)]
     with cgutils.for_range(builder, m) as rows:
         at = builder.mul(rows.index, rsa)
         of_a = [simd.splat(builder.load(builder.gep(column, [at]))) for column in columns_of_a]
-        put(
-            rows.index,
-            [
-                functools.reduce(lambda total, xy: fma(*xy, total), zip(of_a, of_column, strict=True), 0)
-                for of_column in of_b
-            ],
-        )
+        totals = [
+            functools.reduce(lambda total, xy: fma(*xy, total), zip(of_a, of_column, strict=True), 0)
+            for of_column in of_b
+        ]
+        put(rows.index, totals)
 
 
-def _for_few(builder, terms, emit, otherwise):
-    """emit(terms, vectors at once) where VECTORS_OF_TERMS has so many terms, else otherwise()."""
+def _for_few(simd, n, k, kc, emit, otherwise):
+    """emit(j, vectors, k) for n columns where k terms, of VECTORS_OF_TERMS, are one slice; else otherwise()."""
+    builder = simd.builder
     others, done = builder.append_basic_block("others"), builder.append_basic_block("done")
-    switch = builder.switch(terms, others)
-    for number, at_once in VECTORS_OF_TERMS.items():
+    switch = builder.switch(builder.select(builder.icmp_signed("<=", k, kc), k, INDEX(0)), others)
+    for terms, at_once in VECTORS_OF_TERMS.items():
         few = builder.append_basic_block("few")
-        switch.add_case(INDEX(number), few)
+        switch.add_case(INDEX(terms), few)
         with builder.goto_block(few):
-            emit(number, at_once)
+            for_columns_from_the_last(simd, n, lambda j, vectors, terms=terms: emit(j, vectors, terms), at_once)
             builder.branch(done)
     with builder.goto_block(others):
         otherwise()
