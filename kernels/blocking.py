@@ -251,6 +251,12 @@ ONLINE_ONE, ONLINE_SOME, ONLINE = 9 << 16, 5 << 17, 1 << 21
 # weights 0.80 and 0.77 on 512-512-10 by 32, but 1.16 and 1.04 in float64, 0.93 and 1.24 on 784-400-10 by 64; for more
 # multiply-adds 0.89 and 0.75 to 1.3 on 784-128-10 by 128, 0.99 and 0.8 on 256-256-10 by 128 (AVX2).
 ONLINE_MUCH, MOST_ONLINE = 1 << 18, 1 << 23
+# Multiply-adds up to which two threads train so by `units`, while one is quicker with tiles: of the time by halves of
+# inputs or shared tiles a step takes 0.73 to 0.94 on 784-128-10 by 128, 0.84 on 256-256-10 by 128 and 784-256-10 by 64,
+# 0.85 on 784-200-10 by 100, 0.89 on 512-256-10 by 64, 0.91 on 300-300-10 and 128-512-16 by 128, 1.0 on 1000-200-10 by
+# 64; in float64 0.75, 0.90 and 0.90, 1.03, 1.09 on the last but one, 0.94 on the last. With 2^25 0.74 to 0.84 on the
+# wide ones by 128, but 1.14 on 300-300-10 by 256 (AVX2).
+MOST_BY_UNITS = 1 << 24
 # Parameters, and ONLINE for multiply-adds, up to which two threads train by `units` also where there are MANY_THREADS:
 # for more it is not measured.
 ONLINE_BY_ALL = 1 << 18

@@ -25,14 +25,14 @@ def is_online(sizes, batch_size):
     return pays_online(sizes, batch_size) and all(size <= most for size in taken)
 
 
-def pays_online(sizes, batch_size):
-    """Whether so small products are the quicker without tiles."""
+def pays_online(sizes, batch_size, most_work=MOST_ONLINE):
+    """Whether so small products, of so many multiply-adds at most, are the quicker without tiles."""
     network = Vector(sizes, len(sizes))
     if sizes[1] == 1 and batch_size * sizes[0] > DOTTED and not all_narrow(network):
         return False
     work = batch_size * parameters_size(network)
     most = ONLINE_ONE if batch_size == 1 else ONLINE_SOME if work <= ONLINE else ONLINE_MUCH
-    return weights_size(sizes, 4) <= most and work <= MOST_ONLINE and shards_of(network, batch_size) == 1
+    return weights_size(sizes, 4) <= most and work <= most_work and shards_of(network, batch_size) == 1
 
 
 @internal

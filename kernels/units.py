@@ -9,7 +9,7 @@ thread that trains all of it `online` has it, and every sum has the order that i
 import numpy as np
 
 from .ahead import expect_rows
-from .blocking import HOST, MANY_THREADS, ONLINE, ONLINE_BY_ALL, RUN, TOGETHER, UNITS_EMPTY
+from .blocking import HOST, MANY_THREADS, MOST_BY_UNITS, ONLINE, ONLINE_BY_ALL, RUN, TOGETHER, UNITS_EMPTY
 from .compiling import helper, internal
 from .cuts import has_few_outputs, larger_half
 from .elementwise import activate, add_sums
@@ -45,11 +45,12 @@ def is_by_units(sizes, batch_size, samples, threads):
     if len(sizes) != 3 or threads == 1 or samples < RUN * batch_size or is_apart(sizes, batch_size):
         return False
     parameters = parameters_size(Vector(sizes, len(sizes)))
-    small = is_sliced(*sizes[1:]) and pays_online(sizes, batch_size) and 3 * batch_size * parameters >= TOGETHER
+    small = is_sliced(*sizes[1:]) and pays_online(sizes, batch_size, MOST_BY_UNITS)
+    enough = 3 * batch_size * parameters >= TOGETHER
     of_all = parameters <= ONLINE_BY_ALL and batch_size * parameters <= ONLINE
     by_two = of_all or threads < MANY_THREADS
     fits = fit_two(by_units_size(sizes, batch_size, 4), sizes, batch_size)
-    return small and by_two and fits and pays_by_units(*sizes, batch_size)
+    return small and enough and by_two and fits and pays_by_units(*sizes, batch_size)
 
 
 def pays_by_units(n_in, units, n_out, batch_size):
