@@ -8,7 +8,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastmlp.kernels.blocking import HOST
+from fastmlp.kernels.host import HOST
 from fastmlp.kernels.simd import Simd, fma
 
 from .shapes import DTYPE

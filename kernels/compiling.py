@@ -24,7 +24,7 @@ from numba.core.runtime import rtsys
 from numba.extending import overload, register_jitable
 
 from . import beside
-from .blocking import HOST
+from .host import HOST
 from .pipeline import PartCompiler, WholeCompiler
 
 

@@ -10,9 +10,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .blocking import BYTES_FAR, DOT, FETCHED_ROW, HOST
+from .blocking import BYTES_FAR, DOT, FETCHED_ROW
 from .compiling import helper, internal
 from .elementwise import activate
+from .host import HOST
 from .matrix import advance, bytes_of, row_major, rows, transposed
 from .microkernel import tile_shape
 from .panel import copy

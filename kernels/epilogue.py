@@ -8,7 +8,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .activation import sigmoid, sigmoid_derivative
-from .blocking import HOST, MR, PANELS
+from .blocking import MR, PANELS
+from .host import HOST
 from .matrix import advance, row_major
 from .microkernel import Emitter
 from .optimizer import sgd

@@ -14,8 +14,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .blocking import HOST, MR, SIDE_BY_SIDE, UNROLLED
+from .blocking import MR, SIDE_BY_SIDE, UNROLLED
 from .compiling import helper, jit
+from .host import HOST
 from .simd import INDEX, Simd, fma, maximum, minimum
 from .terms import Operand, add_terms, at_byte, multiples
 

@@ -9,7 +9,6 @@ from .blocking import (
     BYTES_OF_A,
     BYTES_OF_PANELS,
     FAR,
-    HOST,
     KC,
     L1,
     MANY_TILES,
@@ -21,6 +20,7 @@ from .blocking import (
     TERMS_TRANSPOSED,
 )
 from .compiling import helper
+from .host import HOST
 from .matrix import has_rows_on_lines, has_rows_on_pages, is_in_panels, itemsize
 from .thin import thin_size
 

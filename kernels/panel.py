@@ -8,8 +8,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .blocking import COPIED_AHEAD, GATHERED_AHEAD, HOST, MR
+from .blocking import COPIED_AHEAD, GATHERED_AHEAD, MR
 from .compiling import helper
+from .host import HOST
 from .matrix import Matrix, advance, block, get, is_in_panels, panel_block, put
 from .matrix import transposed as transposed_matrix
 from .microkernel import columns_at_once

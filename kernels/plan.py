@@ -16,19 +16,10 @@ import itertools
 import numpy as np
 
 from .ahead import BYTES_OF_LINES
-from .blocking import (
-    APART_PARAMETERS,
-    APART_SAMPLES,
-    CACHE_LINE,
-    CLASHING,
-    HOST,
-    INPUTS_FETCHING,
-    KC,
-    PAGE,
-    SAMPLES_FETCHING,
-)
+from .blocking import APART_PARAMETERS, APART_SAMPLES, CACHE_LINE, CLASHING, INPUTS_FETCHING, KC, PAGE, SAMPLES_FETCHING
 from .compiling import helper
 from .cuts import gradient_length, is_halved, larger_half, range_of_part
+from .host import HOST
 from .matrix import Vector, padded
 from .pair import BYTES_TOLD
 from .parameters import parameters_size

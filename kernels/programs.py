@@ -11,7 +11,6 @@ from .blocking import (
     FEW_ROWS,
     FEW_TERMS,
     GRAIN,
-    HOST,
     LAID_OUT_FOR_EACH,
     LAID_OUT_FROM,
     MANY_PAGES,
@@ -29,6 +28,7 @@ from .divided import divided_size, is_divided
 from .divided_rows import is_divided_rows
 from .entry import IN_BLOCKS, IN_TILES, LAID_OUT, STREAMED
 from .gemm import fits_in_a_block
+from .host import HOST
 from .matrix import Vector
 from .network import promised, training_size
 from .online import is_online

@@ -13,7 +13,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .activation import sigmoid_derivative
-from .blocking import HOST, ROWS_OF_ONE, ROWS_OF_SEVERAL, SIDE_BY_SIDE, UNROLLED, VECTORS_OF_TERMS
+from .blocking import ROWS_OF_ONE, ROWS_OF_SEVERAL, SIDE_BY_SIDE, UNROLLED, VECTORS_OF_TERMS
+from .host import HOST
 from .microkernel import row_sums
 from .optimizer import sgd
 from .simd import INDEX, Simd, fma, minimum

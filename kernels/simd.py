@@ -12,7 +12,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from .blocking import CACHE_LINE, HOST
+from .blocking import CACHE_LINE
+from .host import HOST
 
 INDEX = ir.IntType(64)
 INT32 = ir.IntType(32)

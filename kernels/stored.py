@@ -5,8 +5,9 @@ in few sets of a cache. So products copy a panel before they use it: the forward
 panels they are read, and updated, where they are; only δ of the layer below takes their transpose, and copies it.
 """
 
-from .blocking import COPY, FAR, HOST, NEAR_ROWS
+from .blocking import COPY, FAR, NEAR_ROWS
 from .compiling import helper, internal
+from .host import HOST
 from .matrix import (
     IN_PANELS,
     Matrix,

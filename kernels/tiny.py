@@ -20,7 +20,6 @@ from .activation import sigmoid, sigmoid_derivative
 from .ahead import are_far
 from .blocking import (
     DOT,
-    HOST,
     ROWS_AHEAD,
     TINY_BATCH,
     TINY_DOT,
@@ -35,6 +34,7 @@ from .cuts import gradient_length
 from .dot import in_halves
 from .elementwise import delta_of_output
 from .entry import as_matrix
+from .host import HOST
 from .loss import squared_error
 from .matrix import Vector as Sizes
 from .matrix import pointer, scalar

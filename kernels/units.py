@@ -9,10 +9,11 @@ thread that trains all of it `online` has it, and every sum has the order that i
 import numpy as np
 
 from .ahead import expect_rows
-from .blocking import HOST, MANY_THREADS, MOST_BY_UNITS, ONLINE, ONLINE_BY_ALL, RUN, TOGETHER, UNITS_EMPTY
+from .blocking import MANY_THREADS, MOST_BY_UNITS, ONLINE, ONLINE_BY_ALL, RUN, TOGETHER, UNITS_EMPTY
 from .compiling import helper, internal
 from .cuts import has_few_outputs, larger_half
 from .elementwise import activate, add_sums
+from .host import HOST
 from .layout import layer_of, small_network
 from .matrix import Matrix, Vector, advance, pointer_at, rows, scalar
 from .online import mean_error, pays_online, train_online

@@ -12,7 +12,8 @@ import pytest
 
 import fastmlp
 from fastmlp import _training, kernels
-from fastmlp.kernels.blocking import HOST, MR
+from fastmlp.kernels.blocking import MR
+from fastmlp.kernels.host import HOST
 
 
 @pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])

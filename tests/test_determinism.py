@@ -12,6 +12,7 @@ import pytest
 
 from fastmlp import Network, kernels
 from fastmlp.kernels import blocking
+from fastmlp.kernels.host import HOST
 
 TRAIN = """
 import hashlib, sys
@@ -59,7 +60,7 @@ def test_same_bits_under_the_workqueue_layer(dtype):
     assert train(2, dtype, NUMBA_THREADING_LAYER="workqueue") == train(1, dtype)
 
 
-@pytest.mark.skipif(not blocking.HOST.has_fma, reason="a fused multiply-add of one width only")
+@pytest.mark.skipif(not HOST.has_fma, reason="a fused multiply-add of one width only")
 @pytest.mark.parametrize(
     ("vector_bytes", "registers"), [(16, 16), (16, 32), (32, 16), (64, 32)], ids=["SSE", "NEON", "AVX2", "AVX-512"]
 )

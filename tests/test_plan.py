@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from fastmlp.kernels.blocking import CACHE_LINE, HOST, RUN
+from fastmlp.kernels.blocking import CACHE_LINE, RUN
+from fastmlp.kernels.host import HOST
 from fastmlp.kernels.plan import (
     AHEAD,
     BIAS_LETTER,

@@ -6,7 +6,7 @@ from test_programs import case, in_turn
 
 from fastmlp import Network, _training
 from fastmlp.kernels import entry
-from fastmlp.kernels.blocking import HOST
+from fastmlp.kernels.host import HOST
 from fastmlp.kernels.tiny import is_tiny, slice_of, tiny
 
 CASES = (
