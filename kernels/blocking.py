@@ -172,11 +172,11 @@ HALVED = 16
 # from each other a step takes 0.75 of the time on 17-64-64-6 by 64 and 30-64-2 by 64, 0.9 to 1.25 on 64-64-10 by 32 and
 # 1.05 to 1.15 on 2-32-32-1 by 32.
 TOGETHER = 1 << 15
-# And of one whose products are large enough to be shared, where it has hidden layers and is trained in rows: of the
-# time by shared tiles a step takes 0.77 and 0.95 on 20-200-200-20 by 64 (0.94 in float64), 0.80 on 10-300-100-3 by 70
-# (0.83), 0.88 on 256-128-64-10 by 100, 0.86 on 128-128-128-10 by 128 (0.88), 0.92 on 300-150-20 by 100 (0.98), 0.91 to
-# 1.01 on four networks by 40 to 48, 1.01 on 100-256-256-10 by 32, 1.01 on 500-100 by 150 (1.13); by one thread up to
-# 1.05 times as long, as sums over it are of two halves then.
+# Samples from which on they do so where products are large enough to be shared, too, in a network of hidden layers that
+# is trained in rows: of the time by shared tiles a step takes 0.77 and 0.95 on 20-200-200-20 by 64 (0.94 in float64),
+# 0.80 on 10-300-100-3 by 70 (0.83), 0.88 on 256-128-64-10 by 100, 0.86 on 128-128-128-10 by 128 (0.88), 0.92 on
+# 300-150-20 by 100 (0.98), 0.91 to 1.01 on four networks by 40 to 48, 1.01 on 100-256-256-10 by 32, 1.01 on 500-100 by
+# 150 (1.13); by one thread up to 1.05 times as long, as sums over it are of two halves then.
 HALVED_LARGE = 64
 # Multiply-adds of a step from which on two threads take a half each in single steps and gradients too, with gradients
 # of their own: called from Python gradients take 0.6 to 0.7 of the time of one thread on 131-84-90-21-4 by 147 and

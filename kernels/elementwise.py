@@ -65,7 +65,6 @@ def _transpose_rows(typingctx, target, rst, source, rss, m, n):
         target, rst, source, rss, m, n = args
         simd = Simd.of_host(builder, signature.args[0].dtype)
         lanes, last = INDEX(simd.lanes), maximum(builder, builder.sub(m, INDEX(simd.lanes)), INDEX(0))
-        is_whole = builder.icmp_signed(">=", m, lanes)
         with cgutils.for_range_slice(builder, INDEX(0), n, lanes) as (j, _):
             numbers = [minimum(builder, builder.add(j, INDEX(t)), builder.sub(n, INDEX(1))) for t in range(simd.lanes)]
             rows = [builder.gep(source, [builder.mul(number, rss)]) for number in numbers]
@@ -73,8 +72,7 @@ def _transpose_rows(typingctx, target, rst, source, rss, m, n):
                 i = minimum(builder, first, last)
                 squares = transposed([simd.load(builder.gep(row, [i])) for row in rows])
                 for t, row in enumerate(squares):
-                    is_there = builder.or_(is_whole, builder.icmp_signed("<", INDEX(t), m))
-                    with builder.if_then(is_there, likely=True):
+                    with builder.if_then(builder.icmp_signed("<", INDEX(t), m), likely=True):
                         at = builder.add(builder.mul(builder.add(i, INDEX(t)), rst), j)
                         simd.store(row, builder.gep(target, [at]))
         return context.get_dummy_value()

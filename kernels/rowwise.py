@@ -87,12 +87,10 @@ def _sum_far_rows(typingctx, c, rsc, e, a, b, rsb, m, k, n, kc):
 
 def _emit_few_or(simd, c, rsc, e, rse, a, rsa, b, rsb, m, k, n, kc, finish):
     """`_emit_sums`, or, of few terms in one slice, row by row."""
-    builder = simd.builder
 
     def add_few(j, vectors, terms):
         def put(i, totals):
-            [of_c] = _places(simd, _element(builder, c, rsc, i, j), rsc, 1, vectors)
-            [of_e] = _places(simd, _element(builder, e, rse, i, j), rse, 1, vectors)
+            of_c, of_e = places_in_row(simd, c, rsc, i, j, vectors), places_in_row(simd, e, rse, i, j, vectors)
 
             def store(become):
                 for total, at_c, at_e in zip(totals, of_c, of_e, strict=True):
@@ -167,6 +165,12 @@ def _places(simd, first, stride, rows, vectors):
     builder, columns = simd.builder, _columns(simd, vectors)
     starts = [at_byte(builder, first, row) for row in multiples(simd, stride, rows)]
     return [[at_byte(builder, start, column) for column, _ in columns] for start in starts]
+
+
+def places_in_row(simd, first, stride, i, j, vectors):
+    """Where vectors of row i lie, from column j on."""
+    [places] = _places(simd, _element(simd.builder, first, stride, i, j), stride, 1, vectors)
+    return places
 
 
 def _for_tiles_from_the_last(simd, m, n, emit):
@@ -263,8 +267,7 @@ def _update(one):
 
             def add_few(j, vectors, terms):
                 def put_row(i, totals):
-                    [places] = _places(simd, _element(builder, c, rsc, i, j), rsc, 1, vectors)
-                    put(totals, places)
+                    put(totals, places_in_row(simd, c, rsc, i, j, vectors))
 
                 few_terms(simd, (a, INDEX(1), rsa), (b, rsb), m, j, vectors, terms, put_row)
 
@@ -273,8 +276,7 @@ def _update(one):
                 at_once = (2, 1) if vectors < SIDE_BY_SIDE else (1,)
                 slices = builder.udiv(builder.add(k, builder.sub(kc, INDEX(1))), kc)
                 totals = row_sums(simd, a, rsa, columns, rsb, k, slices, kc, at_once)
-                [places] = _places(simd, builder.gep(c, [j]), rsc, 1, vectors)
-                put(totals, places)
+                put(totals, places_in_row(simd, c, rsc, INDEX(0), j, vectors))
 
             if one:
                 add_row(INDEX(0), 1)

@@ -17,7 +17,7 @@ from .dot import dot
 from .elementwise import delta_of_output
 from .microkernel import row_sums
 from .optimizer import sgd
-from .rowwise import few_terms, for_columns_from_the_last, simd_of
+from .rowwise import few_terms, for_columns_from_the_last, places_in_row, simd_of
 from .simd import INDEX, Simd, Vector, fma, joined, split
 
 
@@ -104,9 +104,7 @@ def step_rows_by(typingctx, c, rsc, a, b, m, n, scale):
 
         def step(j, vectors):
             def put(i, totals):
-                first = builder.add(builder.mul(i, rsc), j)
-                for v, total in enumerate(totals):
-                    at = builder.gep(c, [builder.add(first, INDEX(v * simd.lanes))])
+                for total, at in zip(totals, places_in_row(simd, c, rsc, i, j, vectors), strict=True):
                     simd.store(sgd(simd.load(at), total, scale), at)
 
             few_terms(simd, (a, INDEX(1), INDEX(0)), (b, INDEX(0)), m, j, vectors, 1, put)
