@@ -11,10 +11,10 @@ from .kernels import entry
 from .kernels.pace import PACE
 from .kernels.plan import plan_for
 from .kernels.programs import given_sizes, is_stored, left_in_turn, program_for
-from .kernels.shuffle import draw, random_orders, take_in_order
+from .kernels.shuffle import draw, random_orders, stretch
 from .kernels.tiny import is_tiny, slice_of, tiny
 
-AS_THEY_COME = np.empty(0, np.int64)  # the order in which `train_in_turn` takes samples so
+AS_THEY_COME = stretch(np.empty(0, np.intp))  # the order in which `train_in_turn` takes samples so
 
 CALL_SECONDS = 0.2  # Ctrl-C and the progress bar wait for the end of a compiled call
 CHECK_SECONDS = 0.5  # from one look at the parameters, and copy of them, to the next: 2 % of a step of 1024x4
@@ -44,14 +44,12 @@ class Order:
         if self.rng:
             draw(self.orders, self.rng)
 
-    def numbers(self, first, last):
-        """The samples that come first, first+1, ... last-1, and those of a minibatch behind, which is to be fetched."""
+    def stretch(self, first, last):
+        """What comes first, first+1, ... last-1, and in a minibatch behind, which is to be fetched, for a kernel."""
         last = min(self.samples, last + self.batch_size)
         if not self.rng:
-            return np.arange(first, last, dtype=np.intp)
-        numbers = self.memory[: last - first]
-        take_in_order(numbers, first, *self.orders)
-        return numbers
+            return stretch(np.arange(first, last, dtype=np.intp))
+        return stretch(self.memory[: last - first], first, self.orders)
 
 
 @functools.lru_cache
@@ -234,7 +232,7 @@ class Trainer:
                 raise not_finite("loss" if stopped < last else "parameters", first, last)
 
     def _call(self, keep, check, commit, first, last, loss):
-        choice, order = self.choice, AS_THEY_COME if self.as_they_come else self.order.numbers(first, last)
+        choice, order = self.choice, AS_THEY_COME if self.as_they_come else self.order.stretch(first, last)
         start = 0 if self.as_they_come else first  # of what is in `order`
         arrays, run = (self.parameters, *self.operands, order), (first - start, last - start, loss)
         if self.own_code:

@@ -29,6 +29,7 @@ from .compiling import implements, jit
 from .cuts import THREADS
 from .matrix import Matrix, matrix, pointer, pointer_at
 from .parallel import Crew
+from .shuffle import numbers_of
 from .tasks import task_address
 
 kernel = functools.partial(jit, calls_many=True)
@@ -157,7 +158,8 @@ def _training(train, program, alone=None, paced=True):
         threads,
         grain,
     ):
-        run = parameters, as_matrix(X, parameters), as_matrix(Y, parameters), order, first, last, loss, batch, rate
+        x, y, numbers = as_matrix(X, parameters), as_matrix(Y, parameters), numbers_of(order)
+        run = parameters, x, y, numbers, first, last, loss, batch, rate
         of_guard, team = (guarded, guard, other_guard), crew_for(products, parameters, threads, grain)
         return train(
             program, of_one, together, paced, of_guard, pointer(pace), run, sizes, pointer(cuts), workspace, team

@@ -16,14 +16,17 @@ from collections import namedtuple
 import numpy as np
 
 from .blocking import ENCIPHERED, FEW_SAMPLES, KEYS, KEYS_OF_FEW
-from .compiling import jit
-from .matrix import itemsize
+from .compiling import helper
+from .matrix import itemsize, vector
+from .tasks import outlined
 
 FACTORS = 0x21F0AAAD, 0x735A2D97  # mix bits well: C. Wellons, Prospecting for hash functions
 
 
 Orders = namedtuple("Orders", "samples a b keys memory")
 """What `take_in_order` is given for random orders of so many samples: the extents of pairs, the keys of one, memory."""
+
+NONE = Orders(0, 1, 1, np.empty(0, np.uint32), np.empty((3, 0), np.uint32))
 
 
 def random_orders(samples):
@@ -45,8 +48,22 @@ def extents(samples):
     return a, -(-samples // a)
 
 
-@jit
-def take_in_order(numbers, first, samples, a, b, keys, memory):
+def stretch(numbers, first=0, orders=NONE):
+    """An order for compiled code: what a random one has in the places first, first+1, ..., or numbers as they are."""
+    return numbers, first, *orders
+
+
+@helper
+def numbers_of(order):
+    """The Vector of numbers of a `stretch`, which are worked out now."""
+    numbers, first, samples, a, b, keys, memory = order
+    if keys.size > 0:
+        take_in_order(numbers, first, samples, a, b, keys, memory)
+    return vector(numbers)
+
+
+@outlined
+def take_in_order(numbers, first, samples, a, b, keys, memory) -> None:
     """numbers = those of the samples that a random order has in the places first, first+1, ...
 
     `numbers` is a contiguous vector of np.intp. The other arguments are those of Orders.

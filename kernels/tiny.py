@@ -40,6 +40,7 @@ from .matrix import Vector as Sizes
 from .matrix import pointer, scalar
 from .optimizer import sgd
 from .parameters import is_narrow, layer_size, parameters_size
+from .shuffle import numbers_of
 from .simd import INDEX, INT32, Simd, Vector, fma, minimum, shuffled, where
 from .tasks import reference
 from .wide import slice_length
@@ -90,13 +91,13 @@ def tiny(sizes, batch):
     steps = _steps(sizes, batch)
 
     def train(before, keep, check, parameters, X, Y, order, first, last, loss, learning_rate, length, rest_length):
-        x, y = as_matrix(X, parameters), as_matrix(Y, parameters)
+        x, y, numbers = as_matrix(X, parameters), as_matrix(Y, parameters), numbers_of(order)
         if keep:
             for i in range(parameters.size):
                 before[i] = parameters[i]
         loss, first, rate = reference(np.float64(loss)), reference(np.intp(first)), scalar(learning_rate, x)
         ahead = np.intp(are_far(x, y))
-        steps(loss, first, pointer(parameters), x, y, pointer(order), last, rate, length, rest_length, ahead)
+        steps(loss, first, pointer(parameters), x, y, numbers.data, last, rate, length, rest_length, ahead)
         if check:
             for i in range(parameters.size):
                 if not np.isfinite(parameters[i]):

@@ -12,6 +12,7 @@ from fastmlp.kernels.online import is_online
 from fastmlp.kernels.pace import PACE
 from fastmlp.kernels.plan import plan_for, plan_size, small_size
 from fastmlp.kernels.programs import fit_size, program_for
+from fastmlp.kernels.shuffle import stretch
 
 pytestmark = pytest.mark.usefixtures("without_own_code")
 
@@ -46,7 +47,7 @@ def train(net, X, Y, order, batch, workspace, live=None, part=slice(None), commi
     """Loss, the sample at which training stopped, and the parameters, which begin as the network's."""
     parameters, live = net.parameters.copy(), np.zeros(1, np.intp) if live is None else live
     first, last, _ = part.indices(len(order))
-    run = np.array(PACE), parameters, X, Y, order, first, last, loss, batch, 0.5
+    run = np.array(PACE), parameters, X, Y, stretch(order), first, last, loss, batch, 0.5
     program = program_for(net.sizes, batch, len(order), 1)
     plan = plan_for(program, net.sizes, batch, len(order), workspace)
     result = getattr(entry, program)(live, True, commit, *run, plan, plan, entry.IN_TILES, workspace, 1, 1)

@@ -8,13 +8,19 @@ import tracemalloc
 import numpy as np
 import pytest
 import reference
+from numba import njit
 
 from fastmlp import Network
 from fastmlp._training import Order
 from fastmlp.kernels.blocking import ENCIPHERED, FEW_SAMPLES, KEYS
-from fastmlp.kernels.shuffle import draw, extents, random_orders, take_in_order
+from fastmlp.kernels.shuffle import draw, extents, numbers_of, random_orders, stretch
 
 SAMPLES = [1, 2, 3, 5, 17, FEW_SAMPLES, FEW_SAMPLES + 1, 1000, 4 * ENCIPHERED, 40_000]
+
+
+@njit
+def work_out(order):
+    numbers_of(order)
 
 
 def drawn(samples, rng, places=None):
@@ -23,7 +29,7 @@ def drawn(samples, rng, places=None):
     draw(given, rng)
     places = places or range(samples)
     numbers = np.empty(len(places), np.intp)
-    take_in_order(numbers, places.start, *given)
+    work_out(stretch(numbers, places.start, given))
     return numbers
 
 
@@ -53,7 +59,7 @@ def test_so_many_samples_that_their_numbers_take_64_bits(samples, first, rng):
     assert bits == (32 if samples < 2**32 else 64)
     given.keys[:] = keys = rng.integers(2**bits, size=KEYS, dtype=np.uint64)
     numbers = np.empty(count, np.intp)
-    take_in_order(numbers, first, *given)
+    work_out(stretch(numbers, first, given))
     np.testing.assert_array_equal(numbers, reference.enciphered(np.arange(first, first + count), samples, keys, bits))
     assert numbers.min() >= 0
     assert numbers.max() < samples
@@ -101,7 +107,8 @@ def test_stretches_of_an_order_are_parts_of_it(samples, batch_size, shuffle, rng
     order.draw()
     length = order.minibatches * batch_size
     for first in range(0, samples, length):
-        numbers = order.numbers(first, min(samples, first + length))
+        numbers, *_ = part = order.stretch(first, min(samples, first + length))
+        work_out(part)
         np.testing.assert_array_equal(numbers, expected[first : first + length + batch_size])
 
 
