@@ -111,10 +111,11 @@ MANY_PAGES = 6 << 20
 BYTES_NEAR = 1 << 20
 BYTES_AHEAD = 1 << 16
 LINES_AHEAD = 12  # cache lines of the next minibatch that are fetched with every few tiles
-# Numbers of a random order that are worked out at once. Its keys: by chi-squared tests of single places and of pairs in
+# Numbers of a random order that are worked out at once, side by side: with 32 it takes 1.25 times as long, with 16 1.6,
+# but of 4 samples half the time (AVX2). Its keys: by chi-squared tests of single places and of pairs in
 # 400,000 orders of 257 to 5000 samples, 4 are too few, and 6 enough. Few samples take more: of the orders of 6, one is
 # up to 1.7 times as likely as on the average by 8 keys, 1.05 by 16, and every 2 more halve what is beyond 1.
-ENCIPHERED = 256
+ENCIPHERED = 64
 KEYS, KEYS_OF_FEW, FEW_SAMPLES = 8, 32, 256
 # Where a network is laid out in rows: samples, and inputs of an update, from one turn of fetching to the next. A sample
 # of half a million takes 1.09 times as long as one of 10,000 on 64-64-10 by 32 by two threads, 1.18 times unfetched; by

@@ -15,7 +15,8 @@ from fastmlp._training import Order
 from fastmlp.kernels.blocking import ENCIPHERED, FEW_SAMPLES, KEYS
 from fastmlp.kernels.shuffle import draw, extents, numbers_of, random_orders, stretch
 
-SAMPLES = [1, 2, 3, 5, 17, FEW_SAMPLES, FEW_SAMPLES + 1, 1000, 4 * ENCIPHERED, 40_000]
+SAMPLES = [1, 2, 3, 5, 17, FEW_SAMPLES, FEW_SAMPLES + 1, 1000, 40_000]
+SAMPLES += [ENCIPHERED - 1, ENCIPHERED, ENCIPHERED + 1, 16 * ENCIPHERED]
 
 
 @njit
