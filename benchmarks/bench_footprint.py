@@ -60,8 +60,8 @@ track_first_fit_ever.unit = "s"
 def track_bytes_of_training(shape):
     """Memory that training needs beside the data: workspace, parameters, a copy of them or a plan, part of an order."""
     from fastmlp._memory import count_parameters
-    from fastmlp._training import Order
     from fastmlp.kernels import entry
+    from fastmlp.kernels.order import stretch_size
     from fastmlp.kernels.plan import plan_size
     from fastmlp.kernels.programs import BY_TWO_IN_ROWS, fit_size, may_share, program_for
 
@@ -72,7 +72,7 @@ def track_bytes_of_training(shape):
     beside = parameters = count_parameters(shape.sizes)
     if program in entry.LAID_OUT:
         beside = plan_size(shape.sizes, DTYPE.itemsize, together=program in BY_TWO_IN_ROWS)
-    order = Order(given[1], shape.batch_size, np.random.default_rng()).memory.nbytes
+    order = np.intp().itemsize * stretch_size(parameters, DTYPE.itemsize, shape.batch_size, given[1])
     return DTYPE.itemsize * (parameters + beside + workspace) + order
 
 

@@ -14,9 +14,9 @@ from ._checks import all_finite
 from ._memory import count_parameters
 from .kernels import entry
 from .kernels.network import training_size
+from .kernels.order import order_of
 from .kernels.pace import PACE
 from .kernels.programs import given_sizes
-from .kernels.shuffle import stretch
 from .kernels.tiny import is_tiny, slice_of
 
 
@@ -36,7 +36,7 @@ class Step:
         network = sizes, 1 << (batch - 1).bit_length(), dtype.itemsize
         self.network = network if adjacent and is_tiny(*network) else None
         if self.network:
-            self.order, self.length = stretch(np.arange(batch, dtype=np.intp)), slice_of(sizes, batch)
+            self.order, self.length = order_of(np.arange(batch, dtype=np.intp)), slice_of(sizes, batch)
         self.pace = np.array(PACE)
 
     @functools.cached_property

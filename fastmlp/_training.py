@@ -8,13 +8,14 @@ import numpy as np
 from ._checks import all_finite
 from ._memory import count_parameters
 from .kernels import entry
+from .kernels.order import as_they_are, order_of, stretch_size
 from .kernels.pace import PACE
 from .kernels.plan import plan_for
 from .kernels.programs import given_sizes, is_stored, left_in_turn, program_for
-from .kernels.shuffle import draw, random_orders, stretch
+from .kernels.shuffle import draw, random_orders
 from .kernels.tiny import is_tiny, slice_of, tiny
 
-AS_THEY_COME = stretch(np.empty(0, np.intp))  # the order in which `train_in_turn` takes samples so
+AS_THEY_COME = order_of(np.empty(0, np.intp))  # the order in which `train_in_turn` takes samples so
 
 CALL_SECONDS = 0.2  # Ctrl-C and the progress bar wait for the end of a compiled call
 CHECK_SECONDS = 0.5  # from one look at the parameters, and copy of them, to the next: 2 % of a step of 1024x4
@@ -23,33 +24,21 @@ STEP_WORK = 2e4  # multiply-adds that take as long as what a minibatch costs bes
 
 
 class Order:
-    """Which of some samples comes when: a new order for every epoch if `rng` is a generator, else as they are.
+    """Which of some samples comes when: a new order for every epoch if `rng` is a generator, else as they are."""
 
-    It is worked out a stretch at a time, so that it takes no more memory where there are more samples.
-    """
+    def __init__(self, samples, size, rng):
+        self.rng, self.orders = rng, random_orders(samples) if rng else as_they_are(samples)
+        self.size = size  # of the memory for numbers
 
-    # Samples, or a minibatch of more, in a call: with 2^17, which take 1 MB, a sample of 10⁶ takes 0.86 to 0.95 of the
-    # time on 4-8-3 by 5000, with 2^13 1.03 to 1.14; on 2-32-32-1 by 32 and 30-10-2 by 8 the same.
-    AT_ONCE = 1 << 15
-
-    def __init__(self, samples, batch_size, rng):
-        self.samples, self.batch_size, self.rng = samples, batch_size, rng
-        self.minibatches = max(1, self.AT_ONCE // batch_size)
-        if rng:
-            self.memory = np.empty(min(samples, (self.minibatches + 1) * batch_size), np.intp)
-            self.orders = random_orders(samples)
+    @functools.cached_property
+    def given(self):
+        """What kernels are given. Zeros, as behind the last there may be numbers of samples that are only fetched."""
+        return (np.zeros(self.size, np.intp), *self.orders)
 
     def draw(self):
         """Begin an epoch."""
         if self.rng:
             draw(self.orders, self.rng)
-
-    def stretch(self, first, last):
-        """What comes first, first+1, ... last-1, and in a minibatch behind, which is to be fetched, for a kernel."""
-        last = min(self.samples, last + self.batch_size)
-        if not self.rng:
-            return stretch(np.arange(first, last, dtype=np.intp))
-        return stretch(self.memory[: last - first], first, self.orders)
 
 
 @functools.lru_cache
@@ -131,7 +120,8 @@ class Trainer:
     """
 
     def __init__(self, choice, parameters, X, Y, rng, learning_rate, workspace, team, refuse):
-        self.choice, self.parameters, self.order = choice, parameters, Order(choice.samples, choice.batch_size, rng)
+        size = stretch_size(parameters.size, parameters.itemsize, choice.batch_size, choice.samples)
+        self.choice, self.parameters, self.order = choice, parameters, Order(choice.samples, size, rng)
         self.arrays = X, Y  # kept while their operands are used
         self.operands = entry.operand(X), entry.operand(Y)
         self.learning_rate, self.workspace, self.team, self.refuse = learning_rate, workspace, team, refuse
@@ -171,8 +161,7 @@ class Trainer:
         try:
             while first < samples:
                 end = whole if first < whole else samples
-                minibatches = self.minibatches if self.as_they_come else min(self.minibatches, self.order.minibatches)
-                last = min(end, first + minibatches * batch_size)
+                last = min(end, first + self.minibatches * batch_size)
                 start = time.perf_counter()
                 loss = self._run(first, last, loss)
                 self._adjust(time.perf_counter() - start, last - first)
@@ -232,15 +221,12 @@ class Trainer:
                 raise not_finite("loss" if stopped < last else "parameters", first, last)
 
     def _call(self, keep, check, commit, first, last, loss):
-        choice, order = self.choice, AS_THEY_COME if self.as_they_come else self.order.stretch(first, last)
-        start = 0 if self.as_they_come else first  # of what is in `order`
-        arrays, run = (self.parameters, *self.operands, order), (first - start, last - start, loss)
+        choice, order = self.choice, AS_THEY_COME if self.as_they_come else self.order.given
+        arrays, run = (self.parameters, *self.operands, order), (first, last, loss)
         if self.own_code:
             given = self.learning_rate, *choice.lengths
-            loss, stopped = self.own_code(self.before, keep, check, *arrays, *run, *given)
-        else:
-            guard = (self.live, check, commit) if self.laid_out else (self.before, keep, check)
-            program, pace = (choice.program, choice.pace) if last <= choice.whole else ("train_in_turn", np.array(PACE))
-            given = choice.batch_size, self.learning_rate, *self.given_sizes, self.workspace
-            loss, stopped = getattr(entry, program)(*guard, pace, *arrays, *run, *given, *self.team)
-        return loss, start + stopped
+            return self.own_code(self.before, keep, check, *arrays, *run, *given)
+        guard = (self.live, check, commit) if self.laid_out else (self.before, keep, check)
+        program, pace = (choice.program, choice.pace) if last <= choice.whole else ("train_in_turn", np.array(PACE))
+        given = choice.batch_size, self.learning_rate, *self.given_sizes, self.workspace
+        return getattr(entry, program)(*guard, pace, *arrays, *run, *given, *self.team)

@@ -28,8 +28,8 @@ from . import (
 from .compiling import implements, jit
 from .cuts import THREADS
 from .matrix import Matrix, matrix, pointer, pointer_at
+from .order import as_order
 from .parallel import Crew
-from .shuffle import numbers_of
 from .tasks import task_address
 
 kernel = functools.partial(jit, calls_many=True)
@@ -158,7 +158,7 @@ def _training(train, program, alone=None, paced=True):
         threads,
         grain,
     ):
-        x, y, numbers = as_matrix(X, parameters), as_matrix(Y, parameters), numbers_of(order)
+        x, y, numbers = as_matrix(X, parameters), as_matrix(Y, parameters), as_order(order)
         run = parameters, x, y, numbers, first, last, loss, batch, rate
         of_guard, team = (guarded, guard, other_guard), crew_for(products, parameters, threads, grain)
         return train(

@@ -8,9 +8,10 @@ import numpy as np
 from .compiling import internal, jit
 from .layout import ALL, BACK, exchange, small_network, weights_finite
 from .matrix import matrix, pointer, vector
+from .order import train_in_order
 from .pace import may_gain, run_by_the_quicker
 from .parallel import at_most, lead
-from .tasks import address, call_task, reference, task_address
+from .tasks import address, reference, task_address
 
 
 @jit(inline=True)
@@ -24,24 +25,24 @@ def train_laid_out(program, alone, together, paced, guard, pace, run, plan, _, w
     live, check, commit = guard
     parameters, X, Y, order, first, last, loss, batch_size, learning_rate = run
     shared, team = 3 * parameters.size * (last - first), at_most(2 if together else 1, team)
-    X, Y, order, plan = matrix(X), matrix(Y), vector(order), address(pointer(plan))
+    X, Y, plan = matrix(X), matrix(Y), address(pointer(plan))
     parameters, workspace = pointer(parameters), vector(workspace)
     result, rate = reference((loss, first)), np.float64(learning_rate)
-    arguments = reference((result, parameters, X, Y, order, batch_size, rate, plan, workspace, team))
+    arguments = reference((result, parameters, X, Y, order.numbers, batch_size, rate, plan, workspace, team))
     run, function = address(arguments), task_address(program, arguments)
     if paced:
         shared = shared if may_gain(pace) else 0
         turns = reference((task_address(alone, arguments), function, run, pace, result, batch_size))
         run, function = address(turns), task_address(run_by_the_quicker, turns)
     what = result, parameters, plan, workspace, batch_size
-    guarded = reference(((pointer(live), np.intp(check), np.intp(commit)), what, function, run, last))
+    guarded = reference(((pointer(live), np.intp(check), np.intp(commit)), what, function, run, order, last))
     lead(task_address(_train_laid_out, guarded), address(guarded), team, shared)
     return result[0]
 
 
 @internal
 def _train_laid_out(arguments, memory, _):
-    (live, check, commit), (result, parameters, plan, workspace, batch_size), program, run, last = arguments[0]
+    (live, check, commit), (result, parameters, plan, workspace, batch_size), program, run, order, last = arguments[0]
     if live[0] == 0:
         for i in range(workspace.size):  # what lies behind the rows' ends is later any number, of which nothing comes
             workspace.data[i] = 0
@@ -49,7 +50,7 @@ def _train_laid_out(arguments, memory, _):
     if live[0] == 0:
         exchange(net, parameters, ALL)
         live[0] = 1
-    call_task(program, run, last, memory)
+    train_in_order(program, run, result, order, last, batch_size, memory)
     _, reached = result[0]
     if reached < last or (check != 0 and not weights_finite(net)):
         live[0] = 0

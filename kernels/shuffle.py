@@ -21,8 +21,6 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .blocking import ENCIPHERED, FEW_SAMPLES, KEYS, KEYS_OF_FEW
-from .compiling import helper
-from .matrix import vector
 from .simd import INDEX, INT32, minimum
 from .tasks import outlined
 
@@ -31,8 +29,6 @@ FACTORS = 0x21F0AAAD, 0x735A2D97  # mix bits well: C. Wellons, Prospecting for h
 
 Orders = namedtuple("Orders", "samples a b keys")
 """What `take_in_order` is given for random orders of so many samples: the extents of pairs, and the keys of one."""
-
-NONE = Orders(0, 1, 1, np.empty(0, np.uint32))
 
 
 def random_orders(samples):
@@ -53,26 +49,16 @@ def extents(samples):
     return a, -(-samples // a)
 
 
-def stretch(numbers, first=0, orders=NONE):
-    """An order for compiled code: what a random one has in the places first, first+1, ..., or numbers as they are."""
-    return numbers, first, *orders
-
-
-@helper
-def numbers_of(order):
-    """The Vector of numbers of a `stretch`, which are worked out now."""
-    numbers, first, samples, a, b, keys = order
-    if keys.size > 0:
-        take_in_order(vector(numbers), first, samples, a, b, vector(keys))
-    return vector(numbers)
-
-
 @outlined
 def take_in_order(numbers, first, samples, a, b, keys) -> None:
-    """numbers = those of the samples that a random order has in the places first, first+1, ...
+    """numbers = those of the samples that an order has in the places first, first+1, ...: as they are without keys.
 
-    `numbers` is a Vector of np.intp. The other arguments are those of Orders.
+    `numbers` is a Vector of np.intp, as `keys` is one. The other arguments are those of Orders.
     """
+    if keys.size == 0:
+        for i in range(numbers.size):
+            numbers.data[i] = first + i
+        return
     encipher(numbers.data, numbers.size, first, samples, a, b, keys.data, keys.size)
 
 

@@ -39,8 +39,8 @@ from .loss import squared_error
 from .matrix import Vector as Sizes
 from .matrix import pointer, scalar
 from .optimizer import sgd
+from .order import as_order, next_stretch
 from .parameters import is_narrow, layer_size, parameters_size
-from .shuffle import numbers_of
 from .simd import INDEX, INT32, Simd, Vector, fma, minimum, shuffled, where
 from .tasks import reference
 from .wide import slice_length
@@ -91,18 +91,24 @@ def tiny(sizes, batch):
     steps = _steps(sizes, batch)
 
     def train(before, keep, check, parameters, X, Y, order, first, last, loss, learning_rate, length, rest_length):
-        x, y, numbers = as_matrix(X, parameters), as_matrix(Y, parameters), numbers_of(order)
+        x, y, of_samples = as_matrix(X, parameters), as_matrix(Y, parameters), as_order(order)
         if keep:
             for i in range(parameters.size):
                 before[i] = parameters[i]
-        loss, first, rate = reference(np.float64(loss)), reference(np.intp(first)), scalar(learning_rate, x)
-        ahead = np.intp(are_far(x, y))
-        steps(loss, first, pointer(parameters), x, y, numbers.data, last, rate, length, rest_length, ahead)
+        loss, reached, rate = reference(np.float64(loss)), reference(np.intp(0)), scalar(learning_rate, x)
+        ahead, numbers = np.intp(are_far(x, y)), of_samples.numbers.data
+        while first < last:
+            begin, end = next_stretch(of_samples, first, last, batch)
+            reached[0] = begin
+            steps(loss, reached, pointer(parameters), x, y, numbers, end, rate, length, rest_length, ahead)
+            first += reached[0] - begin
+            if reached[0] < end:
+                break
         if check:
             for i in range(parameters.size):
                 if not np.isfinite(parameters[i]):
                     loss[0] = np.nan
-        return loss[0], first[0]
+        return loss[0], first
 
     of_network = hashlib.sha256(repr((sizes, batch)).encode()).hexdigest()[:16]
     return jit(train, name=f"train_{of_network}")

@@ -13,12 +13,13 @@ from .epilogue import SGD
 from .gemm import crew_of
 from .matrix import Vector, advance, itemsize, matrix, pointer, row_major, vector
 from .minibatch import minibatch, of_shard
+from .order import as_order, train_in_order
 from .pace import PACE, may_gain, run_by_the_quicker
 from .panel import all_finite, copy_rows
 from .parallel import Crew, at_most, lead, share, tasks_for
 from .parameters import parameters_size
 from .stored import all_stored_size, store
-from .tasks import ONE, ZERO, address, call_task, outlined, reference, references, task_address
+from .tasks import ONE, ZERO, address, outlined, reference, references, task_address
 
 
 @jit(inline=True)
@@ -43,7 +44,7 @@ def train_minibatches(parameters, X, Y, order, first, last, loss, batch_size, le
     `loss` = 0 gives their mean; and the sample at which it stopped: before `last` where a minibatch or its loss was
     not finite.
     """
-    run = parameters, X, Y, order, first, last, loss, batch_size, learning_rate
+    run = parameters, X, Y, as_order(order), first, last, loss, batch_size, learning_rate
     guard = parameters[:0], ZERO, ZERO
     samples = last - first
     cuts = references(cuts_of(vector(sizes), min(batch_size, samples), samples % batch_size, team.grain))
@@ -66,12 +67,12 @@ def train_safely(program, alone, together, paced, guard, pace, run, sizes, cuts,
     """
     before, keep, check = guard
     parameters, X, Y, order, first, last, loss, batch_size, learning_rate = run
-    X, Y, order, sizes, before = matrix(X), matrix(Y), vector(order), vector(sizes), vector(before)
+    X, Y, sizes, before = matrix(X), matrix(Y), vector(sizes), vector(before)
     parameters, workspace = pointer(parameters), vector(workspace)
     threads = 2 if together else sharers_of_minibatch(cuts)
     team = at_most(threads, crew_of(team, parameters))
     result, rate = reference((loss, first)), np.float64(learning_rate)
-    arguments = reference((result, parameters, X, Y, order, batch_size, rate, sizes, cuts, workspace, team))
+    arguments = reference((result, parameters, X, Y, order.numbers, batch_size, rate, sizes, cuts, workspace, team))
     run, function = address(arguments), task_address(program, arguments)
     of_sample = 3 * parameters_size(sizes)
     shared = of_sample * (last - first)
@@ -80,19 +81,19 @@ def train_safely(program, alone, together, paced, guard, pace, run, sizes, cuts,
         turns = reference((task_address(alone, arguments), function, run, pace, result, batch_size))
         run, function = address(turns), task_address(run_by_the_quicker, turns)
     safely = (before, np.intp(keep), np.intp(check)), (result, parameters, sizes, team)
-    guarded = reference((*safely, function, run, last))
+    guarded = reference((*safely, function, run, order, last, batch_size))
     lead(task_address(_train_safely, guarded), address(guarded), team, shared)
     return result[0]
 
 
 @internal
 def _train_safely(arguments, memory, _):
-    (before, keep, check), (result, parameters, sizes, team), program, run, last = arguments[0]
+    (before, keep, check), (result, parameters, sizes, team), program, run, order, last, batch_size = arguments[0]
     team = Crew(team.threads, team.grain, memory, 0, 0, team.otherwise)
     finite = reference(ONE)
     if keep != 0:
         go_through(finite, before.data, parameters, before.size, ONE, team)
-    call_task(program, run, last, memory)
+    train_in_order(program, run, result, order, last, batch_size, memory)
     if check != 0:
         go_through(finite, parameters, parameters, parameters_size(sizes), ZERO, team)
     if finite[0] == 0:

@@ -9,10 +9,10 @@ from fastmlp import Network
 from fastmlp.kernels import entry
 from fastmlp.kernels.blocking import MOST_ONLINE, ONLINE_ONE, PADDING
 from fastmlp.kernels.online import is_online
+from fastmlp.kernels.order import order_of
 from fastmlp.kernels.pace import PACE
 from fastmlp.kernels.plan import plan_for, plan_size, small_size
 from fastmlp.kernels.programs import fit_size, program_for
-from fastmlp.kernels.shuffle import stretch
 
 pytestmark = pytest.mark.usefixtures("without_own_code")
 
@@ -47,7 +47,7 @@ def train(net, X, Y, order, batch, workspace, live=None, part=slice(None), commi
     """Loss, the sample at which training stopped, and the parameters, which begin as the network's."""
     parameters, live = net.parameters.copy(), np.zeros(1, np.intp) if live is None else live
     first, last, _ = part.indices(len(order))
-    run = np.array(PACE), parameters, X, Y, stretch(order), first, last, loss, batch, 0.5
+    run = np.array(PACE), parameters, X, Y, order_of(order), first, last, loss, batch, 0.5
     program = program_for(net.sizes, batch, len(order), 1)
     plan = plan_for(program, net.sizes, batch, len(order), workspace)
     result = getattr(entry, program)(live, True, commit, *run, plan, plan, entry.IN_TILES, workspace, 1, 1)

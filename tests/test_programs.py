@@ -11,10 +11,10 @@ from fastmlp.kernels.blocking import APART, LETTERS, PADDING, RUN, SHARE, TRIED_
 from fastmlp.kernels.cuts import THREADS, cuts_of, shards_of
 from fastmlp.kernels.divided import is_divided
 from fastmlp.kernels.matrix import Vector
+from fastmlp.kernels.order import order_of
 from fastmlp.kernels.pace import ALONE, LEFT, PACE, TOGETHER, WAIT
 from fastmlp.kernels.plan import plan_for, plan_size
 from fastmlp.kernels.programs import fit_size, given_sizes, left_in_turn, program_for
-from fastmlp.kernels.shuffle import stretch
 from fastmlp.kernels.together import is_together
 from fastmlp.kernels.units import is_by_units
 from fastmlp.kernels.wide import is_sliced, slice_length
@@ -79,14 +79,14 @@ def train(program, net, X, Y, order, batch, workspace, threads, known=None):
     known = pace(np.inf, 0) if known is None else known
     guard = (live, True, True) if program in entry.LAID_OUT else (before, True, True)
     whole = len(order) - left_in_turn(program, net.sizes, batch, len(order))
-    run = known, parameters, X, Y, stretch(order), 0, whole, 0.0, batch, 0.5
+    run = known, parameters, X, Y, order_of(order), 0, whole, 0.0, batch, 0.5
     sizes = given_sizes(net.sizes, net.dtype.itemsize, batch, len(order) % batch)
     if program in entry.LAID_OUT:
         plan = plan_for(program, net.sizes, batch, len(order), workspace)
         sizes = plan, plan, entry.IN_TILES
     result = getattr(entry, program)(*guard, *run, *sizes, workspace, threads, 1)
     if result[1] == whole < len(order):
-        run = pace(np.inf, 0), parameters, X, Y, stretch(order), whole, len(order), result[0], batch, 0.5
+        run = pace(np.inf, 0), parameters, X, Y, order_of(order), whole, len(order), result[0], batch, 0.5
         result = entry.train_in_turn(before, False, True, *run, *sizes, workspace, threads, 1)
     return *result, parameters, parameters if program in entry.LAID_OUT else before
 

@@ -2,6 +2,7 @@
 
 import collections
 import copy
+import itertools
 import math
 import tracemalloc
 
@@ -13,25 +14,28 @@ from numba import njit
 from fastmlp import Network
 from fastmlp._training import Order
 from fastmlp.kernels.blocking import ENCIPHERED, FEW_SAMPLES, KEYS
-from fastmlp.kernels.shuffle import draw, extents, numbers_of, random_orders, stretch
+from fastmlp.kernels.matrix import vector
+from fastmlp.kernels.order import as_order, next_stretch, order_of, stretch_size
+from fastmlp.kernels.shuffle import draw, extents, random_orders, take_in_order
 
 SAMPLES = [1, 2, 3, 5, 17, FEW_SAMPLES, FEW_SAMPLES + 1, 1000, 40_000]
 SAMPLES += [ENCIPHERED - 1, ENCIPHERED, ENCIPHERED + 1, 16 * ENCIPHERED]
 
 
 @njit
-def work_out(order):
-    numbers_of(order)
+def take(numbers, first, samples, a, b, keys):
+    take_in_order(vector(numbers), first, samples, a, b, vector(keys))
 
 
 def drawn(samples, rng, places=None):
     """A random order, or what it has in some places that follow each other."""
-    given = random_orders(samples)
-    draw(given, rng)
+    orders = random_orders(samples)
+    draw(orders, rng)
     places = places or range(samples)
-    numbers = np.empty(len(places), np.intp)
-    work_out(stretch(numbers, places.start, given))
-    return numbers
+    numbers = np.full(len(places) + 1, -1, np.intp)
+    take(numbers[:-1], places.start, *orders)
+    assert numbers[-1] == -1
+    return numbers[:-1]
 
 
 @pytest.mark.parametrize("samples", SAMPLES)
@@ -60,7 +64,7 @@ def test_so_many_samples_that_their_numbers_take_64_bits(samples, first, rng):
     assert bits == (32 if samples < 2**32 else 64)
     given.keys[:] = keys = rng.integers(2**bits, size=KEYS, dtype=np.uint64)
     numbers = np.empty(count, np.intp)
-    work_out(stretch(numbers, first, given))
+    take(numbers, first, *given)
     np.testing.assert_array_equal(numbers, reference.enciphered(np.arange(first, first + count), samples, keys, bits))
     assert numbers.min() >= 0
     assert numbers.max() < samples
@@ -100,17 +104,46 @@ def test_pairs_do_not_keep_together(samples, rng):
         assert abs(times - draws * probability) < 6 * deviation
 
 
-@pytest.mark.parametrize(("samples", "batch_size"), [(100, 7), (100_000, 32), (100_000, 60_000)])
+@njit
+def stretch(order, first, last, batch_size):
+    return next_stretch(as_order(order), first, last, batch_size)
+
+
+@pytest.mark.parametrize(("samples", "batch_size"), [(100, 7), (100_000, 32), (100_000, 60_000), (5, 9)])
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_stretches_of_an_order_are_parts_of_it(samples, batch_size, shuffle, rng):
+def test_an_order_comes_stretch_after_stretch(samples, batch_size, shuffle, rng):
+    """Each has whole minibatches, if it is not the last, and the numbers of the one that follows."""
     expected = reference.shuffled(samples, copy.deepcopy(rng)) if shuffle else np.arange(samples)
-    order = Order(samples, batch_size, rng if shuffle else None)
+    order = Order(samples, stretch_size(1000, 4, batch_size, samples), rng if shuffle else None)
     order.draw()
-    length = order.minibatches * batch_size
-    for first in range(0, samples, length):
-        numbers, *_ = part = order.stretch(first, min(samples, first + length))
-        work_out(part)
-        np.testing.assert_array_equal(numbers, expected[first : first + length + batch_size])
+    numbers, *_ = order.given
+    first, last = 0, samples // batch_size * batch_size or samples
+    while first < last:
+        begin, end = stretch(order.given, first, last, batch_size)
+        assert begin == 0
+        assert end > 0
+        assert end % batch_size == 0 or first + end == last
+        there = expected[first : first + end + batch_size]
+        np.testing.assert_array_equal(numbers[: len(there)], there)
+        first += end
+    assert first == last
+
+
+def test_numbers_that_are_given_come_as_one_stretch():
+    numbers = np.array([3, 1, 2])
+    for order in order_of(numbers), numbers:
+        assert stretch(order, 1, 3, 1) == (1, 3)
+    np.testing.assert_array_equal(numbers, [3, 1, 2])
+
+
+@pytest.mark.parametrize("itemsize", [4, 8])
+def test_an_order_takes_little_memory(itemsize):
+    """As much as the parameters, or 16 KB, or a minibatch, and a minibatch."""
+    for parameters, batch_size, samples in itertools.product([10, 5000, 10**6], [1, 32, 5000], [40, 10**4, 10**7]):
+        size = stretch_size(parameters, itemsize, batch_size, samples)
+        assert size % batch_size == 0
+        assert size >= 2 * batch_size
+        assert 8 * size <= max(2**14, itemsize * parameters, 8 * batch_size) + 8 * batch_size
 
 
 @pytest.mark.parametrize("sizes", [(2, 8, 1), (64, 64, 10)])

@@ -9,8 +9,8 @@ from fastmlp.kernels import entry
 from fastmlp.kernels.blocking import STORED_FROM
 from fastmlp.kernels.matrix import Vector
 from fastmlp.kernels.network import training_size
+from fastmlp.kernels.order import order_of
 from fastmlp.kernels.programs import fit_size, given_sizes, is_stored
-from fastmlp.kernels.shuffle import stretch
 from fastmlp.kernels.stored import all_stored_size, lies_in_panels
 
 # Of layers in panels: the last panel is whole, of one column, of almost all; below others, between, and as the last.
@@ -35,7 +35,7 @@ def extents(sizes, batch, dtype, threads):
 def train(net, X, Y, order, batch, workspace, threads):
     """Loss, where training stopped, and the parameters."""
     parameters, rest = net.parameters.copy(), len(order) % batch
-    run = pace(np.inf, 0), parameters, X, Y, stretch(order), 0, len(order), 0.0, batch, 0.5
+    run = pace(np.inf, 0), parameters, X, Y, order_of(order), 0, len(order), 0.0, batch, 0.5
     sizes = given_sizes(net.sizes, net.dtype.itemsize, batch, rest, stored=True)
     guard = np.empty_like(parameters), False, True
     return *entry.train_in_turn(*guard, *run, *sizes, workspace, threads, 1), parameters

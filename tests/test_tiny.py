@@ -7,7 +7,7 @@ from test_programs import case, in_turn
 from fastmlp import Network, _training
 from fastmlp.kernels import entry
 from fastmlp.kernels.host import HOST
-from fastmlp.kernels.shuffle import stretch
+from fastmlp.kernels.order import order_of
 from fastmlp.kernels.tiny import is_tiny, slice_of, tiny
 
 CASES = (
@@ -32,7 +32,7 @@ def train(net, X, Y, order, batch, part=slice(None), keep=True, check=True, loss
     """Loss, the sample at which training stopped, the parameters, and those to go back to."""
     parameters, before = net.parameters.copy(), np.full_like(net.parameters, 7)
     first, last, _ = part.indices(len(order))
-    run = parameters, entry.operand(X), entry.operand(Y), stretch(order), first, last, loss, 0.5
+    run = parameters, entry.operand(X), entry.operand(Y), order_of(order), first, last, loss, 0.5
     lengths = slice_of(net.sizes, batch), slice_of(net.sizes, (last - first) % batch)
     return *tiny(net.sizes, batch)(before, keep, check, *run, *lengths), parameters, before
 

@@ -1,0 +1,88 @@
+"""The order in which a program takes samples, whose numbers are worked out a stretch at a time.
+
+So it takes no more memory where there are more samples.
+"""
+
+from collections import namedtuple
+
+import numpy as np
+from numba import types
+
+from .blocking import STRETCH_LEAST, STRETCH_MOST
+from .compiling import helper, implements
+from .matrix import Vector, vector
+from .shuffle import Orders, take_in_order
+from .tasks import call_task, reference
+
+NO_KEYS = np.empty(0, np.uint32)
+
+Order = namedtuple("Order", "numbers samples a b keys")
+"""In compiled code: a Vector for the numbers of a stretch, and what `shuffle.Orders` has, of a random order.
+
+Without keys samples come as they are; where `samples` is 0, the numbers are those of all samples, and are there.
+"""
+
+
+def as_they_are(samples):
+    """What stands for `Orders` where samples come so."""
+    return Orders(samples, 1, 1, NO_KEYS)
+
+
+def order_of(numbers):
+    """An order of such numbers, for a kernel."""
+    return (numbers, *as_they_are(0))
+
+
+def stretch_size(parameters, itemsize, batch_size, samples):
+    """How many numbers to have memory for: a few minibatches, of no more bytes than many parameters have, and one."""
+    most = min(max(STRETCH_LEAST, parameters * itemsize // np.intp().itemsize), STRETCH_MOST)
+    return (max(1, min(most, samples) // batch_size) + 1) * batch_size
+
+
+def as_order(order):
+    raise NotImplementedError("for compiled code")
+
+
+@implements(as_order)
+def _as_order(order):
+    """An Order of the tuple that kernels are given, or of a vector of all numbers."""
+    if isinstance(order, types.BaseTuple):
+
+        def from_tuple(order):
+            numbers, samples, a, b, keys = order
+            return Order(vector(numbers), samples, a, b, vector(keys))
+
+        return from_tuple
+    return lambda order: Order(vector(order), 0, 1, 1, Vector(reference(np.uint32(0)), 0))
+
+
+@helper
+def next_stretch(order, first, last, batch_size):
+    """Work out the numbers of samples from `first` on; the first of these, and where a stretch, or `last`, ends.
+
+    Those of the minibatch behind are there too, to be fetched.
+    """
+    numbers, samples, a, b, keys = order
+    if samples == 0:
+        return first, last
+    count = min(numbers.size - batch_size, last - first)
+    take_in_order(Vector(numbers.data, min(count + batch_size, samples - first)), first, samples, a, b, keys)
+    return 0, count
+
+
+@helper
+def train_in_order(program, run, result, order, last, batch_size, memory):
+    """Call the task program(run, end, memory), as `train.train_in_turn` is one, for one stretch after the other.
+
+    It begins with the loss and the sample in result[0], and leaves those at which training stopped.
+    """
+    loss, first = result[0]
+    while first < last:
+        begin, end = next_stretch(order, first, last, batch_size)
+        result[0] = (loss, begin)
+        call_task(program, run, end, memory)
+        loss, reached = result[0]
+        first += reached - begin
+        if reached < end:
+            break
+    result[0] = (loss, first)
