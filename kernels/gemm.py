@@ -22,7 +22,7 @@ import numpy as np
 from .blocking import A_BLOCK, A_PACKED, BETWEEN, COPY, KC, MR, SUMMED
 from .compiling import helper, implements, internal, jit
 from .epilogue import BIAS_SIGMOID, STORE, finish_row
-from .matrix import Matrix, advance, is_in_panels, matrix, pointer, row_major, rows, scalar, transposed
+from .matrix import Matrix, advance, is_in_panels, itemsize, matrix, pointer, row_major, rows, scalar, transposed
 from .microkernel import add_rows, columns_at_once, tile_shape
 from .packing import is_packed, packed_block, pays_transposed, whole_tiles
 from .parallel import Crew, columns_of, lead, product_work, share, tasks_for, worth_sharing
@@ -183,9 +183,9 @@ def compute(arguments, memory, _):
     mr, nr, _ = tile_shape(c)
     k = a.columns
     packed = is_packed(c.rows, c.columns, k, nr) and a.column_stride != 1 and k > 1
-    block_rows, largest = c.rows, A_PACKED if has_long_rows(a) else A_BLOCK
+    block_rows, largest = c.rows, A_PACKED // itemsize(c.data) if has_long_rows(a) else A_BLOCK
     if packed:
-        largest = packed_block(c.rows, c.columns, k)
+        largest = packed_block(c.rows, c.columns, k, itemsize(c.data))
     if c.rows * k > largest:
         block_rows = max(1, largest // (mr * k)) * mr
     scratch = panels

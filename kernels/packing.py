@@ -46,7 +46,7 @@ def one_way_size(m, n, k, itemsize, threads):
 
 def size_as_it_is(m, n, k, nr, two, threads, itemsize):
     """For a C that is computed as it is, or for one of fewer rows or terms."""
-    packed = (min(m, packed_block(m, n, k) // max(k, 1)) + 2 * MR) * k if is_packed(m, n, k, nr) else 0
+    packed = (min(m, packed_block(m, n, k, itemsize) // max(k, 1)) + 2 * MR) * k if is_packed(m, n, k, nr) else 0
     worker = max(thin_size(n, k, nr, two), worker_size(m, k, MR, two if n <= two else nr, 1))
     terms = min(k, most_terms(nr, itemsize))
     if panels_at_once(m, n, terms, nr, itemsize) > 1:
@@ -62,9 +62,9 @@ def is_packed(m, n, k, nr):
 
 
 @helper
-def packed_block(m, n, k):
+def packed_block(m, n, k, itemsize):
     """Elements of A that are copied at once: no more than B or C has, one of which is a layer's weights, unless few."""
-    return max(A_BLOCK, min(A_PACKED, n * k, m * n))
+    return max(A_BLOCK, min(A_PACKED // itemsize, n * k, m * n))
 
 
 @helper
