@@ -10,7 +10,7 @@ from numba import types
 
 from .blocking import STRETCH_LEAST, STRETCH_MOST
 from .compiling import helper, implements
-from .matrix import Vector, vector
+from .matrix import Vector, advance, vector
 from .shuffle import Orders, take_in_order
 from .tasks import call_task, reference
 
@@ -57,16 +57,23 @@ def _as_order(order):
 
 
 @helper
-def next_stretch(order, first, last, batch_size):
-    """Work out the numbers of samples from `first` on; the first of these, and where a stretch, or `last`, ends.
+def next_stretch(order, begun, first, last, batch_size):
+    """Work out the numbers of samples from `first` on; where among them a stretch begins, and where it, or `last`, is.
 
-    Those of the minibatch behind are there too, to be fetched.
+    Those of the minibatch behind are there too, to be fetched, and to be the first of the next stretch: so they are
+    where another one has `begun`, before `first`.
     """
     numbers, samples, a, b, keys = order
     if samples == 0:
         return first, last
-    count = min(numbers.size - batch_size, last - first)
-    take_in_order(Vector(numbers.data, min(count + batch_size, samples - first)), first, samples, a, b, keys)
+    behind, known = numbers.size - batch_size, 0
+    if first > begun:
+        known = batch_size
+        for i in range(known):
+            numbers.data[i] = numbers.data[behind + i]
+    count = min(behind, last - first)
+    wanted = Vector(advance(numbers.data, known), min(count + batch_size, samples - first) - known)
+    take_in_order(wanted, first + known, samples, a, b, keys)
     return 0, count
 
 
@@ -76,9 +83,10 @@ def train_in_order(program, run, result, order, last, batch_size, memory):
 
     It begins with the loss and the sample in result[0], and leaves those at which training stopped.
     """
-    loss, first = result[0]
+    loss, begun = result[0]
+    first = begun
     while first < last:
-        begin, end = next_stretch(order, first, last, batch_size)
+        begin, end = next_stretch(order, begun, first, last, batch_size)
         result[0] = (loss, begin)
         call_task(program, run, end, memory)
         loss, reached = result[0]

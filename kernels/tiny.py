@@ -96,9 +96,9 @@ def tiny(sizes, batch):
             for i in range(parameters.size):
                 before[i] = parameters[i]
         loss, reached, rate = reference(np.float64(loss)), reference(np.intp(0)), scalar(learning_rate, x)
-        ahead, numbers = np.intp(are_far(x, y)), of_samples.numbers.data
+        ahead, numbers, begun = np.intp(are_far(x, y)), of_samples.numbers.data, first
         while first < last:
-            begin, end = next_stretch(of_samples, first, last, batch)
+            begin, end = next_stretch(of_samples, begun, first, last, batch)
             reached[0] = begin
             steps(loss, reached, pointer(parameters), x, y, numbers, end, rate, length, rest_length, ahead)
             first += reached[0] - begin

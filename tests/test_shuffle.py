@@ -105,8 +105,8 @@ def test_pairs_do_not_keep_together(samples, rng):
 
 
 @njit
-def stretch(order, first, last, batch_size):
-    return next_stretch(as_order(order), first, last, batch_size)
+def stretch(order, begun, first, last, batch_size):
+    return next_stretch(as_order(order), begun, first, last, batch_size)
 
 
 @pytest.mark.parametrize(("samples", "batch_size"), [(100, 7), (100_000, 32), (100_000, 60_000), (5, 9)])
@@ -117,9 +117,10 @@ def test_an_order_comes_stretch_after_stretch(samples, batch_size, shuffle, rng)
     order = Order(samples, stretch_size(1000, 4, batch_size, samples), rng if shuffle else None)
     order.draw()
     numbers, *_ = order.given
-    first, last = 0, samples // batch_size * batch_size or samples
+    first = begun = 2 * batch_size if samples > 2 * batch_size else 0
+    last = samples // batch_size * batch_size or samples
     while first < last:
-        begin, end = stretch(order.given, first, last, batch_size)
+        begin, end = stretch(order.given, begun, first, last, batch_size)
         assert begin == 0
         assert end > 0
         assert end % batch_size == 0 or first + end == last
@@ -132,7 +133,7 @@ def test_an_order_comes_stretch_after_stretch(samples, batch_size, shuffle, rng)
 def test_numbers_that_are_given_come_as_one_stretch():
     numbers = np.array([3, 1, 2])
     for order in order_of(numbers), numbers:
-        assert stretch(order, 1, 3, 1) == (1, 3)
+        assert stretch(order, 1, 1, 3, 1) == (1, 3)
     np.testing.assert_array_equal(numbers, [3, 1, 2])
 
 
