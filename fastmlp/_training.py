@@ -8,7 +8,7 @@ import numpy as np
 from ._checks import all_finite
 from ._memory import count_parameters
 from .kernels import entry
-from .kernels.order import as_they_are, order_of, stretch_size
+from .kernels.order import as_they_are, in_stretches, order_of, stretch_size
 from .kernels.pace import PACE
 from .kernels.plan import plan_for
 from .kernels.programs import given_sizes, is_stored, left_in_turn, program_for
@@ -21,24 +21,6 @@ CALL_SECONDS = 0.2  # Ctrl-C and the progress bar wait for the end of a compiled
 CHECK_SECONDS = 0.5  # from one look at the parameters, and copy of them, to the next: 2 % of a step of 1024x4
 FIRST_CALL_WORK = 1e8  # multiply-adds: at most some 50 ms on any machine, to measure the pace of
 STEP_WORK = 2e4  # multiply-adds that take as long as what a minibatch costs beside them, or longer: some us
-
-
-class Order:
-    """Which of some samples comes when: a new order for every epoch if `rng` is a generator, else as they are."""
-
-    def __init__(self, samples, size, rng):
-        self.rng, self.orders = rng, random_orders(samples) if rng else as_they_are(samples)
-        self.size = size  # of the memory for numbers
-
-    @functools.cached_property
-    def given(self):
-        """What kernels are given. Zeros, as behind the last there may be numbers of samples that are only fetched."""
-        return (np.zeros(self.size, np.intp), *self.orders)
-
-    def draw(self):
-        """Begin an epoch."""
-        if self.rng:
-            draw(self.orders, self.rng)
 
 
 @functools.lru_cache
@@ -120,8 +102,8 @@ class Trainer:
     """
 
     def __init__(self, choice, parameters, X, Y, rng, learning_rate, workspace, team, refuse):
-        size = stretch_size(parameters.size, parameters.itemsize, choice.batch_size, choice.samples)
-        self.choice, self.parameters, self.order = choice, parameters, Order(choice.samples, size, rng)
+        self.choice, self.parameters, self.rng = choice, parameters, rng
+        self.orders = random_orders(choice.samples) if rng else as_they_are(choice.samples)
         self.arrays = X, Y  # kept while their operands are used
         self.operands = entry.operand(X), entry.operand(Y)
         self.learning_rate, self.workspace, self.team, self.refuse = learning_rate, workspace, team, refuse
@@ -137,7 +119,11 @@ class Trainer:
         choice = self.choice
         self.own_code = OWN_CODE.of(choice.network) if choice.network else None
         self.laid_out = choice.laid_out and not self.own_code
-        self.as_they_come = choice.takes_samples_as_they_come and not (self.own_code or self.order.rng)
+        if choice.takes_samples_as_they_come and not (self.own_code or self.rng):
+            self.order = AS_THEY_COME
+        else:
+            size = stretch_size(self.parameters.size, choice.dtype.itemsize, choice.batch_size, choice.samples)
+            self.order = in_stretches(self.orders, size)
         if self.laid_out:
             self.live = np.zeros(1, np.intp)  # 1 while the workspace has weights that are further on
             plan = plan_for(choice.program, choice.sizes, choice.batch_size, choice.samples, self.workspace)
@@ -155,7 +141,8 @@ class Trainer:
         loss, first, begin = 0.0, 0, time.perf_counter()
         samples, batch_size = self.choice.samples, self.choice.batch_size
         whole = samples if self.own_code else self.choice.whole
-        self.order.draw()
+        if self.rng:
+            draw(self.orders, self.rng)
         if self.laid_out:
             self.live[0] = 0
         try:
@@ -221,8 +208,8 @@ class Trainer:
                 raise not_finite("loss" if stopped < last else "parameters", first, last)
 
     def _call(self, keep, check, commit, first, last, loss):
-        choice, order = self.choice, AS_THEY_COME if self.as_they_come else self.order.given
-        arrays, run = (self.parameters, *self.operands, order), (first, last, loss)
+        choice = self.choice
+        arrays, run = (self.parameters, *self.operands, self.order), (first, last, loss)
         if self.own_code:
             given = self.learning_rate, *choice.lengths
             return self.own_code(self.before, keep, check, *arrays, *run, *given)

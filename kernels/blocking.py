@@ -74,7 +74,7 @@ L1 = 8192  # elements that stay in the first cache
 A_BLOCK = 1 << 18  # A is used in blocks of rows that stay in the second cache
 # Or in blocks of so many bytes, or the weights', where it is copied or fetched ahead: then it may come from the third.
 # With 2^23 a step takes 1.04 times as long in float64 on 1024x4 and 1500-1500-1500 by 1024, 1.08 on 2000-2000-500 by
-# 1000; with 2^21 1.0 to 1.12 in both on these, as on 3000-1000-10 by 1000 (AVX2).
+# 1000; with 2^21 0.99 to 1.13 in float64 on these and 3000-1000-10 by 1000, 0.99 to 1.03 in float32 (AVX2).
 A_PACKED = 1 << 22
 # Panels of C from which on an A of more than L1 is copied, unless its columns are adjacent: else every step of k reads
 # from another page. Without copies steps of 784-512-512-10 by 256 and 1024x4 by 1024 take 1.06 and 1.15 times as long;

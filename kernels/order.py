@@ -33,6 +33,11 @@ def order_of(numbers):
     return (numbers, *as_they_are(0))
 
 
+def in_stretches(orders, size):
+    """An order, for a kernel, with memory for so many numbers. Zeros: rows of some behind the last may be fetched."""
+    return (np.zeros(size, np.intp), *orders)
+
+
 def stretch_size(parameters, itemsize, batch_size, samples):
     """How many numbers to have memory for: a few minibatches, of no more bytes than many parameters have, and one."""
     most = min(max(STRETCH_LEAST, parameters * itemsize // np.intp().itemsize), STRETCH_MOST)

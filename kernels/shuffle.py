@@ -1,7 +1,7 @@
 """The order in which an epoch takes the samples: any stretch of it, worked out when it is wanted.
 
 A random permutation that is kept takes 8 bytes a sample; to draw it (Fisher and Yates) takes 4.2 ns a sample, 5.6 where
-there are 10⁶, 9 of 5·10⁶, and `Generator.permutation` 16, 40 and 94. This one takes 1.5 ns, always (AVX2), and its keys
+there are 10⁶, 9 of 5·10⁶, and `Generator.permutation` 16, 40 and 94. This one takes 2 ns, always (AVX2), and its keys
 are all that is kept.
 
 It is a cipher of the samples' numbers, with keys that are drawn at random. A number is a pair, l·b + r with l < a and
@@ -21,7 +21,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .blocking import ENCIPHERED, FEW_SAMPLES, KEYS, KEYS_OF_FEW
-from .simd import INDEX, INT32, minimum
+from .simd import INDEX, INT32, minimum, splat
 from .tasks import outlined
 
 FACTORS = 0x21F0AAAD, 0x735A2D97  # mix bits well: C. Wellons, Prospecting for hash functions
@@ -133,11 +133,7 @@ class Cipher:
     def splat(self, number):
         if number.type.width > self.bits:
             number = self.builder.trunc(number, self.vector.element)
-        undefined = ir.Constant(self.vector, ir.Undefined)
-        first = self.builder.insert_element(undefined, number, INT32(0))
-        return self.builder.shuffle_vector(
-            first, undefined, ir.Constant(ir.VectorType(INT32, self.lanes), [0] * self.lanes)
-        )
+        return splat(self.builder, number, self.vector)
 
     def widened(self, numbers):
         if self.bits == INDEX.width:

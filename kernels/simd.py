@@ -49,20 +49,13 @@ class Simd:
 
     def splat(self, scalar):
         """All lanes equal to the LLVM value `scalar`."""
-        return Vector(self, self._splat(scalar, self.vector))
-
-    def _splat(self, scalar, vector):
-        undefined = ir.Constant(vector, ir.Undefined)
-        first = self.builder.insert_element(undefined, scalar, ir.Constant(INT32, 0))
-        return self.builder.shuffle_vector(
-            first, undefined, ir.Constant(ir.VectorType(INT32, self.lanes), [0] * self.lanes)
-        )
+        return Vector(self, splat(self.builder, scalar, self.vector))
 
     def first(self, count, offset=0):
         """Mask of the lanes t with offset + t < count, `count` an LLVM 64-bit integer."""
         lanes = ir.VectorType(INT32, self.lanes)
         numbers = ir.Constant(lanes, [offset + t for t in range(self.lanes)])
-        bits = self.builder.icmp_signed("<", numbers, self._splat(self.builder.trunc(count, INT32), lanes))
+        bits = self.builder.icmp_signed("<", numbers, splat(self.builder, self.builder.trunc(count, INT32), lanes))
         return Mask(bits, self.builder.sub(count, INDEX(offset)))
 
     def load(self, pointer, mask=None):
@@ -234,6 +227,13 @@ class Vector:
     def __gt__(self, other):
         """Mask of the lanes where self > other; false for NaN."""
         return self.simd.builder.fcmp_ordered(">", self.llvm, self._operand(other).llvm)
+
+
+def splat(builder, scalar, vector):
+    """An LLVM vector of this type with all lanes equal to a scalar."""
+    undefined = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, ir.Constant(INT32, 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(INT32, vector.count), [0] * vector.count))
 
 
 def fma(x, y, z):

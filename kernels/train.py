@@ -58,9 +58,9 @@ def train_safely(program, alone, together, paced, guard, pace, run, sizes, cuts,
     """`train_minibatches` by a program, `together` if it is one for threads that gain from it in small products too.
 
     `guard` is (before, keep, check): if `keep`, the parameters are copied to `before` first; if `check`, the loss that
-    is returned is NaN where in the end a parameter is not finite. `run` has the other arguments, and `cuts` points to
-    the numbers of `cuts`. If `paced`, one thread trains minibatches of little work, by the program `alone`, where that
-    is quicker; `pace` is what `run_by_the_quicker` knows.
+    is returned is NaN where in the end a parameter is not finite. `run` has the other arguments, an `order.Order`
+    among them, and `cuts` points to the numbers of `cuts`. If `paced`, one thread trains minibatches of little work, by
+    the program `alone`, where that is quicker; `pace` is what `run_by_the_quicker` knows.
 
     A program is a task for a crew, program(arguments, end, memory), which trains up to the sample `end`; from the loss
     and the sample in result[0], where it leaves those that it reached.

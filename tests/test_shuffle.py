@@ -12,10 +12,9 @@ import reference
 from numba import njit
 
 from fastmlp import Network
-from fastmlp._training import Order
 from fastmlp.kernels.blocking import ENCIPHERED, FEW_SAMPLES, KEYS
 from fastmlp.kernels.matrix import vector
-from fastmlp.kernels.order import as_order, next_stretch, order_of, stretch_size
+from fastmlp.kernels.order import as_order, as_they_are, in_stretches, next_stretch, order_of, stretch_size
 from fastmlp.kernels.shuffle import draw, extents, random_orders, take_in_order
 
 SAMPLES = [1, 2, 3, 5, 17, FEW_SAMPLES, FEW_SAMPLES + 1, 1000, 40_000]
@@ -114,13 +113,14 @@ def stretch(order, begun, first, last, batch_size):
 def test_an_order_comes_stretch_after_stretch(samples, batch_size, shuffle, rng):
     """Each has whole minibatches, if it is not the last, and the numbers of the one that follows."""
     expected = reference.shuffled(samples, copy.deepcopy(rng)) if shuffle else np.arange(samples)
-    order = Order(samples, stretch_size(1000, 4, batch_size, samples), rng if shuffle else None)
-    order.draw()
-    numbers, *_ = order.given
+    orders = random_orders(samples) if shuffle else as_they_are(samples)
+    if shuffle:
+        draw(orders, rng)
+    numbers, *_ = order = in_stretches(orders, stretch_size(1000, 4, batch_size, samples))
     first = begun = 2 * batch_size if samples > 2 * batch_size else 0
     last = samples // batch_size * batch_size or samples
     while first < last:
-        begin, end = stretch(order.given, begun, first, last, batch_size)
+        begin, end = stretch(order, begun, first, last, batch_size)
         assert begin == 0
         assert end > 0
         assert end % batch_size == 0 or first + end == last
