@@ -3,7 +3,7 @@
 Each with its measurement; what is derived from the host's vectors is in `host`.
 """
 
-MR = 12  # rows of A that lie together where it is copied, one or more tiles of them
+MR = 12  # rows of A whose sums lie together, one or more tiles of them
 
 # Multiply-adds that a thread must get for a product to be shared, by Numba's threading layer: a parallel region
 # costs about 2 us under OpenMP and TBB and 100 us under workqueue.
@@ -74,8 +74,9 @@ L1 = 8192  # elements that stay in the first cache
 A_BLOCK = 1 << 18  # A is used in blocks of rows that stay in the second cache
 # Or in blocks of so many bytes, or the weights', where it is copied or fetched ahead: then it may come from the third.
 # With 2^23 a step takes 1.04 times as long in float64 on 1024x4 and 1500-1500-1500 by 1024, 1.08 on 2000-2000-500 by
-# 1000; with 2^21 0.99 to 1.13 in float64 on these and 3000-1000-10 by 1000, 0.99 to 1.03 in float32 (AVX2).
-A_PACKED = 1 << 22
+# 1000; with 2^21 0.99 to 1.13 in float64 on these and 3000-1000-10 by 1000, 0.99 to 1.03 in float32 (AVX2). Of LONG
+# sums more, since panels of B are copied anew for each: 0.91 of the time of 3000x2000 by 2000x1500 in float64.
+A_PACKED, A_LONG = 1 << 22, 1 << 24
 # Panels of C from which on an A of more than L1 is copied, unless its columns are adjacent: else every step of k reads
 # from another page. Without copies steps of 784-512-512-10 by 256 and 1024x4 by 1024 take 1.06 and 1.15 times as long;
 # with copies of a smaller A one of 64-64-10 takes 1.07 times as long on AVX2. Of panels of 2 vectors it takes as many
@@ -91,6 +92,12 @@ A_COLUMNS, A_FAR = 4, 1 << 19
 # 0.96 on 1024x4 by 256, 1.0 and 1.0 on 784-128-10 by 128 (AVX2); with 8 panels the same.
 PANELS, MANY_TILES = 4, 256
 BYTES_OF_A, BYTES_OF_PANELS = 1 << 15, 1 << 18
+# Of more terms than LONG panels of so many bytes across, and in all, and rows of A of so many bytes a slice of k: panel
+# by panel A comes from the third cache too often. By one thread a product takes 0.74 of the time in float64 and 0.86 in
+# float32 on 1000x3000 by 3000x1500, 0.76 and 0.93 on 1000x2000 by 2000x1500; a step by two 0.92 and 0.95 on
+# 3000-1500-10 by 1000. With sums of 1024 terms one of 1024x4 by 1024 takes 0.93 so by one thread, but 1.04 by two
+# (AVX2).
+LONG, BYTES_ACROSS, BYTES_OF_LONG, BYTES_OF_ROWS = 2 * KC, 768, 1 << 21, 1 << 18
 # Or that all tiles meet, slice of k by slice, where few rows of A meet a B of several slices that is read from afar,
 # where it is: adjacent cache lines of its rows come together, and fewer pages at a time. Of the time that it takes
 # panel by panel, `predict` by one thread and by two takes 0.84 and 0.74 on 1479-823-24 by 39 in float64, 0.72 and 0.92
@@ -153,10 +160,11 @@ ROWS_AHEAD = 16
 # third cache, with AVX-512, 1.1, 0.8 to 0.95 and 1.0.
 GATHERED_AHEAD = 128
 # Tiles of A that are copied side by side, so that of every cache line more than a part is read at once: of the time of
-# one by one the copy of x of 784-512-512-10 by 256 takes 0.55 in float32 and 0.85 in float64, with 4 0.7 and 1.0.
-TILES_COPIED = 2
-# Rows of a panel from one that is copied to one that is fetched where they are single cache lines, as on AVX2, each
-# perhaps on another page. Without, a step of 784-512-512-10 by 256 takes 1.03 times as long.
+# one by one the copy of x of 784-512-512-10 by 256 takes 0.8 in float32 and 0.7 in float64, of 1500 by 1000 0.7 and
+# 0.5; with 4 the same, with 16 up to twice that.
+TILES_COPIED = 8
+# Cache lines of rows that are copied from one to one that is fetched, on AVX2, where rows of a panel are single lines,
+# each perhaps on another page. Without, a step of 784-512-512-10 by 256 takes 1.03 times as long.
 COPIED_AHEAD = 48
 
 # A large minibatch of a small network is cut into shards, which threads take forward and back side by side, so many

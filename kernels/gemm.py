@@ -5,7 +5,8 @@ slices are added in order. So its bits depend on nothing but its own row of A an
 fall, who computes them, or how many other rows there are.
 
 C is computed in panels of NR columns, from its top to its bottom. Where there are many, and A is in no near cache,
-several go down side by side, some rows at a time, so that A comes from afar once for all of them. Where rows of B lie
+several go down side by side, some rows at a time, so that A comes from afar once for all of them; of long sums more,
+slice of k by slice. Where rows of B lie
 far apart, or are not rows in memory, panels of B are copied before they are used; for few rows of A the next one is
 fetched instead, and several go down side by side, slice of k by slice. Where there are many panels, a large A is copied
 too, once for all of them, unless its columns are adjacent: then its rows are fetched a tile ahead, for the first panel.
@@ -19,12 +20,12 @@ does the one and the other, of what does the other, or none.
 
 import numpy as np
 
-from .blocking import A_BLOCK, A_PACKED, BETWEEN, COPY, KC, MR, SUMMED
+from .blocking import A_BLOCK, A_PACKED, BETWEEN, COPY, KC, LONG, MR, SUMMED
 from .compiling import helper, implements, internal, jit
 from .epilogue import BIAS_SIGMOID, STORE, finish_row
 from .matrix import Matrix, advance, is_in_panels, itemsize, matrix, pointer, row_major, rows, scalar, transposed
-from .microkernel import add_rows, columns_at_once, tile_shape
-from .packing import is_packed, packed_block, pays_transposed, whole_tiles
+from .microkernel import ROWS, add_rows, columns_at_once, tile_shape
+from .packing import is_packed, packed_block, panels_at_once, pays_transposed, whole_tiles
 from .parallel import Crew, columns_of, lead, product_work, share, tasks_for, worth_sharing
 from .tasks import ONE, ZERO, address, call_task, outlined, reference, task_address
 from .thin import stream
@@ -186,7 +187,8 @@ def compute(arguments, memory, _):
     block_rows, largest = c.rows, A_PACKED // itemsize(c.data) if has_long_rows(a) else A_BLOCK
     if packed:
         largest = packed_block(c.rows, c.columns, k, itemsize(c.data))
-    if c.rows * k > largest:
+    once = k > LONG and panels_at_once(c.rows, c.columns, k, nr, itemsize(c.data)) > 1  # A is read for many columns
+    if c.rows * k > largest and (packed or not once):
         block_rows = max(1, largest // (mr * k)) * mr
     scratch = panels
     if packed:
@@ -198,7 +200,7 @@ def compute(arguments, memory, _):
             parts = tasks_for(COPY * m * k, crew)
             packing = reference((panels, a_block, parts))
             share(task_address(pack, packing), address(packing), parts, memory)
-            a_block, step = Matrix(panels, m, k, 1, mr), mr * k
+            a_block, step = Matrix(panels, m, k, 1, ROWS), mr * k
         parts = tasks_for(product_work(m, c.columns, k), crew)
         tiles = reference((epilogue, rows(c, i, m), rows(e, i, m), a_block, step, b, scale, scratch, parts, crew, kc))
         share(task_address(compute_tiles, tiles), address(tiles), parts, memory)

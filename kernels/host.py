@@ -52,10 +52,12 @@ class Host:
         """Rows that a tile of so many vectors is unrolled for, most first.
 
         m rows are cut into the fewest such bodies, so that no batch computes more than one row in vain, or a few where
-        less than 8 accumulators are left, which would wait for their own sums as long as 8 take.
+        less than 8 accumulators are left, which would wait for their own sums as long as 8 take. One has the rows of a
+        tile of whole panels, in which A is copied.
         """
-        most = min(MR, 3 * self.registers // (4 * vectors))
-        return [most, *(rows for rows in range(most - 1, 1, -1) if rows % 2 == 0 and rows * vectors >= 8), 1]
+        most, of_panels = (min(MR, 3 * self.registers // (4 * some)) for some in (vectors, self.vectors))
+        even = range(most - 1 & -2, 1, -2)
+        return [most, *(rows for rows in even if rows * vectors >= 8 or rows == of_panels), 1]
 
 
 def _host():

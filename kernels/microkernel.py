@@ -21,8 +21,8 @@ from .simd import INDEX, Simd, fma, maximum, minimum
 from .terms import Operand, add_terms, at_byte, multiples
 
 EXPECT_C, EXPECT_E, EXPECT_A, EXPECT_B, EXPECT_NEXT = 1, 2, 4, 8, 16  # sums of which say what is fetched
-FETCHED = 2  # elements of B for a term of the largest tile, which has so many rows:
-ROWS = HOST.row_bodies(HOST.vectors)[0]
+ROWS = HOST.row_bodies(HOST.vectors)[0]  # of the largest tile, and of those in which A is copied
+FETCHED = 2  # elements of B for a term of the largest tile
 ROWS_FETCHED = 4  # of a next panel, one after the other
 TURNS = 4  # in which a tile's rows of C and E are fetched; those of A in as many as they have cache lines
 
@@ -32,10 +32,11 @@ def accumulate(typingctx, sums, a, step, rsa, csa, b, rsb, m, n, k, more, expect
     """sums = A·B, or sums += A·B if `more`: m > 0, k >= 0, n of up to 2 vectors or, where NV is 4, more than 3.
 
     A[i, p] = a[i*rsa + p*csa] for i < MR, and every MR rows from `step` elements further on, B[p, j] = b[p*rsb + j]:
-    pointers, and strides in elements. A·B runs over p = 0, 1, ... k-1, one fused multiply-add a term. Where in
-    `sums` each lies, `finish` knows. What is `expected` is fetched into the cache on the way: C and E, which `finish`
-    will ask for, or the next MR rows of A; and of B elements from `ahead` on, `FETCHED` with every term of a tile, or k
-    rows of the next panel, the first of which begins at `ahead`, some with every few terms of each tile.
+    pointers, and strides in elements. Unless `step` is MR*rsa, A is a copy, in tiles of ROWS, which divide MR. A·B runs
+    over p = 0, 1, ... k-1, one fused multiply-add a term. Where in `sums` each lies, `finish` knows. What is `expected`
+    is fetched into the cache on the way: C and E, which `finish` will ask for, or the next MR rows of A; and of B
+    elements from `ahead` on, `FETCHED` with every term of a tile, or k rows of the next panel, the first of which
+    begins at `ahead`, some with every few terms of each tile.
     """
     index = types.intp
     a_b_k = sums, index, index, index, sums, index, index, index, index, types.boolean
@@ -180,12 +181,13 @@ class Accumulate(Emitter):
     def emit_tiles(self, vectors):
         """Tile after tile down the rows."""
         builder, bodies = self.builder, HOST.row_bodies(len(vectors))
-        a = cgutils.alloca_once_value(builder, self.a)
+        a, of_row = cgutils.alloca_once_value(builder, self.a), builder.sdiv(self.step, INDEX(MR))
+        are_copies = builder.icmp_signed("!=", of_row, self.rsa)
         with cgutils.for_range_slice(builder, INDEX(0), self.m, INDEX(MR)) as (i, _):
             a_rows, m = builder.load(a), minimum(builder, builder.sub(self.m, i), INDEX(MR))
-            largest = self.largest_body(bodies, m)
+            largest = builder.select(are_copies, INDEX(ROWS), self.largest_body(bodies, m))
             with cgutils.for_range_slice(builder, INDEX(0), m, largest) as (t, _):
-                a_tile = self.at(a_rows, builder.mul(self.rsa, t))
+                a_tile = self.at(a_rows, builder.mul(of_row, t))
                 rows = minimum(builder, builder.sub(m, t), largest)
                 self.emit_tile(bodies, vectors, builder.add(i, t), rows, a_tile)
             builder.store(self.at(a_rows, self.step), a)

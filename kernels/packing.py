@@ -4,13 +4,18 @@ from .blocking import (
     A_BLOCK,
     A_COLUMNS,
     A_FAR,
+    A_LONG,
     A_PACKED,
     BETWEEN,
+    BYTES_ACROSS,
     BYTES_OF_A,
+    BYTES_OF_LONG,
     BYTES_OF_PANELS,
+    BYTES_OF_ROWS,
     FAR,
     KC,
     L1,
+    LONG,
     MANY_TILES,
     MC,
     MR,
@@ -25,6 +30,8 @@ from .matrix import has_rows_on_lines, has_rows_on_pages, is_in_panels, itemsize
 from .thin import thin_size
 
 GROUP, WIDE = HOST.group, HOST.vectors == 4
+PANEL_BYTES = HOST.vectors * HOST.vector_bytes  # of a row of a panel
+MOST_TERMS = BYTES_OF_PANELS // (PANELS * PANEL_BYTES)  # of each sum up to which several panels stay near
 
 
 def panels_size(m, n, k, itemsize, threads=1):
@@ -47,10 +54,12 @@ def one_way_size(m, n, k, itemsize, threads):
 def size_as_it_is(m, n, k, nr, two, threads, itemsize):
     """For a C that is computed as it is, or for one of fewer rows or terms."""
     packed = (min(m, packed_block(m, n, k, itemsize) // max(k, 1)) + 2 * MR) * k if is_packed(m, n, k, nr) else 0
-    worker = max(thin_size(n, k, nr, two), worker_size(m, k, MR, two if n <= two else nr, 1))
-    terms = min(k, most_terms(nr, itemsize))
-    if panels_at_once(m, n, terms, nr, itemsize) > 1:
-        worker = max(worker, worker_size(m, terms, MR, nr, PANELS))
+    worker = max(thin_size(n, k, nr, two), worker_size(m, k, MR, two if n <= two else nr, 1, itemsize))
+    if meets_many(m, n, k, nr, itemsize):
+        worker = max(worker, worker_size(m, min(k, MOST_TERMS), MR, nr, PANELS, itemsize))
+        for panels in range(2, most_of_long(n, nr) + 1 if k > LONG else 0):
+            terms = min(k, BYTES_OF_LONG // (panels * PANEL_BYTES))
+            worker = max(worker, worker_size(m, terms, MR, nr, panels, itemsize))
     return -(-packed // nr) * nr + threads * worker
 
 
@@ -64,7 +73,7 @@ def is_packed(m, n, k, nr):
 @helper
 def packed_block(m, n, k, itemsize):
     """Elements of A that are copied at once: no more than B or C has, one of which is a layer's weights, unless few."""
-    return max(A_BLOCK, min(A_PACKED // itemsize, n * k, m * n))
+    return max(A_BLOCK, min((A_LONG if k > LONG else A_PACKED) // itemsize, n * k, m * n))
 
 
 @helper
@@ -91,9 +100,25 @@ def lies_apart(b):
 
 @helper
 def panels_at_once(m, n, k, nr, itemsize):
-    """Panels of B that every few tiles of A meet in turn: several, if A is in no near cache but they are."""
+    """Panels of B that every few tiles of A meet in turn: several, if they but not A stay near, or sums are long."""
+    if not meets_many(m, n, k, nr, itemsize):
+        return 1
+    if k > LONG:
+        return max(1, min(most_of_long(n, nr), BYTES_OF_LONG // (k * PANEL_BYTES)))
+    return PANELS if k <= MOST_TERMS else 1
+
+
+@helper
+def meets_many(m, n, k, nr, itemsize):
+    """Whether A, which is in no near cache, meets many panels, and C has so many tiles that threads share it well."""
     many = n >= 2 * PANELS * nr and (n // nr) * ((m + MR - 1) // MR) >= MANY_TILES
-    return PANELS if many and m * k * itemsize > BYTES_OF_A and k <= most_terms(nr, itemsize) else 1
+    return many and m * k * itemsize > BYTES_OF_A
+
+
+@helper
+def most_of_long(n, nr):
+    """Panels at once of long sums, whose copies are no more than an eighth of B."""
+    return min(BYTES_ACROSS // PANEL_BYTES, n // (8 * nr))
 
 
 @helper
@@ -105,21 +130,15 @@ def panels_behind(b, column, columns, nr):
 
 
 @helper
-def most_terms(nr, itemsize):
-    """Terms of each sum up to which several panels of B stay near."""
-    return BYTES_OF_PANELS // (PANELS * nr * itemsize)
-
-
-@helper
-def worker_size(m, k, mr, width, panels):
+def worker_size(m, k, mr, width, panels, itemsize):
     """Elements for a thread's sums and for its copied panels of B, and to the memory of the next thread."""
-    return (sums_rows(m, k, mr, panels) + k) * panels * width + BETWEEN
+    return (sums_rows(m, k, mr, panels, itemsize) + k) * panels * width + BETWEEN
 
 
 @helper
-def sums_rows(m, k, mr, panels):
+def sums_rows(m, k, mr, panels, itemsize):
     """Rows of a thread's sums: of as many tiles as are there together, or of one tile's sums, C and E."""
-    return max(3, min(sums_tiles(k, panels), (m + mr - 1) // mr)) * mr
+    return max(3, min(sums_tiles(k, panels, itemsize), (m + mr - 1) // mr)) * mr
 
 
 @helper
@@ -129,10 +148,10 @@ def whole_tiles(rows):
 
 
 @helper
-def sums_tiles(k, panels):
+def sums_tiles(k, panels, itemsize):
     """Tiles one below the other whose sums are there together, if there are so many."""
     if panels > 1:
-        return max(1, GROUP // 2)
+        return BYTES_OF_ROWS // (MR * KC * itemsize) if k > LONG else max(1, GROUP // 2)
     return max(MC, GROUP) if k > KC else GROUP
 
 

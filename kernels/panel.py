@@ -8,16 +8,16 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .blocking import COPIED_AHEAD, GATHERED_AHEAD, MR
+from .blocking import COPIED_AHEAD, GATHERED_AHEAD
 from .compiling import helper
 from .host import HOST
 from .matrix import Matrix, advance, block, get, is_in_panels, panel_block, put
 from .matrix import transposed as transposed_matrix
-from .microkernel import columns_at_once
+from .microkernel import ROWS, columns_at_once
 from .simd import INDEX, Simd, maximum, minimum, transposed
 from .tasks import outlined
 
-COPIED = INDEX(COPIED_AHEAD) if HOST.vectors == 2 else None  # rows of a panel from one copied to one fetched
+COPIED = INDEX(COPIED_AHEAD) if HOST.vectors == 2 else None
 
 
 @outlined
@@ -281,13 +281,17 @@ def _copy_panels(typingctx, target, source, rss, k, n):
 
 @intrinsic
 def copy_tiles(typingctx, target, source, rss, k, n):
-    """n rows of A, whole tiles, whose elements for a term are adjacent: tile behind tile, MR of them for each term."""
+    """n rows of A, whole tiles, whose elements for a term are adjacent: tile behind tile, ROWS for each term.
+
+    So every tile of a product reads what is adjacent. With tiles of MR rows, of which each reads a part, a product of
+    1500x1000 by 1000x1500 takes 1.1 times as long in float64, 1.02 in float32 (AVX2).
+    """
     signature = types.void(target, target, types.intp, types.intp, types.intp)
 
     def codegen(context, builder, signature, args):
         dtype = signature.args[0].dtype
-        lanes = gcd(MR, HOST.lanes(dtype.bitwidth // 8))  # so that a tile is whole vectors
-        copy_side_by_side(Simd(builder, dtype, lanes), MR, *args)
+        lanes = gcd(ROWS, HOST.lanes(dtype.bitwidth // 8))  # so that a tile is whole vectors
+        copy_side_by_side(Simd(builder, dtype, lanes), ROWS, *args)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -307,7 +311,8 @@ def copy_side_by_side(simd, width, target, source, rss, k, n):
         within = builder.urem(j, INDEX(width))
         return builder.add(builder.mul(builder.sub(j, within), k), within)
 
-    Rows(simd, k, n, row, COPIED, place).copy()
+    ahead = COPIED and maximum(builder, builder.udiv(builder.mul(COPIED, INDEX(simd.line)), n), INDEX(1))
+    Rows(simd, k, n, row, ahead, place).copy()
 
 
 @outlined

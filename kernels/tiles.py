@@ -23,6 +23,7 @@ from .microkernel import (
     EXPECT_C,
     EXPECT_E,
     EXPECT_NEXT,
+    ROWS,
     accumulate,
     columns_at_once,
     fetched_by,
@@ -50,19 +51,18 @@ def has_long_rows(a):
 
 @internal
 def pack(arguments, task, _):
-    """One task's share of the copy of A: tile after tile, MR elements for each p."""
+    """One task's share of the copy of A: tile after tile, ROWS elements for each p."""
     panels, a, parts = arguments[0]
-    mr, _, _ = tile_shape(a)
-    tiles = (a.rows + mr - 1) // mr
+    tiles = (a.rows + ROWS - 1) // ROWS
     tile, end = task * tiles // parts, (task + 1) * tiles // parts
     while tile < end:
-        at, m = advance(panels, tile * mr * a.columns), min(TILES_COPIED, end - tile) * mr
-        if a.row_stride == 1 and tile * mr + m <= a.rows:
-            copy_tiles(at, advance(a.data, tile * mr), a.column_stride, a.columns, m)
-            tile += m // mr
+        at, m = advance(panels, tile * ROWS * a.columns), min(TILES_COPIED, end - tile) * ROWS
+        if a.row_stride == 1 and tile * ROWS + m <= a.rows:
+            copy_tiles(at, advance(a.data, tile * ROWS), a.column_stride, a.columns, m)
+            tile += m // ROWS
         else:
-            m = min(mr, a.rows - tile * mr)
-            copy(Matrix(at, a.columns, m, mr, 1), transposed(block(a, tile * mr, 0, m, a.columns)))
+            m = min(ROWS, a.rows - tile * ROWS)
+            copy(Matrix(at, a.columns, m, ROWS, 1), transposed(block(a, tile * ROWS, 0, m, a.columns)))
             tile += 1
 
 
@@ -85,10 +85,11 @@ def compute_tiles(arguments, task, worker):
     adjacent = has_adjacent_columns(c) and has_adjacent_columns(e)
     copied = is_copied(c.rows, b, nr)
     apart = not copied and lies_apart(b)
-    panels = panels_at_once(c.rows, c.columns, k, nr, itemsize(c.data))
-    sums = advance(scratch, worker * worker_size(c.rows, k, mr, width, panels))
-    packed = advance(sums, sums_rows(c.rows, k, mr, panels) * panels * width)
-    group = sums_tiles(k, panels) if adjacent else 1
+    item = itemsize(c.data)
+    panels = panels_at_once(c.rows, c.columns, k, nr, item)
+    sums = advance(scratch, worker * worker_size(c.rows, k, mr, width, panels, item))
+    packed = advance(sums, sums_rows(c.rows, k, mr, panels, item) * panels * width)
+    group = sums_tiles(k, panels, item) if adjacent else 1
     if apart and adjacent and kc < k:
         most = min(PANELS_AFAR, c.columns // (parts * nr), k // (down * mr))  # their sums take what copies would
         if most > panels:
@@ -146,7 +147,7 @@ def sum_panels(sums, c, e, a, step, b, copies, across, kc, ahead):
             c_block, e_block = panel_block(c, 0, j, m, n), panel_block(e, 0, j, m, n)
             b_block = copied_panel(packed, j - left, k, n, nr, two) if copied else panel_block(b, 0, j, k, n)
             b_slice = advance(b_block.data, p * b_block.row_stride)
-            then, fetched = expected if p == 0 else 0, advance(b.data, behind)
+            then, fetched = expected if p + kc >= k else 0, advance(b.data, behind)
             if far and j == 0:
                 then += EXPECT_A
             if apart and (j + n < c.columns or p + kc < k):
@@ -184,9 +185,10 @@ def finish_across(epilogue, c, e, sums, scale, staged, across):
     """C = epilogue(sums, E) for panels side by side."""
     left, right, nr, two = across
     m, j = c.rows, left
-    if epilogue in (STORE, SGD) and c.column_stride == 1 and right - left == PANELS * nr:
-        finish_panels(epilogue, advance(c.data, left), c.row_stride, sums, scalar(scale, c), m)
-        j = right
+    while epilogue in (STORE, SGD) and c.column_stride == 1 and right - j >= PANELS * nr:
+        of_panels = advance(sums, (j - left) * whole_tiles(m))
+        finish_panels(epilogue, advance(c.data, j), c.row_stride, of_panels, scalar(scale, c), m)
+        j += PANELS * nr
     while j < right:
         n = columns_at_once(right - j, nr, two)
         c_block, e_block = panel_block(c, 0, j, m, n), panel_block(e, 0, j, m, n)

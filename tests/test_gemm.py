@@ -36,13 +36,13 @@ def test_products_of_all_extents_are_within_the_rounding_bound(form_a, form_b, d
 # (m, n, k) beyond one slice of k, block of A or panel of B, and wide enough for A to be copied; in the next two a
 # few rows or terms are streamed, and a C that comes from afar is fetched; in the fourth, rows of B lie whole pages
 # apart, or C has few columns and many rows; then rows of B are near to each other, on cache lines or not; in the last,
-# panels go down side by side, slice of k by slice
+# panels go down side by side, some slice of k by slice
 LARGE = [(50, 300, 1100), (300, 40, 1100), (1000, 280, 1060), (13, 700, 2100), (130, 1, 5000), (1, 600, 1025)]
 LARGE += [(2, 1234, 130), (7, 1023, 1027), (600, 500, 16), (523, 517, 3), (300, 771, 1), (800, 700, 40)]
 LARGE += [(17, 2070, 2040)]
 LARGE += [(11, 1024, 1027), (27, 1024, 300), (700, 9, 1100), (333, 5, 40)]
 LARGE += [(128, 128, 200), (130, 100, 300), (60, 90, 130)]
-LARGE += [(39, 300, 1300), (262, 200, 600)]
+LARGE += [(39, 300, 1300), (262, 200, 600), (100, 1603, 1100)]
 
 
 @pytest.mark.parametrize("team", [SERIAL, EAGER], ids=["serial", "shared"])
