@@ -92,12 +92,12 @@ A_COLUMNS, A_FAR = 4, 1 << 19
 # 0.96 on 1024x4 by 256, 1.0 and 1.0 on 784-128-10 by 128 (AVX2); with 8 panels the same.
 PANELS, MANY_TILES = 4, 256
 BYTES_OF_A, BYTES_OF_PANELS = 1 << 15, 1 << 18
-# Of more terms than LONG panels of so many bytes across, and in all, and rows of A of so many bytes a slice of k: panel
-# by panel A comes from the third cache too often. By one thread a product takes 0.74 of the time in float64 and 0.86 in
-# float32 on 1000x3000 by 3000x1500, 0.76 and 0.93 on 1000x2000 by 2000x1500; a step by two 0.92 and 0.95 on
-# 3000-1500-10 by 1000. With sums of 1024 terms one of 1024x4 by 1024 takes 0.93 so by one thread, but 1.04 by two
-# (AVX2).
-LONG, BYTES_ACROSS, BYTES_OF_LONG, BYTES_OF_ROWS = 2 * KC, 768, 1 << 21, 1 << 18
+# Of more terms than LONG panels of so many bytes across, and of so many for all threads together, and rows of A of so
+# many bytes a slice of k: panel by panel A comes from the third cache too often. By one thread a product takes 0.74 of
+# the time in float64 and 0.86 in float32 on 1000x3000 by 3000x1500, 0.76 and 0.93 on 1000x2000 by 2000x1500; a step by
+# two 0.92 and 0.95 on 3000-1500-10 by 1000. With sums of 1024 terms one of 1024x4 by 1024 takes 0.93 so by one thread,
+# but 1.04 by two (AVX2).
+LONG, BYTES_ACROSS, BYTES_OF_LONG, BYTES_OF_ROWS = 2 * KC, 768, 1 << 22, 1 << 18
 # Or that all tiles meet, slice of k by slice, where few rows of A meet a B of several slices that is read from afar,
 # where it is: adjacent cache lines of its rows come together, and fewer pages at a time. Of the time that it takes
 # panel by panel, `predict` by one thread and by two takes 0.84 and 0.74 on 1479-823-24 by 39 in float64, 0.72 and 0.92

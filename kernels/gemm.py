@@ -6,11 +6,10 @@ fall, who computes them, or how many other rows there are.
 
 C is computed in panels of NR columns, from its top to its bottom. Where there are many, and A is in no near cache,
 several go down side by side, some rows at a time, so that A comes from afar once for all of them; of long sums more,
-slice of k by slice. Where rows of B lie
-far apart, or are not rows in memory, panels of B are copied before they are used; for few rows of A the next one is
-fetched instead, and several go down side by side, slice of k by slice. Where there are many panels, a large A is copied
-too, once for all of them, unless its columns are adjacent: then its rows are fetched a tile ahead, for the first panel.
-So each tile reads what is adjacent or near.
+slice of k by slice. Where rows of B lie far apart, or are not rows in memory, panels of B are copied before they are
+used; for few rows of A the next one is fetched instead, and several go down side by side, slice of k by slice. Where
+there are many panels, a large A is copied too, once for all of them, unless its columns are adjacent: then its rows are
+fetched a tile ahead, for the first panel. So each tile reads what is adjacent or near.
 A C of few columns and many rows is computed as its transpose, if then the rows of B are rows in memory. Where C has few
 rows, or its sums few terms, no tiles are computed: the largest operand is streamed (`thin`). The outputs of a layer
 that has one are dot products (`dot`), whose terms have an order of their own. To compile that takes as long as all
@@ -187,8 +186,9 @@ def compute(arguments, memory, _):
     block_rows, largest = c.rows, A_PACKED // itemsize(c.data) if has_long_rows(a) else A_BLOCK
     if packed:
         largest = packed_block(c.rows, c.columns, k, itemsize(c.data))
-    once = k > LONG and panels_at_once(c.rows, c.columns, k, nr, itemsize(c.data)) > 1  # A is read for many columns
-    if c.rows * k > largest and (packed or not once):
+    elif k > LONG and panels_at_once(c.rows, c.columns, k, nr, itemsize(c.data), crew.threads) > 1:
+        largest = c.rows * k  # each time it is read is for many columns
+    if c.rows * k > largest:
         block_rows = max(1, largest // (mr * k)) * mr
     scratch = panels
     if packed:

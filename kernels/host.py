@@ -56,8 +56,8 @@ class Host:
         tile of whole panels, in which A is copied.
         """
         most, of_panels = (min(MR, 3 * self.registers // (4 * some)) for some in (vectors, self.vectors))
-        even = range(most - 1 & -2, 1, -2)
-        return [most, *(rows for rows in even if rows * vectors >= 8 or rows == of_panels), 1]
+        fewer = [rows for rows in range(most - 1, 1, -1) if rows % 2 == 0]
+        return [most, *(rows for rows in fewer if rows * vectors >= 8 or rows == of_panels), 1]
 
 
 def _host():

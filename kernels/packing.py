@@ -1,5 +1,7 @@
 """What a product copies, how much of B it takes at once, and how much memory that needs."""
 
+import itertools
+
 from .blocking import (
     A_BLOCK,
     A_COLUMNS,
@@ -57,10 +59,12 @@ def size_as_it_is(m, n, k, nr, two, threads, itemsize):
     worker = max(thin_size(n, k, nr, two), worker_size(m, k, MR, two if n <= two else nr, 1, itemsize))
     if meets_many(m, n, k, nr, itemsize):
         worker = max(worker, worker_size(m, min(k, MOST_TERMS), MR, nr, PANELS, itemsize))
-        for panels in range(2, most_of_long(n, nr) + 1 if k > LONG else 0):
-            terms = min(k, BYTES_OF_LONG // (panels * PANEL_BYTES))
-            worker = max(worker, worker_size(m, terms, MR, nr, panels, itemsize))
-    return -(-packed // nr) * nr + threads * worker
+    workers = threads * worker
+    if k > LONG and meets_many(m, n, k, nr, itemsize):
+        for some, panels in itertools.product(range(1, threads + 1), range(2, most_of_long(n, nr) + 1)):
+            terms = min(k, BYTES_OF_LONG // (some * panels * PANEL_BYTES))
+            workers = max(workers, some * worker_size(m, terms, MR, nr, panels, itemsize))
+    return -(-packed // nr) * nr + workers
 
 
 @helper
@@ -99,12 +103,12 @@ def lies_apart(b):
 
 
 @helper
-def panels_at_once(m, n, k, nr, itemsize):
+def panels_at_once(m, n, k, nr, itemsize, threads):
     """Panels of B that every few tiles of A meet in turn: several, if they but not A stay near, or sums are long."""
     if not meets_many(m, n, k, nr, itemsize):
         return 1
     if k > LONG:
-        return max(1, min(most_of_long(n, nr), BYTES_OF_LONG // (k * PANEL_BYTES)))
+        return max(1, min(most_of_long(n, nr), BYTES_OF_LONG // (threads * k * PANEL_BYTES)))
     return PANELS if k <= MOST_TERMS else 1
 
 

@@ -110,7 +110,7 @@ def _gather(typingctx, target, rst, source, rss, order, m, n):
             return builder.gep(source, [of]), builder.gep(target, [to])
 
         dtype, finite = signature.args[0].dtype, cgutils.alloca_once_value(builder, cgutils.true_bit)
-        ahead = maximum(builder, builder.sdiv(INDEX(GATHERED_AHEAD), maximum(builder, n, INDEX(1))), INDEX(1))
+        ahead = rows_in(builder, GATHERED_AHEAD, n)
 
         def gathered(lanes):
             """By vectors of so many lanes, or of half as many, ... where a row has fewer."""
@@ -125,6 +125,11 @@ def _gather(typingctx, target, rst, source, rss, order, m, n):
         return builder.load(finite)
 
     return signature, codegen
+
+
+def rows_in(builder, elements, n):
+    """How many rows of n so many elements are, at least one."""
+    return maximum(builder, builder.sdiv(INDEX(elements), maximum(builder, n, INDEX(1))), INDEX(1))
 
 
 class Rows:
@@ -311,7 +316,7 @@ def copy_side_by_side(simd, width, target, source, rss, k, n):
         within = builder.urem(j, INDEX(width))
         return builder.add(builder.mul(builder.sub(j, within), k), within)
 
-    ahead = COPIED and maximum(builder, builder.udiv(builder.mul(COPIED, INDEX(simd.line)), n), INDEX(1))
+    ahead = None if COPIED is None else rows_in(builder, COPIED_AHEAD * simd.line, n)
     Rows(simd, k, n, row, ahead, place).copy()
 
 

@@ -86,7 +86,7 @@ def compute_tiles(arguments, task, worker):
     copied = is_copied(c.rows, b, nr)
     apart = not copied and lies_apart(b)
     item = itemsize(c.data)
-    panels = panels_at_once(c.rows, c.columns, k, nr, item)
+    panels = panels_at_once(c.rows, c.columns, k, nr, item, crew.threads)
     sums = advance(scratch, worker * worker_size(c.rows, k, mr, width, panels, item))
     packed = advance(sums, sums_rows(c.rows, k, mr, panels, item) * panels * width)
     group = sums_tiles(k, panels, item) if adjacent else 1
