@@ -39,8 +39,8 @@ def in_stretches(orders, size):
 
 
 def stretch_size(parameters, itemsize, batch_size, samples):
-    """How many numbers to have memory for: a few minibatches, of no more bytes than many parameters have, and one."""
-    most = min(max(STRETCH_LEAST, parameters * itemsize // np.intp().itemsize), STRETCH_MOST)
+    """How many numbers to have memory for: a few minibatches, of half the bytes that many parameters have, and one."""
+    most = min(max(STRETCH_LEAST, parameters * itemsize // (2 * np.intp().itemsize)), STRETCH_MOST)
     return (max(1, min(most, samples) // batch_size) + 1) * batch_size
 
 

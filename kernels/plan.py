@@ -75,6 +75,11 @@ def rows_size(apart, rows, columns, lanes):
     return whole((rows - 1) * row_length(apart, columns, lanes) + whole(columns, lanes), lanes)
 
 
+def is_in_place(columns, lanes):
+    """Whether rows of δ may be written over those of g: where none reaches into the next, whose g is read later."""
+    return columns % lanes == 0
+
+
 def weight_extents(layer, n_in, n_out, lanes):
     """Elements of Wᵀ, b and W of a layer."""
     stride = weights_stride(n_out, lanes)
@@ -131,10 +136,11 @@ class _Samples:
 
     Rows of inputs and activations follow each other at once, unless they lie apart. Targets lie where the last δ will
     take their place. Where two threads divide the first layer, `of_x` are the extents of what one has of a minibatch,
-    which are all of its samples, and there is memory for the first layer's sums and δ of these too.
+    which are all of its samples, and there is memory for the first layer's sums and δ of these too. If `in_place`, δ of
+    hidden layers is where g is, if it can be.
     """
 
-    def __init__(self, sizes, samples, itemsize, start, of_x=None):
+    def __init__(self, sizes, samples, itemsize, start, of_x=None, in_place=False):
         lanes, n_out = HOST.lanes(itemsize), sizes[1]
         self.of_x = of_x or (samples, sizes[0])
         self.apart = of_x is None and is_apart(sizes, samples)
@@ -144,8 +150,10 @@ class _Samples:
         self.layers = []
         for columns in sizes[1:]:
             rows = rows_size(self.apart, samples, columns, lanes)
-            g, delta = self.end, self.end + rows
-            self.end += 2 * rows
+            g = delta = self.end
+            if not (in_place and is_in_place(columns, lanes) and len(self.layers) < len(sizes) - 2):
+                delta += rows
+            self.end = delta + rows
             self.layers.append((g, delta))
         if not self.apart:
             self.y = self.layers[-1][1]
@@ -173,7 +181,8 @@ class _ByTwo:
         self.ahead, self.samples, end = [], [], self.told + BYTES_TOLD // itemsize
         for half in range(2):
             begin, past = range_of_part(half, 2, sizes[0])
-            samples = _Samples(sizes, own, itemsize, end + lines, (batch_size, past - begin) if divided else None)
+            of_x = (batch_size, past - begin) if divided else None
+            samples = _Samples(sizes, own, itemsize, end + lines, of_x, in_place=not divided)
             self.ahead.append(end)
             self.samples.append(samples)
             end = padded(samples.end) + page

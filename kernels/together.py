@@ -1,10 +1,12 @@
 """Training by two threads, each of which takes one half of every minibatch forward and back, with weights of its own.
 
 For products that are too small to be shared one by one. Each thread writes down what its samples add to the gradient,
-a letter that the other reads while it writes its own; then both take the same step, against the sum of the two. What
-one writes is asked for later, since both go from the first layer to the last: with letters, steps, and then forward
-again. The network is laid out as one thread that trains it `online` has it; every sum has the order that it has there.
-A letter is written over the one that the other thread wrote before, for the reason in `pair`.
+a letter that the other reads while it writes its own; then both take the same step, against the sum of the two. Letters
+and steps both go from the last layer to the first, so that what one writes is asked for later; with letters that are
+written when all δ are known, from the first on, a step of 2-32-32-1 by 32 takes 1.025 times as long. And of a hidden
+layer of whole vectors δ takes the place of g, which the letter of the layer above was the last to need.
+The network is laid out as one thread that trains it `online` has it; every sum has the order that it has there. A
+letter is written over the one that the other thread wrote before, for the reason in `pair`.
 """
 
 import numpy as np
@@ -96,18 +98,18 @@ def _train_half(arguments, half, _):
         finite = take_half(net, samples, first + start, own, batch)
         forward_rows(net, own, 1, net.layers)
         tell_errors(pair, number, half_errors(net, own, batch) if finite else np.nan)
-        for layer in range(layers, 1, -1):
-            delta_below(net, layer, own)
         wait_until(line, done)  # until both have read the letters before
-        for layer in range(1, layers + 1):
+        for layer in range(layers, 0, -1):
             write_letter(net, layer, own, number % 2)
-            come_to(pair, done + layer)
+            come_to(pair, done + 1 + layers - layer)
+            if layer > 1:
+                delta_below(net, layer, own)
         wait_until(line, done + 1)
         of_batch = both_errors(pair, number) / (batch * Y.columns)
         if not np.isfinite(of_batch):
             break
-        for layer in range(1, layers + 1):
-            wait_until(line, done + layer)
+        for layer in range(layers, 0, -1):
+            wait_until(line, done + 1 + layers - layer)
             step_by_letters(net, layer, rate)
         done += layers + 1
         come_to(pair, done)

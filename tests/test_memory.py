@@ -86,8 +86,8 @@ def test_training_does_not_copy_the_data():
 import numpy as np, resource
 from fastmlp import Network
 net = Network([100, 4, 1], seed=0)
-small = np.ones((100, 100), np.float32), np.ones((100, 1), np.float32)
-net.fit(*small, epochs=1)
+small = np.ones((10_000, 100), np.float32), np.ones((10_000, 1), np.float32)
+net.fit(*small, epochs=1, batch_size=256)  # compiles
 X, Y = np.ones((1_000_000, 100), np.float32), np.ones((1_000_000, 1), np.float32)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 net.fit(X, Y, epochs=1, batch_size=256)

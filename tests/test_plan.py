@@ -45,8 +45,8 @@ BY_UNITS = [([64, 64, 10], 32), ([784, 63, 10], 3), ([5, 111, 3], 30)]
 TOGETHER = [([17, 64, 64, 6], 64), ([40, 300, 9, 7], 51), ([16] * 20, 35)]
 
 
-def places(table, sizes, rows, itemsize):
-    """(first byte, how many) of the weights, and of a minibatch's arrays."""
+def places(table, sizes, rows, itemsize, in_place=False):
+    """(first byte, how many) of the weights, and of a minibatch's arrays; δ of hidden layers may be where g is."""
     lanes, apart = HOST.lanes(itemsize), is_apart(sizes, rows)
     weights, samples = [], [(table[0, X], rows_size(apart, rows, sizes[0], lanes) * itemsize)]
     for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes), 1):
@@ -54,6 +54,8 @@ def places(table, sizes, rows, itemsize):
         weights += [(table[2 * layer, which], n * itemsize) for which, n in zip((WT, B, W), extents, strict=True)]
         size = rows_size(apart, rows, n_out, lanes) * itemsize
         samples += [(table[2 * layer, which], size) for which in (G, DELTA)]
+        if in_place and n_out % lanes == 0 and layer < len(sizes) - 1:
+            assert samples.pop() == samples[-1]
     return weights, samples
 
 
@@ -105,7 +107,7 @@ def test_two_threads_share_what_they_tell_each_other_and_nothing_else(sizes, bat
     workspace, (_, *halves) = by_two("train_together", sizes, batch, offset, dtype)
     told, all_places, starts = {half[1, TOLD] for half in halves}, [], []
     for half in halves:
-        weights, samples = places(half, sizes, (batch + 1) // 2, item)
+        weights, samples = places(half, sizes, (batch + 1) // 2, item, in_place=True)
         letters = []
         for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes), 1):
             extents = letter_extents(layer, n_in, n_out, lanes)
