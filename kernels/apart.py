@@ -9,6 +9,7 @@ from .layout import input_of, layer_of, row_of, small_network
 from .loss import part_errors
 from .matrix import advance, get, itemsize, rows, scalar
 from .network import input_finite
+from .parameters import is_dotted
 from .simd import prefetch
 from .single import copy_row, delta_by, layer_one, layer_row, step_one_by, step_row_by, step_rows_by
 from .small import delta_below, step_rows
@@ -76,11 +77,13 @@ def forward_apart(net, batch, scale):
         n_in, n_out = below.columns, at.g.columns
         for s in range(batch):
             g, x, y, of_last = row_of(at.g, s), row_of(below, s), row_of(net.y, s), row_of(at.delta, s)
-            if n_out > 1:
+            if not is_dotted(layer, n_in, n_out):
                 layer_row(g, at.b, x, at.WT, at.stride, n_in, n_out, at.slices, at.kc, is_last, of_last, y, scale)
             else:
-                delta = layer_one(g, at.b, x, at.W, n_in, is_last, y, scale)
-                of_last[0] = delta
+                for j in range(n_out):
+                    b, W = advance(at.b, j), advance(at.W, j * at.width)
+                    delta = layer_one(advance(g, j), b, x, W, n_in, is_last, advance(y, j), scale)
+                    of_last[j] = delta
         below = at.g
     return delta
 
@@ -103,10 +106,12 @@ def step_single(net, rate, last_delta):
             delta_below(net, layer, 1)
         at, below = layer_of(net, layer), input_of(net, layer)
         n_in, x, n_out, delta = below.columns, below.data, at.delta.columns, at.delta.data
-        if n_out > 1:
+        dotted = is_dotted(layer, n_in, n_out)
+        if not dotted:
             step_rows_by(at.WT, at.stride, x, delta, n_in, n_out, rate)
+        if n_out > 1:
             step_rows_by(at.b, 0, one, delta, 1, n_out, rate)
         else:
             step_one_by(at.b, delta[0], one, 1, rate)
-        if layer > 1 or n_out == 1:
+        if layer > 1 or dotted:
             step_rows_by(at.W, at.width, delta, x, n_out, n_in, rate)

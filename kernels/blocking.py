@@ -309,7 +309,9 @@ FETCHED_ROW = 1 << 13
 # Outputs up to which their squared errors are added up one by one, not in vectors: with vectors a step of 1-2 by 16
 # takes 1.03 times as long, one of 4-3 by 10 0.97, one of 1-100 by 16 0.55.
 FEW_OUTPUTS = 2
+DOTS = 0  # for the length of slices, where there are none: sums are dot products
 DOT = 16  # sums that one of a single output is of: as many as the lanes of the widest vector
+FEW_DOTS = 4  # outputs of a first layer up to which they are so, too, where there are 2 * SLICE inputs or more
 # Bytes of all samples, more than caches hold, from which on their rows are fetched before dot products take them: of
 # the time 10,000 predictions of 784-1 take 0.8, gradients 0.93; 1000 predictions would take 1.3.
 BYTES_FAR = 1 << 24

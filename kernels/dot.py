@@ -1,4 +1,5 @@
-"""Layers of a single output: each of their sums is a dot product, of W and a sample's inputs, both rows in memory.
+"""Layers of a single output, or of few and many inputs: each of their sums is a dot product, of a row of W and a
+sample's inputs, both rows in memory.
 
 It is of DOT sums, each of every DOT-th term, in order. The second half of these is added to the first, and so on until
 one is left. So the terms are taken in vectors as they lie in memory, and the bits do not depend on a vector's width.
@@ -14,7 +15,7 @@ from .blocking import BYTES_FAR, DOT, FETCHED_ROW
 from .compiling import helper, internal
 from .elementwise import activate
 from .host import HOST
-from .matrix import advance, bytes_of, row_major, rows, transposed
+from .matrix import advance, block, bytes_of, row_major, rows, transposed
 from .microkernel import tile_shape
 from .panel import copy
 from .simd import INDEX, Simd, fma, minimum, shuffled
@@ -132,31 +133,39 @@ def _folded(vectors, sums):
     return vectors
 
 
+@helper
+def dots_size(n, k, lanes):
+    """Elements of panels for a thread's share of n outputs of k inputs: sums, and copies of W and of some rows."""
+    return VECTORS * lanes + (n + lanes) * k
+
+
 @internal
 def some_outputs(arguments, task, worker):
-    """One task's share of g = σ(x W + b), of a single column, some rows at a time.
+    """One task's share of g = σ(x W + b), of one column or few, some rows at a time.
 
-    Where a row of x, or W, is not adjacent in memory it is copied. No thread takes more of `panels` than for tiles.
+    Where a row of x, or a column of W, is not adjacent in memory it is copied.
     """
     g, b, x, W, panels, parts = arguments[0]
     _, _, two = tile_shape(g)
-    vector, k = two // 2, x.columns
-    at_once = VECTORS * vector
-    sums = advance(panels, worker * (at_once + k + vector * k))
-    weights = advance(sums, at_once)
-    packed = advance(weights, k)
+    vector, k, n = two // 2, x.columns, g.columns
+    sums = advance(panels, worker * dots_size(n, k, vector))
+    of_W = row_major(advance(sums, VECTORS * vector), n, k)
+    packed = advance(of_W.data, n * k)
     copied = x.column_stride != 1 and k > 1
     if W.row_stride == 1:
-        weights = W.data
+        of_W = transposed(W)
     else:
-        copy(row_major(weights, 1, k), transposed(W))
-    first, end, some = task * g.rows // parts, (task + 1) * g.rows // parts, vector if copied else at_once
+        copy(of_W, transposed(W))
+    first, end = task * g.rows // parts, (task + 1) * g.rows // parts
+    some = vector if copied or n > 1 else VECTORS * vector
     for i in range(first, end, some):
         m = min(some, end - i)
         of_x = rows(x, i, m)
         if copied:
             copy(row_major(packed, m, k), of_x)
             of_x = row_major(packed, m, k)
-        dot_rows(sums, b.data, weights, of_x.data, of_x.row_stride, m, k, False)
-        activate(sums, m)
-        copy(rows(g, i, m), row_major(sums, m, 1))
+        for j in range(n):
+            bias, weights = advance(b.data, j * b.column_stride), advance(of_W.data, j * of_W.row_stride)
+            dot_rows(sums, bias, weights, of_x.data, of_x.row_stride, m, k, False)
+            activate(sums, m)
+            copy(block(g, i, j, m, 1), row_major(sums, m, 1))

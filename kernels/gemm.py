@@ -12,14 +12,14 @@ there are many panels, a large A is copied too, once for all of them, unless its
 fetched a tile ahead, for the first panel. So each tile reads what is adjacent or near.
 A C of few columns and many rows is computed as its transpose, if then the rows of B are rows in memory. Where C has few
 rows, or its sums few terms, no tiles are computed: the largest operand is streamed (`thin`). The outputs of a layer
-that has one are dot products (`dot`), whose terms have an order of their own. To compile that takes as long as all
+that `is_dotted` are dot products (`dot`), whose terms have an order of their own. To compile that takes as long as all
 tiles do, and to share products or cut them into blocks a tenth of a first compilation: a crew has the address of what
 does the one and the other, of what does the other, or none.
 """
 
 import numpy as np
 
-from .blocking import A_BLOCK, A_PACKED, BETWEEN, COPY, KC, LONG, MR, SUMMED
+from .blocking import A_BLOCK, A_PACKED, BETWEEN, COPY, DOTS, KC, LONG, MR, SUMMED
 from .compiling import helper, implements, internal, jit
 from .epilogue import BIAS_SIGMOID, STORE, finish_row
 from .matrix import Matrix, advance, is_in_panels, itemsize, matrix, pointer, row_major, rows, scalar, transposed
@@ -60,7 +60,7 @@ def product(c, a, b, panels, team):
 def fused_product(epilogue, c, e, a, b, scale, kc, panels, team):
     """C = epilogue(A B, E), all Matrices, `panels` a pointer; by a Crew, or by a Team, called together for it.
 
-    The sum over k is in slices of `kc`.
+    The sum over k is in slices of `kc`; of g, if that is DOTS, it is a dot product.
     """
     raise NotImplementedError("for compiled code")
 
@@ -89,7 +89,7 @@ def _product(arguments, memory, _):
 @outlined
 def product_by_crew(epilogue, c, e, a, b, scale, kc, panels, crew) -> None:
     """`fused_product` by `otherwise`, if the crew has it and it takes such a product, or by tiles in a single task."""
-    dots = epilogue == BIAS_SIGMOID and c.columns == 1
+    dots = epilogue == BIAS_SIGMOID and (c.columns == 1 or kc == DOTS)
     if not dots:
         c, e, a, b = oriented(c, e, a, b)
     if crew.otherwise != 0:

@@ -20,8 +20,13 @@ from .wide import slice_length
 @jit(inline=True)
 def layer_forward(g, x, W, b, panels, team):
     """g = σ(x Wᵀ + b)."""
+    forward_in_slices(g, x, W, b, slice_length(matrix(x).columns, matrix(g).columns), panels, team)
+
+
+@jit(inline=True)
+def forward_in_slices(g, x, W, b, kc, panels, team):
+    """`layer_forward` whose sums are in slices of kc, or DOTS."""
     g, x, W = matrix(g), matrix(x), transposed(matrix(W))
-    kc = slice_length(x.columns, g.columns)
     fused_product(BIAS_SIGMOID, g, broadcast_rows(row(b), g.rows), x, W, 0.0, kc, pointer(panels), team)
 
 

@@ -2,7 +2,7 @@
 
 There is no tile and no panel. For that the weights are copied before an epoch and back after it, twice: Wᵀ, whose rows
 give the sums of the next layer, and of layers whose δ goes further down W, whose rows give those of the layer below. A
-layer of a single output has W alone. Rows of activations follow each other without a gap, so that σ of a narrow layer
+layer of dot products has W alone. Rows of activations follow each other without a gap, so that σ of a narrow layer
 is one of several samples at a time; those of a few samples lie apart, and no pass waits for what another has just
 stored in other pieces. Where everything lies, a plan says.
 """
@@ -16,7 +16,7 @@ from .compiling import helper
 from .matrix import Matrix, advance, itemsize, pointer_at, transposed
 from .panel import all_finite, copy
 from .parallel import read
-from .parameters import layer_parameters, layer_size
+from .parameters import is_dotted, layer_parameters, layer_size
 from .plan import (
     BIAS_LETTER,
     BY_OUTPUTS,
@@ -143,13 +143,14 @@ def exchange(net, parameters, how) -> None:
         W, b = layer_parameters(parameters, n_in, n_out)
         own_WT, own_W = Matrix(at.WT, n_in, n_out, at.stride, 1), Matrix(at.W, n_out, n_in, at.width, 1)
         own_b = Matrix(at.b, 1, n_out, at.stride, 1)
+        dotted = is_dotted(layer, n_in, n_out)
         if how == BACK:
-            copy(W, own_W if n_out == 1 else transposed(own_WT))
+            copy(W, own_W if dotted else transposed(own_WT))
             copy(b, own_b)
         else:
-            if n_out > 1:
+            if not dotted:
                 copy(own_WT, transposed(W))
-            if n_out == 1 or (layer > 1 and how == ALL):
+            if dotted or (layer > 1 and how == ALL):
                 copy(own_W, W)
             copy(own_b, b)
         parameters = advance(parameters, layer_size(n_in, n_out))
@@ -163,7 +164,8 @@ def weights_finite(net):
     for layer in range(1, net.layers + 1):
         at = layer_of(net, layer)
         n_out = at.g.columns
-        W = Matrix(at.WT, n_in, n_out, at.stride, 1) if n_out > 1 else Matrix(at.W, n_out, n_in, at.width, 1)
-        finite &= all_finite(W) and all_finite(Matrix(at.b, 1, n_out, at.stride, 1))
+        WT, W = Matrix(at.WT, n_in, n_out, at.stride, 1), Matrix(at.W, n_out, n_in, at.width, 1)
+        stepped, b = W if is_dotted(layer, n_in, n_out) else WT, Matrix(at.b, 1, n_out, at.stride, 1)
+        finite &= all_finite(stepped) and all_finite(b)
         n_in = n_out
     return finite

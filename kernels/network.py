@@ -10,11 +10,11 @@ import bisect
 import itertools
 from collections import namedtuple
 
-from .blocking import FEW_INPUTS, HALVED, KC, MICROBATCH, SHARE
+from .blocking import DOTS, FEW_INPUTS, HALVED, KC, MICROBATCH, SHARE
 from .compiling import helper, internal, jit
 from .cuts import gain_from_halves, larger_half, shards_of, shares, threads_for
 from .gemm import crew_of, fused_product, fused_sum
-from .layer import layer_delta, layer_forward, layer_input_gradient
+from .layer import forward_in_slices, layer_delta, layer_input_gradient
 from .loss import mse_output_delta, row_parts
 from .matrix import (
     Matrix,
@@ -34,10 +34,10 @@ from .matrix import (
 from .packing import one_way_size, panels_size
 from .panel import all_finite, copy, copy_any
 from .parallel import Crew, at_most, lead, share
-from .parameters import parameters_size
+from .parameters import is_dotted, parameters_size
 from .stored import all_stored_size, stored_parameters, stored_size
 from .tasks import ONE, ZERO, address, outlined, reference, references, task_address
-from .wide import is_wide
+from .wide import is_wide, slice_length
 
 Workspace = namedtuple("Workspace", "batch activations size x panels in_panels")
 """The memory of a batch: pointers to g of every layer, of what size in all, behind which lies δ of every layer, to a
@@ -156,7 +156,8 @@ def forward_layers(parameters, x, sizes, space, team, lowest):
         W, b = stored_parameters(parameters, n_in, n_out, space.in_panels)
         below, g = g, spaced(activations, space.batch, n_out)
         if layer >= lowest:
-            layer_forward(g, below, W, b, space.panels, team)
+            kc = DOTS if is_dotted(layer, n_in, n_out) else slice_length(n_in, n_out)
+            forward_in_slices(g, below, W, b, kc, space.panels, team)
         team = Crew(team.threads, team.grain, team.memory, team.ahead, 0, team.otherwise)
         activations = advance(activations, padded(space.batch * g.row_stride))
         parameters = advance(parameters, stored_size(n_in, n_out, space.in_panels, itemsize(parameters)))

@@ -12,7 +12,7 @@ from .matrix import Vector, advance, rows, scalar
 from .network import promised
 from .panel import gather
 from .parallel import read
-from .parameters import parameters_size
+from .parameters import is_dotted, parameters_size
 from .plan import FIRST_LENGTH, LAST_FIRST_LENGTH, LAST_LENGTH, LENGTH, TURNS, plan_size, small_size, weights_size
 from .small import delta_of_outputs, errors_of_outputs, forward_rows, step_rows
 from .tasks import address, outlined, reference
@@ -28,7 +28,7 @@ def is_online(sizes, batch_size):
 def pays_online(sizes, batch_size, most_work=MOST_ONLINE):
     """Whether so small products, of so many multiply-adds at most, are the quicker without tiles."""
     network = Vector(sizes, len(sizes))
-    if sizes[1] == 1 and batch_size * sizes[0] > DOTTED and not all_narrow(network):
+    if is_dotted(1, *sizes[:2]) and batch_size * sizes[0] > DOTTED and not all_narrow(network):
         return False
     work = batch_size * parameters_size(network)
     most = ONLINE_ONE if batch_size == 1 else ONLINE_SOME if work <= ONLINE else ONLINE_MUCH

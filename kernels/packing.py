@@ -15,6 +15,7 @@ from .blocking import (
     BYTES_OF_PANELS,
     BYTES_OF_ROWS,
     FAR,
+    FEW_DOTS,
     KC,
     L1,
     LONG,
@@ -27,6 +28,7 @@ from .blocking import (
     TERMS_TRANSPOSED,
 )
 from .compiling import helper
+from .dot import dots_size
 from .host import HOST
 from .matrix import has_rows_on_lines, has_rows_on_pages, is_in_panels, itemsize
 from .thin import thin_size
@@ -57,6 +59,8 @@ def size_as_it_is(m, n, k, nr, two, threads, itemsize):
     """For a C that is computed as it is, or for one of fewer rows or terms."""
     packed = (min(m, packed_block(m, n, k, itemsize) // max(k, 1)) + 2 * MR) * k if is_packed(m, n, k, nr) else 0
     worker = max(thin_size(n, k, nr, two), worker_size(m, k, MR, two if n <= two else nr, 1, itemsize))
+    if n <= FEW_DOTS:
+        worker = max(worker, dots_size(n, k, two // 2))
     if meets_many(m, n, k, nr, itemsize):
         worker = max(worker, worker_size(m, min(k, MOST_TERMS), MR, nr, PANELS, itemsize))
     workers = threads * worker

@@ -1,6 +1,6 @@
 """How a network's parameters lie in their flat vector: layer after layer W, or its transpose, and b."""
 
-from .blocking import NARROW, SLICE
+from .blocking import FEW_DOTS, NARROW, SLICE
 from .compiling import helper
 from .matrix import advance, row_major, transposed
 
@@ -8,7 +8,16 @@ from .matrix import advance, row_major, transposed
 @helper
 def is_narrow(n_in, n_out):
     """Whether W is stored, not Wᵀ: its rows fill vectors, are few enough for a tile, and no two threads divide them."""
-    return 1 < n_out <= NARROW and n_out < n_in < 2 * SLICE
+    return 1 < n_out <= NARROW and n_out < n_in and (n_in < 2 * SLICE or is_dotted(1, n_in, n_out))
+
+
+@helper
+def is_dotted(layer, n_in, n_out):
+    """Whether a layer's sums are dot products (`dot`): of a single output, or of the first layer's few, of many inputs.
+
+    Other layers of many inputs are of units, which two threads may have a half of each (`units`).
+    """
+    return n_out == 1 or (layer == 1 and n_out <= FEW_DOTS and n_in >= 2 * SLICE)
 
 
 @helper

@@ -22,7 +22,7 @@ from .cuts import gradient_length, is_halved, larger_half, range_of_part
 from .host import HOST
 from .matrix import Vector, padded
 from .pair import BYTES_TOLD
-from .parameters import parameters_size
+from .parameters import is_dotted, parameters_size
 from .wide import is_wide, slice_length
 
 # Of the network: how many layers; a minibatch's inputs and targets, and from row to row of them; the turns in which the
@@ -82,9 +82,9 @@ def is_in_place(columns, lanes):
 
 def weight_extents(layer, n_in, n_out, lanes):
     """Elements of Wᵀ, b and W of a layer."""
-    stride = weights_stride(n_out, lanes)
-    of_W = n_out * weights_stride(n_in, lanes) if layer > 1 or n_out == 1 else 0
-    return n_in * stride if n_out > 1 else 0, stride, of_W
+    stride, dotted = weights_stride(n_out, lanes), is_dotted(layer, n_in, n_out)
+    of_W = n_out * weights_stride(n_in, lanes) if layer > 1 or dotted else 0
+    return 0 if dotted else n_in * stride, stride, of_W
 
 
 def weights_size(sizes, itemsize):
@@ -327,5 +327,6 @@ def turns_of_fetching(sizes, samples):
     """How often the next minibatch is fetched a little in a step of many samples."""
     of_samples, turns = -(-samples // SAMPLES_FETCHING), 0
     for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes), 1):
-        turns += (n_out > 1) * (of_samples - (-n_in // INPUTS_FETCHING)) + (layer > 1) * of_samples
+        of_sums = (layer > 1) + (not is_dotted(layer, n_in, n_out))
+        turns += of_sums * of_samples - (n_out > 1) * (-n_in // INPUTS_FETCHING)
     return max(turns, 1)

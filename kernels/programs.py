@@ -33,7 +33,7 @@ from .matrix import Vector
 from .network import promised, training_size
 from .online import is_online
 from .parallel import product_work, worth_sharing
-from .parameters import is_narrow, parameters_size
+from .parameters import is_dotted, is_narrow, parameters_size
 from .plan import by_two_size, by_units_size, is_apart, small_size
 from .stored import all_stored_size, lies_in_panels
 from .thin import most_rows
@@ -82,9 +82,9 @@ def may_share(sizes, batch_size, samples=math.inf):
 def may_stream(sizes, batch_size, itemsize):
     """Whether some products of such batches have few rows or terms, as `thin` has it, and are quicker if streamed.
 
-    A layer of a single output is always streamed: its sums have an order of their own.
+    A layer of dot products is always streamed: its sums have an order of their own.
     """
-    if batch_size == 1 or 1 in sizes:
+    if batch_size == 1 or any(is_dotted(n, *layer) for n, layer in enumerate(itertools.pairwise(sizes), 1)):
         return True
     for n_in, n_out in itertools.pairwise(sizes):
         rows, columns = (n_out, n_in) if is_narrow(n_in, n_out) else (n_in, n_out)  # as the weights are stored

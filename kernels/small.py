@@ -24,7 +24,8 @@ from .loss import part_errors
 from .matrix import advance, pointer_at, rows, scalar
 from .optimizer import step_against_sum
 from .parallel import read
-from .plan import ZEROS
+from .parameters import is_dotted
+from .plan import VECTOR_BYTES, ZEROS
 from .rowwise import (
     BIAS,
     SLOPE,
@@ -36,7 +37,9 @@ from .rowwise import (
     update_output,
     update_rows,
 )
-from .tasks import outlined, reference
+from .tasks import address, outlined, reference
+
+VECTOR = (0,) * (VECTOR_BYTES // 8)
 
 
 @helper
@@ -53,7 +56,7 @@ def forward_rows(net, batch, lowest, highest) -> None:
         at = layer_of(net, layer)
         n_in, n_out = below.columns, at.g.columns
         g, x, x_stride = at.g.data, below.data, below.row_stride
-        if n_out > 1:
+        if not is_dotted(layer, n_in, n_out):
             some = rows_at_once(net, batch, SAMPLES_FETCHING)
             for s in range(0, batch, some):
                 if net.ahead != 0:
@@ -64,9 +67,24 @@ def forward_rows(net, batch, lowest, highest) -> None:
                 else:
                     sum_rows(of_s, n_out, at.b, 0, x_of_s, x_stride, at.WT, at.stride, count, n_in, n_out, at.kc, BIAS)
         else:
-            dot_rows(g, at.b, at.W, x, x_stride, batch, n_in, net.far and layer == 1)
+            dot_products(g, at, x, x_stride, batch, n_in, n_out, net.far and layer == 1)
         activate(g, batch * n_out)
         below = at.g
+
+
+@helper
+def dot_products(g, at, x, x_stride, batch, n_in, n_out, far):
+    """The sums of a layer that `is_dotted`; of several outputs for a vector of samples at a time: so x stays near."""
+    lanes, of_vector = lanes_of(g), pointer_at(address(reference(VECTOR)), g)
+    some = batch if n_out == 1 else lanes
+    for s in range(0, batch, some):
+        of_s, count = advance(x, s * x_stride), min(some, batch - s)
+        for j in range(n_out):
+            sums, b, W = g if n_out == 1 else of_vector, advance(at.b, j), advance(at.W, j * at.width)
+            dot_rows(sums, b, W, of_s, x_stride, count, n_in, far and j == 0)
+            if n_out > 1:
+                for t in range(count):
+                    g[(s + t) * n_out + j] = of_vector[t]
 
 
 @helper
@@ -82,7 +100,8 @@ def comes_from_afar(net, x_bytes):
     """Whether x, which is rows of a matrix of so many bytes, is better fetched by `first_from_afar`."""
     x, n_out = net.x, layer_of(net, 1).g.columns
     adjacent = x.row_stride == x.columns
-    return x_bytes > BYTES_NEAR and adjacent and n_out > 1 and not has_few_sums(net, x.rows, x.columns, n_out)
+    dotted = is_dotted(1, x.columns, n_out)
+    return x_bytes > BYTES_NEAR and adjacent and not dotted and not has_few_sums(net, x.rows, x.columns, n_out)
 
 
 @helper
@@ -168,7 +187,7 @@ def step_rows(net, batch, kc, first_kc, rate) -> None:
         update_layer(net, at, below, by_outputs, stepped, at.b, batch, of_slice, kc, rate, STEP)
         if batch >= RECOPIED:
             copy_stepped(at, layer, n_in, by_outputs)
-        elif layer > 1 and n_out > 1:
+        elif layer > 1 and not is_dotted(layer, n_in, n_out):
             update(at.W, at.width, rows_of(at.delta), rows_of(below), n_out, n_in, batch, of_slice, rate, STEP)
 
 
@@ -203,7 +222,7 @@ def update_weights(net, at, below, delta, by_outputs, W, batch, kc, rate, how):
 def copy_stepped(at, layer, n_in, by_outputs):
     """Wᵀ from W, or W from Wᵀ, where a layer has both."""
     n_out = at.g.columns
-    if layer > 1 and n_out > 1:
+    if layer > 1 and not is_dotted(layer, n_in, n_out):
         if by_outputs:
             transpose_rows(at.WT, at.stride, at.W, at.width, n_in, n_out)
         else:
@@ -212,11 +231,12 @@ def copy_stepped(at, layer, n_in, by_outputs):
 
 @helper
 def is_by_outputs(net, layer, batch=RECOPIED):
-    """Whether W is stepped, not Wᵀ: that of a single output, which has no other, or, by many samples, of fewer vectors.
+    """Whether W is stepped, not Wᵀ: that of dot products, which have no other, or, by many samples, of fewer vectors.
 
     Of letters always as by many: two threads may have different numbers of samples.
     """
-    return layer_of(net, layer).g.columns == 1 or (batch >= RECOPIED and has_fewer_by_outputs(net, layer))
+    dotted = is_dotted(layer, input_of(net, layer).columns, layer_of(net, layer).g.columns)
+    return dotted or (batch >= RECOPIED and has_fewer_by_outputs(net, layer))
 
 
 @helper

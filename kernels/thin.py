@@ -1,6 +1,6 @@
 """Products that are streamed: of few rows, or with few terms in each sum. Their largest operand comes from afar.
 
-And the outputs of a layer that has one, dot products.
+And the outputs of a layer that has one or few, dot products.
 
 Threads share them in parts as large as can be, each of which is read from end to end.
 """
@@ -21,7 +21,7 @@ from .tasks import address, outlined, reference, task_address
 def stream(dots, epilogue, c, e, a, b, scale, panels, crew, kc):
     """`gemm.product_by_crew` for `dots`, and products that are quicker without tiles; whether it is one of those."""
     if dots:
-        parts = tasks_for(product_work(c.rows, 1, a.columns), crew)
+        parts = tasks_for(product_work(c.rows, c.columns, a.columns), crew)
         of_outputs = reference((c, e, a, b, panels, parts))
         share(task_address(some_outputs, of_outputs), address(of_outputs), parts, crew.memory)
         return True

@@ -5,6 +5,7 @@ Two threads can then share them, though a small minibatch has too few rows and s
 
 from .blocking import KC, SLICE, SLICED_OUTPUTS, SLICED_UNITS, SLICED_WEIGHTS
 from .compiling import helper
+from .parameters import is_dotted
 
 
 @helper
@@ -23,4 +24,5 @@ def is_sliced(n_in, n_out):
 @helper
 def is_wide(n_in, n_out, batch):
     """Whether they are sums of two halves, and fewer than the weights by far."""
-    return n_in >= 2 * SLICE and is_sliced(n_in, n_out) and 4 * batch <= n_in
+    sliced = n_in >= 2 * SLICE and is_sliced(n_in, n_out) and not is_dotted(1, n_in, n_out)
+    return sliced and 4 * batch <= n_in

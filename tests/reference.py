@@ -95,12 +95,13 @@ class Rounded:
 
 
 def layers(parameters, sizes):
-    """(W, b) of each layer in a flat vector: Wᵀ row-major, or W for 2 to 12 outputs of more inputs < 256; then b."""
+    """(W, b) of each layer in a flat vector: Wᵀ row-major, or W for few outputs of more inputs; then b."""
     result, offset = [], 0
     for n_in, n_out in itertools.pairwise(sizes):
         end = offset + n_in * n_out
         W = parameters[offset:end]
-        W = W.reshape(n_out, n_in) if 1 < n_out <= 12 and n_out < n_in < 256 else W.reshape(n_in, n_out).T
+        is_W = 1 < n_out <= (12 if n_in < 256 else 4) and n_out < n_in
+        W = W.reshape(n_out, n_in) if is_W else W.reshape(n_in, n_out).T
         result.append((W, parameters[end : end + n_out]))
         offset = end + n_out
     return result

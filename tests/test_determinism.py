@@ -25,7 +25,7 @@ numba.set_num_threads(threads)
 rng = np.random.default_rng(0)
 sha = hashlib.sha256()
 nets = ([7, 5, 3], 200, 4), ([150, 301, 200, 10], 200, 65), ([20, 61, 9], 1500, 700), ([520, 40, 3], 200, 16)
-nets += ([17, 64, 64, 6], 600, 64), ([33, 20, 1], 200, 40), ([70, 150, 1], 200, 65)
+nets += ([17, 64, 64, 6], 600, 64), ([33, 20, 1], 200, 40), ([70, 150, 1], 200, 65), ([300, 3, 260, 2], 200, 50)
 for sizes, samples, batch in nets:
     X, Y = rng.random((samples, sizes[0])), rng.random((samples, sizes[-1]))
     net = Network(sizes, dtype=dtype, seed=1)
@@ -76,7 +76,7 @@ def test_products_of_a_large_network_are_shared():
     assert largest_product >= 2 * max(blocking.GRAIN["omp"], blocking.SHARE)
 
 
-@pytest.mark.parametrize("sizes", [[30, 64, 33, 3], [600, 64, 33, 3], [1100, 557, 3]])
+@pytest.mark.parametrize("sizes", [[30, 64, 33, 3], [600, 64, 33, 3], [1100, 557, 3], [300, 4]])
 def test_a_prediction_depends_on_its_own_sample_alone(sizes, dtype, rng):
     """Alone, at the edges of tiles and batches, in another order; the last network has two slices in its first sums."""
     net = Network(sizes, dtype=dtype, seed=0)

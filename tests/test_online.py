@@ -39,6 +39,10 @@ CASES = (
     ([2, 32, 32, 1], 300),
     ([4, 8, 3], 1030),
     ([12, 1], 6000),
+    ([300, 3], 1),
+    ([257, 2, 5], 2),
+    ([300, 4], 7),
+    ([1030, 2, 9, 300, 3], 40),
 )
 LARGE = ([300, 30, 380, 350], 2)  # which otherwise is streamed, above a wide layer, whose minibatches are always halved
 
