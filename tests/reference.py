@@ -100,7 +100,7 @@ def layers(parameters, sizes):
     for n_in, n_out in itertools.pairwise(sizes):
         end = offset + n_in * n_out
         W = parameters[offset:end]
-        is_W = 1 < n_out <= (12 if n_in < 256 else 4) and n_out < n_in
+        is_W = 1 < n_out <= (12 if n_in < 256 else 5) and n_out < n_in
         W = W.reshape(n_out, n_in) if is_W else W.reshape(n_in, n_out).T
         result.append((W, parameters[end : end + n_out]))
         offset = end + n_out

@@ -41,7 +41,7 @@ CASES = (
     ([12, 1], 6000),
     ([300, 3], 1),
     ([257, 2, 5], 2),
-    ([300, 4], 7),
+    ([300, 5], 7),
     ([1030, 2, 9, 300, 3], 40),
 )
 LARGE = ([300, 30, 380, 350], 2)  # which otherwise is streamed, above a wide layer, whose minibatches are always halved
