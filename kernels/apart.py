@@ -3,7 +3,7 @@
 import numpy as np
 
 from .ahead import are_far
-from .blocking import CACHE_LINE, KC, ROWS_AHEAD
+from .blocking import CACHE_LINE, KC, MANY_OUTPUTS, ROWS_AHEAD
 from .compiling import helper, internal, jit
 from .layout import input_of, layer_of, row_of, small_network
 from .loss import part_errors
@@ -12,7 +12,7 @@ from .network import input_finite
 from .parameters import is_dotted
 from .simd import prefetch
 from .single import copy_row, delta_by, layer_one, layer_row, step_one_by, step_row_by, step_rows_by
-from .small import delta_below, step_rows
+from .small import delta_below, errors_of_outputs, step_rows
 from .tasks import address, reference
 
 
@@ -35,7 +35,10 @@ def train_apart(arguments, end, _):
         delta = forward_apart(net, batch, scalar(2.0 / (batch * Y.columns), X))
         errors = 0.0
         for s in range(batch):
-            errors += part_errors(rows(g, s, 1), rows(net.y, s, 1), 1)
+            if Y.columns >= MANY_OUTPUTS:
+                errors += errors_of_outputs(net, s, s + 1)
+            else:
+                errors += part_errors(rows(g, s, 1), rows(net.y, s, 1), 1)
         of_batch = errors / (batch * Y.columns)
         if not (input_finite(x, layer_of(net, 1).g) and np.isfinite(of_batch)):
             break

@@ -309,6 +309,9 @@ FETCHED_ROW = 1 << 13
 # Outputs up to which their squared errors are added up one by one, not in vectors: with vectors a step of 1-2 by 16
 # takes 1.03 times as long, one of 4-3 by 10 0.97, one of 1-100 by 16 0.55.
 FEW_OUTPUTS = 2
+# Outputs from which on they are added up in so many sums side by side, since each addition waits for the last: a step
+# by 1 takes 0.56 of the time on 1-1752, 0.68 on 2-300, 0.91 on 100-2000. Code for a tiny network alone has fewer.
+MANY_OUTPUTS, OUTPUT_SUMS = 256, 8
 DOTS = 0  # for the length of slices, where there are none: sums are dot products
 DOT = 16  # sums that one of a single output is of: as many as the lanes of the widest vector
 # Outputs of a first layer up to which they are so, too, where there are 2 * SLICE inputs or more. Of the time by

@@ -18,7 +18,7 @@ from .host import HOST
 from .matrix import advance, block, bytes_of, row_major, rows, transposed
 from .microkernel import tile_shape
 from .panel import copy
-from .simd import INDEX, Simd, fma, minimum, shuffled
+from .simd import INDEX, Simd, fma, folded, minimum, shuffled
 
 VECTORS = 16  # of sums, at most, that are taken before σ of them
 
@@ -79,10 +79,7 @@ def is_far(m):
 def dot(simd, a, row, k):
     """Σ a[p] row[p] over p < k, as a Vector of one lane."""
     [total] = _sums(simd, a, row, [INDEX(0)], k)
-    while total.simd.lanes > 1:
-        half = total.simd.lanes // 2
-        total = shuffled(total, total, range(half)) + shuffled(total, total, range(half, 2 * half))
-    return total
+    return folded(total)
 
 
 def in_halves(sums):

@@ -9,9 +9,10 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .activation import sigmoid, sigmoid_derivative
+from .blocking import MANY_OUTPUTS, OUTPUT_SUMS
 from .epilogue import BIAS_SIGMOID, EPILOGUES
 from .loss import squared_error, squared_error_gradient
-from .simd import INDEX, Simd, joined, maximum, minimum, split, transposed
+from .simd import INDEX, Simd, folded, joined, maximum, minimum, split, transposed, where
 from .tasks import outlined
 
 
@@ -97,24 +98,43 @@ def output_delta(typingctx, delta, g, y, scale, n):
 
 @intrinsic
 def errors_of_rows(typingctx, g, y, stride, m, n):
-    """Σ over j < n of Σ over i < m of (g - y)² at i*stride + j, in float64: vectors of outputs, then one by one."""
+    """Σ over j < n of Σ over i < m of (g - y)² at i*stride + j, in float64: in the order of `loss.mse`."""
 
     def codegen(context, builder, signature, args):
         g, y, stride, m, n = args
-        wide = Simd.of_host(builder, types.float64)
-        simd = Simd(builder, signature.args[0].dtype, wide.lanes)
         total = cgutils.alloca_once_value(builder, ir.Constant(ir.DoubleType(), 0.0))
-        outputs = wide.variable()
-        with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(wide.lanes)) as (j, _):
+
+        def errors(wide, j):
+            """Of as many outputs as a vector of the Simd `wide` has lanes."""
+            simd, outputs = Simd(builder, signature.args[0].dtype, wide.lanes), wide.variable()
             outputs.set(wide.constant(0))
             with cgutils.for_range(builder, m) as rows:
                 at = builder.add(builder.mul(rows.index, stride), j)
                 of_g, of_y = (simd.widened(simd.load(builder.gep(pointer, [at])), wide) for pointer in (g, y))
                 outputs.set(outputs.get() + squared_error(of_g, of_y))
-            sums = outputs.get().llvm
-            with cgutils.for_range(builder, minimum(builder, builder.sub(n, j), INDEX(wide.lanes))) as lanes:
-                output = builder.extract_element(sums, lanes.index)
-                builder.store(builder.fadd(builder.load(total), output), total)
+            return outputs.get()
+
+        def add_one_by_one():
+            wide = Simd.of_host(builder, types.float64)
+            with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(wide.lanes)) as (j, _):
+                outputs = errors(wide, j).llvm
+                with cgutils.for_range(builder, minimum(builder, builder.sub(n, j), INDEX(wide.lanes))) as lanes:
+                    output = builder.extract_element(outputs, lanes.index)
+                    builder.store(builder.fadd(builder.load(total), output), total)
+
+        def add_side_by_side():
+            wide = Simd(builder, types.float64, OUTPUT_SUMS)
+            sums = wide.variable()
+            sums.set(wide.constant(0))
+            with cgutils.for_range_slice(builder, INDEX(0), n, INDEX(wide.lanes)) as (j, _):
+                sums.set(sums.get() + where(wide.first(builder.sub(n, j)).bits, errors(wide, j), 0))
+            builder.store(builder.extract_element(folded(sums.get()).llvm, INDEX(0)), total)
+
+        many = builder.icmp_signed(">=", n, INDEX(MANY_OUTPUTS))
+        with builder.if_else(many) as branches:
+            for branch, add in zip(branches, (add_side_by_side, add_one_by_one), strict=True):
+                with branch:
+                    add()
         return builder.load(total)
 
     return types.float64(g, g, types.intp, types.intp, types.intp), codegen

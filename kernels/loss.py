@@ -10,13 +10,15 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .activation import sigmoid_derivative
-from .blocking import COPY, ROWS_AHEAD
+from .blocking import COPY, MANY_OUTPUTS, OUTPUT_SUMS, ROWS_AHEAD
 from .compiling import helper, internal, jit
 from .cuts import range_of_part
 from .matrix import advance, as_float64, block, get, matrix, padded, put, rows, scalar
 from .parallel import columns_of, share, tasks_for
 from .simd import INDEX, Simd, split
-from .tasks import address, outlined, reference, task_address
+from .tasks import address, outlined, reference, references, task_address
+
+NO_SUMS = (0.0,) * OUTPUT_SUMS
 
 
 @helper
@@ -32,7 +34,11 @@ def squared_error_gradient(g, y, scale):
 
 @jit(inline=True)
 def mse(g, y):
-    """𝓛 = 1/(batch N) Σ (g - y)², in float64: of each of the `row_parts`, output after output, then of all."""
+    """𝓛 = 1/(batch N) Σ (g - y)², in float64: of each of the `row_parts`, output after output, then of all.
+
+    Of MANY_OUTPUTS or more, OUTPUT_SUMS sums of every so many-th output are added up, the second half to the first, and
+    so on.
+    """
     g, y = matrix(g), matrix(y)
     total, parts = 0.0, row_parts(g.rows)
     for part in range(parts):
@@ -43,14 +49,42 @@ def mse(g, y):
 
 @helper
 def part_errors(g, y, samples):
-    """Σ (g - y)², in float64, of one part's first so many samples: output after output."""
+    """Σ (g - y)², in float64, of one part's first so many samples: output after output, or as `mse` says."""
+    if g.columns >= MANY_OUTPUTS:
+        return errors_in_sums(g, y, samples)
     total = 0.0
     for j in range(g.columns):
-        output = 0.0
-        for i in range(samples):
-            output += squared_error(np.float64(get(g, i, j)), np.float64(get(y, i, j)))
-        total += output
+        total += output_errors(g, y, samples, j)
     return total
+
+
+@helper
+def output_errors(g, y, samples, j):
+    """Of one output."""
+    total = 0.0
+    for i in range(samples):
+        total += squared_error(np.float64(get(g, i, j)), np.float64(get(y, i, j)))
+    return total
+
+
+@outlined
+def errors_in_sums(g, y, samples):
+    """`part_errors` of many outputs."""
+    sums = references(NO_SUMS)
+    for j in range(g.columns):
+        sums[j % OUTPUT_SUMS] += output_errors(g, y, samples, j)
+    return folded(sums)
+
+
+@helper
+def folded(sums):
+    """The sum of OUTPUT_SUMS numbers, the second half added to the first, and so on until one is left."""
+    half = OUTPUT_SUMS // 2
+    while half > 0:
+        for t in range(half):
+            sums[t] += sums[t + half]
+        half //= 2
+    return sums[0]
 
 
 @jit(inline=True)
@@ -89,6 +123,12 @@ def row_parts(samples):
 
 @helper
 def sum_of(data, size):
+    """Of so many outputs' errors, in the order of `mse`."""
+    if size >= MANY_OUTPUTS:
+        sums = references(NO_SUMS)
+        for i in range(size):
+            sums[i % OUTPUT_SUMS] += data[i]
+        return folded(sums)
     total = 0.0
     for i in range(size):
         total += data[i]

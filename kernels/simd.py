@@ -312,6 +312,14 @@ def split(vector, simd):
     return [shuffled(vector, vector, range(start, start + simd.lanes)) for start in starts]
 
 
+def folded(vector):
+    """The sum of its lanes, as a vector of one: the second half added to the first, and so on."""
+    while vector.simd.lanes > 1:
+        half = vector.simd.lanes // 2
+        vector = shuffled(vector, vector, range(half)) + shuffled(vector, vector, range(half, 2 * half))
+    return vector
+
+
 def shuffled(x, y, lanes):
     """A vector of those lanes of x, followed by the lanes of y, that have these numbers."""
     simd = Simd(x.simd.builder, x.simd.dtype, len(lanes))
