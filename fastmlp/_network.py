@@ -19,7 +19,7 @@ from ._threads import TeamFor
 from .kernels import SERIAL, entry, workspace_size
 from .kernels.blocking import PREDICT_ROWS, PREDICTED_ALONE
 from .kernels.logistic import is_single_output
-from .kernels.network import shared_by_predict, training_size
+from .kernels.network import training_size
 from .kernels.plan import predict_plan, small_size
 from .kernels.programs import (
     fit_size,
@@ -27,6 +27,7 @@ from .kernels.programs import (
     least_in_rows,
     least_losses_in_rows,
     may_share,
+    predicted_in_tiles,
     samples_in_rows,
     work_in_rows,
 )
@@ -146,6 +147,7 @@ class Network:
         self._fit_size = functools.lru_cache(functools.partial(fit_size, sizes, itemsize=itemsize))
         self._may_share = functools.lru_cache(functools.partial(may_share, sizes))
         self._given_sizes = functools.lru_cache(functools.partial(given_sizes, sizes, parameters.itemsize))
+        self._in_tiles = functools.lru_cache(functools.partial(predicted_in_tiles, sizes, itemsize))
         self._in_rows, self._work_in_rows = samples_in_rows(sizes), work_in_rows(sizes)
         self._least_in_rows, self._least_losses_in_rows = least_in_rows(sizes), least_losses_in_rows(sizes)
         self._plan = NO_PLAN
@@ -306,11 +308,10 @@ class Network:
 
     def _predict_in_tiles(self, g, x, samples):
         """Without anything laid out beforehand."""
-        rows = samples if samples < PREDICT_ROWS else PREDICT_ROWS
-        arguments = g, self._parameters, x, rows, *self._given_sizes(rows)
-        shared = shared_by_predict(self._parameters.size, samples, rows)
+        rows, given, size, shared = self._in_tiles(samples)
+        arguments = g, self._parameters, x, rows, *given
         if shared == 0:
-            return self._lend_workspace(entry.predict, arguments, self._workspace_size(rows), SERIAL)
+            return self._lend_workspace(entry.predict, arguments, size, SERIAL)
         with TeamFor(shared) as crew:
             many = crew.threads if rows < samples else 1
             size = many * self._workspace_size(rows, threads=crew.threads // many)

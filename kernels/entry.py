@@ -88,7 +88,7 @@ def _crew_for(products, like, threads, grain):
 
 
 @kernel
-def predict(g, parameters, x, batch_size, sizes, _, products, workspace, threads, grain):
+def predict(g, parameters, x, batch_size, sizes, products, workspace, threads, grain):
     g, x, team = as_matrix(g, parameters), as_matrix(x, parameters), crew_for(products, parameters, threads, grain)
     return network.predict(g, parameters, x, batch_size, sizes, workspace, team)
 

@@ -30,7 +30,7 @@ from .entry import IN_BLOCKS, IN_TILES, LAID_OUT, STREAMED
 from .gemm import fits_in_a_block
 from .host import HOST
 from .matrix import Vector
-from .network import promised, training_size
+from .network import promised, shared_by_predict, training_size, workspace_size
 from .online import is_online
 from .parallel import product_work, worth_sharing
 from .parameters import is_dotted, is_narrow, parameters_size
@@ -124,6 +124,16 @@ def given_sizes(sizes, itemsize, batch_size, rest=0, shared=True, stored=False):
     else:
         products = IN_BLOCKS
     return np.array(sizes, np.int64), cuts, products
+
+
+def predicted_in_tiles(sizes, itemsize, samples):
+    """What `network.predict` takes so many samples with: the rows of a batch, the network's sizes and how products are
+    computed, elements of workspace, and the multiply-adds that threads share, if any.
+    """
+    rows = min(samples, PREDICT_ROWS)
+    shared = shared_by_predict(parameters_size(Vector(sizes, len(sizes))), samples, rows)
+    given, _, products = given_sizes(sizes, itemsize, rows)
+    return rows, (given, products), workspace_size(sizes, rows, itemsize=itemsize), shared
 
 
 def fit_size(sizes, batch_size, itemsize, threads, samples):
