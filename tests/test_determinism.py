@@ -88,7 +88,7 @@ def test_a_prediction_depends_on_its_own_sample_alone(sizes, dtype, rng):
 
 
 @pytest.mark.parametrize("samples", [1, 2, 40])
-@pytest.mark.parametrize("sizes", [[1100, 2000, 3], [1, 1500, 1500]])
+@pytest.mark.parametrize("sizes", [[1100, 2000, 3], [1, 1500, 1500], [3000, 4]])
 def test_threads_that_share_one_batch_predict_the_same_within_their_workspace(sizes, samples, dtype, rng):
     net = Network(sizes, dtype=dtype, seed=0)
     x = rng.normal(0, 1, (samples, sizes[0])).astype(dtype)

@@ -43,6 +43,7 @@ CASES = (
     ([257, 2, 5], 2),
     ([300, 5], 7),
     ([1030, 2, 9, 300, 3], 40),
+    ([3, 300], 1),
 )
 LARGE = ([300, 30, 380, 350], 2)  # which otherwise is streamed, above a wide layer, whose minibatches are always halved
 

@@ -14,6 +14,7 @@ from fastmlp.kernels.programs import samples_in_rows
 
 NETWORKS = [(1, 1), (2, 1), (9, 1), (33, 1), (70, 1), (300, 1), (5, 1, 3), (3, 20, 1, 9, 1), (17, 64, 64, 6), (500, 30)]
 NETWORKS += [(300, 3), (41, 4), (16, 2), (64, 33, 2), (6000, 3)]  # layers of few outputs for many inputs
+NETWORKS += [(300, 5, 261)]  # whose many outputs have squared errors in several sums
 NETWORKS += [(784, 30, 10), (1000, 256, 200, 5)]  # whose samples come from afar, and rows of weights are spaced
 LAYOUTS = {
     "C": np.ascontiguousarray,
