@@ -84,7 +84,7 @@ def may_stream(sizes, batch_size, itemsize):
 
     A layer of dot products is always streamed: its sums have an order of their own.
     """
-    if batch_size == 1 or any(is_dotted(n, *layer) for n, layer in enumerate(itertools.pairwise(sizes), 1)):
+    if batch_size == 1 or 1 in sizes or is_dotted(1, *sizes[:2]):
         return True
     for n_in, n_out in itertools.pairwise(sizes):
         rows, columns = (n_out, n_in) if is_narrow(n_in, n_out) else (n_in, n_out)  # as the weights are stored
