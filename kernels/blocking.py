@@ -300,11 +300,11 @@ VECTORS_OF_SINGLE = 4
 # 0.90 of the time, by 4 1.03. It is W where that has fewer vectors: 0.95 of a step of 64-64-10 by 32.
 RECOPIED = 6
 # Outputs of a layer of many inputs for each, up to which vectors are of samples and not of outputs: of the time 10,000
-# predictions take 0.6 on 784-2 and 784-3, 0.7 on 784-4 and 100-2, 0.95 on 100-4 and 20-3; 1.07 on 20-4, 1.06 on 100-5.
+# predictions take 0.7 on 100-2, 0.95 on 100-4 and 20-3; 1.07 on 20-4, 1.06 on 100-5.
 FEW_SUMS, INPUTS_OF_FEW = 4, 6
 # Bytes of a sample's inputs from which on the processor itself fetches them sooner than we: without fetching, 10,000
-# predictions of 3000-2 take 0.8 of the time, of 1500-2 in float64 and 3000-1 0.9, of 784-2 and 784-4 1.04 to 1.4
-# (AVX2).
+# predictions of 3000-1 take 0.9 of the time; and, when layers of few outputs and so many inputs had vectors of
+# samples, of 3000-2 0.8, of 1500-2 in float64 0.9, of 784-2 and 784-4 1.04 to 1.4 (AVX2).
 FETCHED_ROW = 1 << 13
 # Outputs up to which their squared errors are added up one by one, not in vectors: with vectors a step of 1-2 by 16
 # takes 1.03 times as long, one of 4-3 by 10 0.97, one of 1-100 by 16 0.55.
@@ -317,12 +317,13 @@ DOT = 16  # sums that one of a single output is of: as many as the lanes of the 
 # Outputs of a first layer up to which they are so, too, where there are 2 * SLICE inputs or more. Of the time by
 # vectors of outputs a step by one thread takes 0.09 on 784-2 by 1, 0.3 on 3000-2 by 10, 0.5 on 3000-2 by 30 and by 100,
 # 0.6 to 0.7 on 784-3 by 100 and 3000-5 by 30; with 8 outputs 0.87 on 3000-8 by 30, but by two threads, which then do
-# not divide the inputs, 1.4 on 784-8 by 5 and 1.5 on 3000-8 by 100 (AVX-512).
+# not divide the inputs, 1.4 on 784-8 by 5 and 1.5 on 3000-8 by 100. Of that by vectors of samples, 10,000 predictions
+# take 0.84 on 784-2, 0.86 on 3000-2, 1.01 on 300-3, but 1.2 on 784-4 (AVX-512).
 FEW_DOTS = 5
 # Bytes of all samples, more than caches hold, from which on their rows are fetched before dot products take them: of
 # the time 10,000 predictions of 784-1 take 0.8, gradients 0.93; 1000 predictions would take 1.3.
 BYTES_FAR = 1 << 24
-# Inputs of all samples together, up to which a single output of them is trained without tiles: of the time by tiles a
+# Inputs of all samples together, up to which dot products of them are trained without tiles: of the time by tiles a
 # step of 9-1 by 1024 takes 0.80, of 64-1 by 200 0.93, of 500-1 by 100 1.0, of 200-1 by 500 1.04, of 800-1 by 600 1.2.
 # Of any number where that is no wider than NARROW_WIDTH: 0.84 on 9-1 by 10,000.
 DOTTED = 1 << 16

@@ -1,5 +1,5 @@
-"""Layers of a single output, or of few and many inputs: each of their sums is a dot product, of a row of W and a
-sample's inputs, both rows in memory.
+"""Layers of a single output, and first ones of few outputs and many inputs: each sum is a dot product, of a row of W
+and a sample's inputs, both rows in memory.
 
 It is of DOT sums, each of every DOT-th term, in order. The second half of these is added to the first, and so on until
 one is left. So the terms are taken in vectors as they lie in memory, and the bits do not depend on a vector's width.

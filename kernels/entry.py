@@ -3,7 +3,7 @@
 Numba compiles a function anew for every layout of an array, and for a read-only one. So here a matrix comes as an
 `operand`: a plain array, which is the quickest to hand over, or its `place`, the same for all others. The other
 arguments are as in `network`, a team as its two numbers. Behind the sizes come what follows from them, as `cuts` has
-it, and how products are computed: `IN_TILES`, or, where they are quicker so, `IN_BLOCKS` or `STREAMED`.
+it, but to predict, and how products are computed: `IN_TILES`, or, where they are quicker so, `IN_BLOCKS` or `STREAMED`.
 """
 
 import functools

@@ -39,7 +39,7 @@ from .rowwise import (
 )
 from .tasks import address, outlined, reference
 
-VECTOR = (0,) * (VECTOR_BYTES // 8)
+VECTOR = (0,) * (VECTOR_BYTES // 8)  # for memory on the stack
 
 
 @helper

@@ -1,6 +1,6 @@
 """Products that are streamed: of few rows, or with few terms in each sum. Their largest operand comes from afar.
 
-And the outputs of a layer that has one or few, dot products.
+And the outputs of a layer that are dot products (`dot`).
 
 Threads share them in parts as large as can be, each of which is read from end to end.
 """
