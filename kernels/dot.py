@@ -6,58 +6,58 @@ one is left. So the terms are taken in vectors as they lie in memory, and the bi
 """
 
 import functools
+import itertools
 
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .blocking import BYTES_FAR, DOT, FETCHED_ROW
+from .blocking import BYTES_FAR, DOT, FETCHED_ROW, FEW_DOTS
 from .compiling import helper, internal
 from .elementwise import activate
 from .host import HOST
 from .matrix import advance, block, bytes_of, row_major, rows, transposed
 from .microkernel import tile_shape
 from .panel import copy
-from .simd import INDEX, Simd, fma, folded, minimum, shuffled
+from .simd import INDEX, Simd, cases, fma, folded, minimum, shuffled
 
+OUTPUTS = FEW_DOTS if HOST.registers >= 32 else 3  # that each load of x is for, at most; twice 2 of AVX2 0.92 of once 4
+ROWS = 8  # of x, at most, that are read at once: 16 from beyond the caches take up to 1.07 times as long
 VECTORS = 16  # of sums, at most, that are taken before σ of them
 
 
 @intrinsic
-def dot_rows(typingctx, c, e, a, b, rsb, m, k, far):
-    """c[i] = Σ a[p] b[i*rsb + p] over p < k, + e[0], for i < m. Of c, whole vectors are written.
+def dot_rows(typingctx, c, rsc, e, a, rsa, b, rsb, m, n, k, far):
+    """c[j*rsc + i] = Σ a[j*rsa + p] b[i*rsb + p] over p < k, + e[j], for i < m and j < n, of which there are few.
 
-    If they are `far`, rows of b are fetched beforehand unless they are long, from end to end, as if they were adjacent
-    in memory.
+    Of each row of c, whole vectors are written. If they are `far`, rows of b are fetched beforehand unless they are
+    long, from end to end, as if they were adjacent in memory.
     """
 
     def codegen(context, builder, signature, args):
-        c, e, a, b, rsb, m, k, far = args
+        c, rsc, e, a, rsa, b, rsb, m, n, k, far = args
         simd = Simd.of_host(builder, signature.args[0].dtype)
-        at_once = max(1, HOST.registers // 2 * simd.lanes // DOT)
         far = builder.and_(far, builder.icmp_signed("<", k, INDEX(simd.elements(FETCHED_ROW))))
-        bias, last = simd.splat(builder.load(e)), builder.sub(m, INDEX(1))
-        offsets = [builder.mul(minimum(builder, INDEX(t), last), rsb) for t in range(simd.lanes)]
-        last_group = builder.sub(m, minimum(builder, m, INDEX(simd.lanes)))
-
-        def fetch_as_much(below, count, p):
-            """As much of the next rows as terms of so many rows are summed from p on."""
-            with builder.if_then(far):
-                simd.fetch(builder.gep(below, [builder.mul(p, INDEX(count))]), DOT * count)
+        of_b, last = _Rows(simd, b, rsb, m, k), builder.sub(m, minimum(builder, m, INDEX(simd.lanes)))
 
         def emit_rows(i):
-            i = minimum(builder, i, last_group)  # a last group that would be cut short begins earlier instead
-            start, groups = builder.gep(b, [builder.mul(i, rsb)]), []
-            for first in range(0, simd.lanes, at_once):
-                some = offsets[first : first + at_once]
-                below = builder.gep(start, [builder.mul(rsb, INDEX(simd.lanes + first))])
-                fetch = functools.partial(fetch_as_much, below, len(some))
-                groups += _folded(_sums(simd, a, start, some, k, fetch), simd.lanes)
-            simd.store(_folded(groups, len(groups))[0] + bias, builder.gep(c, [i]))
+            i = minimum(builder, i, last)  # a last group that would be cut short begins earlier instead
+            for outputs in cases(builder, n, range(1, FEW_DOTS + 1)):
+                parts = -(-outputs // OUTPUTS)
+                cuts = [outputs * part // parts for part in range(parts + 1)]
+                for first, end in itertools.pairwise(cuts):
+                    emit_outputs(i, range(first, end), far if first == 0 else None)
+
+        def emit_outputs(i, outputs, fetching):
+            outputs = [INDEX(j) for j in outputs]
+            totals = of_b.sums([builder.gep(a, [builder.mul(j, rsa)]) for j in outputs], i, fetching)
+            for j, total in zip(outputs, totals, strict=True):
+                at = builder.add(builder.mul(j, rsc), i)
+                simd.store(total + simd.splat(builder.load(builder.gep(e, [j]))), builder.gep(c, [at]))
 
         def emit_column(i):
             column = simd.load(builder.gep(b, [i]), simd.first(builder.sub(m, i)))
-            simd.store(simd.splat(builder.load(a)) * column + bias, builder.gep(c, [i]))
+            simd.store(simd.splat(builder.load(a)) * column + simd.splat(builder.load(e)), builder.gep(c, [i]))
 
         is_column = builder.and_(*(builder.icmp_signed("==", number, INDEX(1)) for number in (k, rsb)))
         with builder.if_else(is_column) as branches:
@@ -67,7 +67,37 @@ def dot_rows(typingctx, c, e, a, b, rsb, m, k, far):
         return context.get_dummy_value()
 
     index = types.intp
-    return types.void(c, c, c, c, index, index, index, types.boolean), codegen
+    return types.void(c, index, c, c, index, c, index, index, index, index, types.boolean), codegen
+
+
+class _Rows:
+    """m rows of k elements, each so many behind the one before it."""
+
+    def __init__(self, simd, b, stride, m, k):
+        self.simd, self.builder, self.b, self.stride, self.k = simd, simd.builder, b, stride, k
+        last = self.builder.sub(m, INDEX(1))
+        self.offsets = [self.builder.mul(minimum(self.builder, INDEX(t), last), stride) for t in range(simd.lanes)]
+
+    def sums(self, a, i, fetching):
+        """For each of the rows at the pointers a, a vector of its dot products with the rows from i on."""
+        simd, builder = self.simd, self.builder
+        start, groups = builder.gep(self.b, [builder.mul(i, self.stride)]), [[] for _ in a]
+        at_once = HOST.registers * 3 // 4 // (DOT // simd.lanes * len(a))
+        at_once = 1 << min(max(1, at_once), ROWS).bit_length() - 1  # a power of two
+        for first in range(0, simd.lanes, at_once):
+            some = self.offsets[first : first + at_once]
+            below = builder.gep(start, [builder.mul(self.stride, INDEX(simd.lanes + first))])
+            fetch = functools.partial(self.fetch, fetching, below, len(some))
+            for group, sums in zip(groups, _sums(simd, a, start, some, self.k, fetch), strict=True):
+                group += _folded(sums, simd.lanes)
+        return [_folded(group, len(group))[0] for group in groups]
+
+    def fetch(self, fetching, below, count, p):
+        """As much of the next rows as terms of so many rows are summed from p on."""
+        if fetching is None:
+            return
+        with self.builder.if_then(fetching):
+            self.simd.fetch(self.builder.gep(below, [self.builder.mul(p, INDEX(count))]), DOT * count)
 
 
 @helper
@@ -78,7 +108,7 @@ def is_far(m):
 
 def dot(simd, a, row, k):
     """Σ a[p] row[p] over p < k, as a Vector of one lane."""
-    [total] = _sums(simd, a, row, [INDEX(0)], k)
+    [[total]] = _sums(simd, [a], row, [INDEX(0)], k)
     return folded(total)
 
 
@@ -92,31 +122,34 @@ def in_halves(sums):
 
 
 def _sums(simd, a, b, offsets, k, fetch=lambda p: None):
-    """The DOT sums of each row, as many as a vector has lanes: if they are more, those that are to be are added.
+    """For each of the rows a, the DOT sums of each row of b, as many as a vector has lanes: those more are added.
 
-    The rows begin so many elements behind b; fetch(p) is called before their terms from p on are.
+    The rows of b begin so many elements behind it; fetch(p) is called before their terms from p on are.
     """
-    builder = simd.builder
-    totals = [[simd.variable() for _ in range(DOT // simd.lanes)] for _ in offsets]
-    for total in totals:
-        for part in total:
-            part.set(simd.constant(0))
+    builder, parts = simd.builder, DOT // simd.lanes
+    totals = [[[simd.variable() for _ in range(parts)] for _ in offsets] for _ in a]
+    for rows_of_a in totals:
+        for total in rows_of_a:
+            for part in total:
+                part.set(simd.constant(0))
 
     def add_terms(p, masks):
         for v, mask in enumerate(masks):
             at = builder.add(p, INDEX(v * simd.lanes))
-            weights, start = simd.load(builder.gep(a, [at]), mask), simd.opaque(builder.gep(b, [at]))
-            for offset, total in zip(offsets, totals, strict=True):
-                total[v].set(fma(weights, simd.load(builder.gep(start, [offset]), mask), total[v].get()))
+            weights, start = [simd.load(builder.gep(row, [at]), mask) for row in a], simd.opaque(builder.gep(b, [at]))
+            for i, offset in enumerate(offsets):
+                terms = simd.load(builder.gep(start, [offset]), mask)
+                for weight, total in zip(weights, totals, strict=True):
+                    total[i][v].set(fma(weight, terms, total[i][v].get()))
 
     whole = builder.and_(k, INDEX(-DOT))
     with cgutils.for_range_slice(builder, INDEX(0), whole, INDEX(DOT)) as (p, _):
         fetch(p)
-        add_terms(p, [None] * (DOT // simd.lanes))
+        add_terms(p, [None] * parts)
     rest = builder.sub(k, whole)
     with builder.if_then(builder.icmp_signed(">", rest, INDEX(0))):
         add_terms(whole, [simd.first(rest, v) for v in range(0, DOT, simd.lanes)])
-    return [in_halves([part.get() for part in total]) for total in totals]
+    return [[in_halves([part.get() for part in total]) for total in rows_of_a] for rows_of_a in totals]
 
 
 def _folded(vectors, sums):
@@ -132,8 +165,8 @@ def _folded(vectors, sums):
 
 @helper
 def dots_size(n, k, lanes):
-    """Elements of panels for a thread's share of n outputs of k inputs: sums, and copies of W and of some rows."""
-    return VECTORS * lanes + (n + lanes) * k
+    """Elements of panels for a thread's share of n outputs of k inputs: sums, and copies of W, some rows and b."""
+    return VECTORS * lanes + (n + lanes) * k + n
 
 
 @internal
@@ -148,11 +181,14 @@ def some_outputs(arguments, task, worker):
     sums = advance(panels, worker * dots_size(n, k, vector))
     of_W = row_major(advance(sums, VECTORS * vector), n, k)
     packed = advance(of_W.data, n * k)
+    biases = advance(packed, vector * k)
     copied = x.column_stride != 1 and k > 1
     if W.row_stride == 1:
         of_W = transposed(W)
     else:
         copy(of_W, transposed(W))
+    for j in range(n):
+        biases[j] = b.data[j * b.column_stride]
     first, end = task * g.rows // parts, (task + 1) * g.rows // parts
     some = vector if copied or n > 1 else VECTORS * vector
     for i in range(first, end, some):
@@ -161,8 +197,6 @@ def some_outputs(arguments, task, worker):
         if copied:
             copy(row_major(packed, m, k), of_x)
             of_x = row_major(packed, m, k)
-        for j in range(n):
-            bias, weights = advance(b.data, j * b.column_stride), advance(of_W.data, j * of_W.row_stride)
-            dot_rows(sums, bias, weights, of_x.data, of_x.row_stride, m, k, False)
-            activate(sums, m)
-            copy(block(g, i, j, m, 1), row_major(sums, m, 1))
+        dot_rows(sums, some, biases, of_W.data, of_W.row_stride, of_x.data, of_x.row_stride, m, n, k, False)
+        activate(sums, (n - 1) * some + m)
+        copy(block(g, i, 0, m, n), transposed(block(row_major(sums, n, some), 0, 0, n, m)))

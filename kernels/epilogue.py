@@ -14,7 +14,7 @@ from .matrix import advance, row_major
 from .microkernel import Emitter
 from .optimizer import sgd
 from .panel import copy
-from .simd import INDEX, Simd, joined, split
+from .simd import INDEX, Simd, cases, joined, split
 from .tasks import outlined
 
 
@@ -121,16 +121,8 @@ class Finish(Emitter):
 
     def emit(self, *numbers):
         """The loop of the epilogue asked for, one of these."""
-        builder = self.builder
-        done = builder.append_basic_block("done")
-        switch = builder.switch(self.epilogue, done)
-        for number in map(int, numbers):
-            case = builder.append_basic_block(f"epilogue_{number}")
-            switch.add_case(INDEX(number), case)
-            with builder.goto_block(case):
-                self.for_columns(lambda vectors, number=number: self.emit_rows(EPILOGUES[number], vectors))
-                builder.branch(done)
-        builder.position_at_end(done)
+        for number in cases(self.builder, self.epilogue, map(int, numbers)):
+            self.for_columns(lambda vectors, number=number: self.emit_rows(EPILOGUES[number], vectors))
 
     def emit_rows(self, epilogue, vectors):
         if epilogue.reads_c and vectors[0].mask is not None:

@@ -20,7 +20,7 @@ from .matrix import advance, get, padded, row_major, rows, scalar
 from .minibatch import gradients_in, part_of_shard
 from .network import divide
 from .panel import all_finite, copy
-from .simd import INDEX, Simd, fma
+from .simd import INDEX, Simd, cases, fma
 from .tasks import outlined
 
 
@@ -77,7 +77,7 @@ def add_gradient(gradient, added, parameters, x, y, far, batch, kc, g, panels):
         for i in range(start, end, at_once):
             m, of_g = min(at_once, end - i), advance(g, i)
             of_x = rows(x, i, m)
-            dot_rows(of_g, advance(parameters, n), parameters, of_x.data, x.row_stride, m, n, far)
+            dot_rows(of_g, 0, advance(parameters, n), parameters, 0, of_x.data, x.row_stride, m, 1, n, far)
             activate(of_g, m)
             finite &= all_inside(of_g, m) or all_finite(of_x)
             copy(row_major(target, m, 1), rows(y, i, m))
@@ -152,15 +152,8 @@ def add_products(typingctx, of_W, of_b, delta, x, rsx, m, n):
         whole = builder.and_(builder.sub(vectors, INDEX(1)), INDEX(-COLUMNS_ADDED))
         with cgutils.for_range_slice(builder, INDEX(0), whole, INDEX(COLUMNS_ADDED)) as (v, _):
             add(builder.mul(v, INDEX(simd.lanes)), COLUMNS_ADDED, False)
-        done = builder.append_basic_block("done")
-        switch = builder.switch(builder.sub(vectors, whole), done)
-        for rest in range(1, COLUMNS_ADDED + 1):
-            case = builder.append_basic_block(f"vectors_{rest}")
-            switch.add_case(INDEX(rest), case)
-            with builder.goto_block(case):
-                add(builder.mul(whole, INDEX(simd.lanes)), rest, True)
-                builder.branch(done)
-        builder.position_at_end(done)
+        for rest in cases(builder, builder.sub(vectors, whole), range(1, COLUMNS_ADDED + 1)):
+            add(builder.mul(whole, INDEX(simd.lanes)), rest, True)
         return context.get_dummy_value()
 
     index = types.intp

@@ -327,6 +327,19 @@ def shuffled(x, y, lanes):
     return Vector(simd, simd.builder.shuffle_vector(x.llvm, y.llvm, numbers))
 
 
+def cases(builder, value, numbers):
+    """Each of the numbers, while code is emitted that runs if the value is this one."""
+    done = builder.append_basic_block("done")
+    switch = builder.switch(value, done)
+    for number in numbers:
+        case = builder.append_basic_block(f"case_{number}")
+        switch.add_case(INDEX(number), case)
+        with builder.goto_block(case):
+            yield number
+            builder.branch(done)
+    builder.position_at_end(done)
+
+
 @intrinsic
 def prefetch(typingctx, byte):
     """Begin to fetch the cache line at an address, which may be of no memory at all."""

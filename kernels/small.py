@@ -6,6 +6,7 @@ Every sum has the order that it has elsewhere: so the bits are the same.
 from .ahead import fetch_more
 from .blocking import (
     BYTES_NEAR,
+    FEW_DOTS,
     FEW_OUTPUTS,
     FEW_SUMS,
     INPUTS_FETCHING,
@@ -39,7 +40,7 @@ from .rowwise import (
 )
 from .tasks import address, outlined, reference
 
-VECTOR = (0,) * (VECTOR_BYTES // 8)  # for memory on the stack
+SUMS = (0,) * (FEW_DOTS * VECTOR_BYTES // 8)  # for memory on the stack
 
 
 @helper
@@ -75,16 +76,16 @@ def forward_rows(net, batch, lowest, highest) -> None:
 @helper
 def dot_products(g, at, x, x_stride, batch, n_in, n_out, far):
     """The sums of a layer that `is_dotted`; of several outputs for a vector of samples at a time: so x stays near."""
-    lanes, of_vector = lanes_of(g), pointer_at(address(reference(VECTOR)), g)
-    some = batch if n_out == 1 else lanes
-    for s in range(0, batch, some):
-        of_s, count = advance(x, s * x_stride), min(some, batch - s)
-        for j in range(n_out):
-            sums, b, W = g if n_out == 1 else of_vector, advance(at.b, j), advance(at.W, j * at.width)
-            dot_rows(sums, b, W, of_s, x_stride, count, n_in, far and j == 0)
-            if n_out > 1:
-                for t in range(count):
-                    g[(s + t) * n_out + j] = of_vector[t]
+    if n_out == 1:
+        dot_rows(g, 0, at.b, at.W, 0, x, x_stride, batch, 1, n_in, far)
+        return
+    lanes, sums = lanes_of(g), pointer_at(address(reference(SUMS)), g)
+    for s in range(0, batch, lanes):
+        count = min(lanes, batch - s)
+        dot_rows(sums, lanes, at.b, at.W, at.width, advance(x, s * x_stride), x_stride, count, n_out, n_in, far)
+        for t in range(count):
+            for j in range(n_out):
+                g[(s + t) * n_out + j] = sums[j * lanes + t]
 
 
 @helper
