@@ -21,7 +21,7 @@ from .microkernel import tile_shape
 from .panel import copy
 from .simd import INDEX, Simd, cases, fma, folded, minimum, shuffled
 
-OUTPUTS = FEW_DOTS if HOST.registers >= 32 else 3  # that each load of x is for, at most; twice 2 of AVX2 0.92 of once 4
+OUTPUTS = 6 if HOST.registers >= 32 else 3  # that each load of x is for, at most; twice 2 of AVX2 0.92 of once 4
 ROWS = 8  # of x, at most, that are read at once: 16 from beyond the caches take up to 1.07 times as long
 VECTORS = 16  # of sums, at most, that are taken before σ of them
 
@@ -75,7 +75,7 @@ class _Rows:
 
     def __init__(self, simd, b, stride, m, k):
         self.simd, self.builder, self.b, self.stride, self.k = simd, simd.builder, b, stride, k
-        last = self.builder.sub(m, INDEX(1))
+        self.m, last = m, self.builder.sub(m, INDEX(1))
         self.offsets = [self.builder.mul(minimum(self.builder, INDEX(t), last), stride) for t in range(simd.lanes)]
 
     def sums(self, a, i, fetching):
@@ -88,9 +88,11 @@ class _Rows:
             some = self.offsets[first : first + at_once]
             below = builder.gep(start, [builder.mul(self.stride, INDEX(simd.lanes + first))])
             fetch = functools.partial(self.fetch, fetching, below, len(some))
-            for group, sums in zip(groups, _sums(simd, a, start, some, self.k, fetch), strict=True):
-                group += _folded(sums, simd.lanes)
-        return [_folded(group, len(group))[0] for group in groups]
+            with builder.if_then(builder.icmp_signed("<", INDEX(first), self.m)):
+                for group, sums in zip(groups, _sums(simd, a, start, some, self.k, fetch), strict=True):
+                    group.append(simd.variable())
+                    group[-1].set(_folded(sums, simd.lanes)[0])
+        return [_folded([some.get() for some in group], len(group))[0] for group in groups]
 
     def fetch(self, fetching, below, count, p):
         """As much of the next rows as terms of so many rows are summed from p on."""
