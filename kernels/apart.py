@@ -85,7 +85,7 @@ def forward_apart(net, batch, scale):
             else:
                 for j in range(n_out):
                     b, W = advance(at.b, j), advance(at.W, j * at.width)
-                    delta = layer_one(advance(g, j), b, x, W, n_in, is_last, advance(y, j), scale)
+                    delta = layer_one(advance(g, j), b, x, W, n_in, at.kc, is_last, advance(y, j), scale)
                     of_last[j] = delta
         below = at.g
     return delta

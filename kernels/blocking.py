@@ -319,7 +319,7 @@ DOT = 16  # sums that one of a single output is of: as many as the lanes of the 
 # 0.6 to 0.7 on 784-3 by 100 and 3000-5 by 30; with 8 outputs 0.87 on 3000-8 by 30, but by two threads, which then do
 # not divide the inputs, 1.4 on 784-8 by 5 and 1.5 on 3000-8 by 100. Of that by vectors of samples, 10,000 predictions
 # take 0.84 on 784-2, 0.86 on 3000-2, 1.01 on 300-3, but 1.2 on 784-4 (AVX-512).
-FEW_DOTS = 5
+FEW_DOTS = 8
 # Bytes of all samples, more than caches hold, from which on their rows are fetched before dot products take them: of
 # the time 10,000 predictions of 784-1 take 0.8, gradients 0.93; 1000 predictions would take 1.3.
 BYTES_FAR = 1 << 24

@@ -59,9 +59,9 @@ from .pair import (
 )
 from .panel import copy, copy_rows, gather
 from .parallel import Crew, product_work, sharers
-from .parameters import layer_parameters, parameters_size
+from .parameters import is_dotted, layer_parameters, parameters_size
 from .tasks import ZERO, address, outlined, references
-from .wide import is_wide, slice_length
+from .wide import inputs_of_half, is_wide, slice_length
 
 Half = namedtuple("Half", "pair letters W of_X fetched above gradient x sums delta space panels")
 """What one half of the inputs, and of every minibatch, is trained with: its Pair and letters; its weights of the first
@@ -78,7 +78,7 @@ def is_dividable(sizes, batch_size, samples, threads):
 def is_divided(sizes, batch_size, samples, threads):
     """Whether they train so, with about the memory that is promised."""
     fits = divided_size(sizes, batch_size, 4) <= promised(sizes, batch_size) + 3 * APART // 4
-    return is_dividable(sizes, batch_size, samples, threads) and fits
+    return not is_dotted(1, *sizes[:2]) and is_dividable(sizes, batch_size, samples, threads) and fits
 
 
 def divided_size(sizes, batch_size, itemsize):
@@ -140,7 +140,7 @@ def half_of(arguments, half):
     pair, letters, memory, above = memory_of(workspace, half, letter_size(samples, n_out, count), count)
     if half == 0:
         above = advance(parameters, n_in * n_out)
-    begin, past = range_of_part(half, 2, n_in)
+    begin, past = inputs_of_half(half, n_in, n_out)
     columns = past - begin
     W = rows(transposed(layer_parameters(parameters, n_in, n_out)[0]), begin, columns)
     of_X = block(X, 0, begin, X.rows, columns)

@@ -12,15 +12,16 @@ from .compiling import helper, internal
 from .cuts import range_of_part
 from .divided import is_dividable
 from .elementwise import activate, add_sums
-from .layout import layer_of, letter_of, others
+from .layout import has_fewer_by_outputs, lanes_of, layer_of, letter_of, others, table_of
 from .matrix import Matrix, advance, block, pointer_at, rows, scalar
 from .network import promised
 from .online import pays_online, train_online
 from .optimizer import step_against_sum
 from .pair import both_come, both_errors, meet, other_letter, own_letter, tell_errors, train_by_two
-from .panel import copy_rows, gather
+from .panel import copy_either, copy_rows, gather
 from .parallel import read
-from .plan import DELTAS, HANDED, LAST_HALVED, OTHER, SUMS, by_two_size, plan_size
+from .parameters import is_dotted
+from .plan import DELTAS, HANDED, INPUTS, LAST_HALVED, OTHER, SUMS, by_two_size, plan_size, weights_stride
 from .rowwise import STEP, STORE
 from .small import (
     add_up,
@@ -42,7 +43,8 @@ def is_divided_rows(sizes, batch_size, samples, threads):
 
     Not where tiles compute a narrow gradient transposed: a step of 784-10 by 40 takes 1.2 times as long in rows.
     """
-    pays = pays_online(sizes, batch_size) and not (sizes[1] <= MR and batch_size >= TERMS_TRANSPOSED)
+    in_tiles = sizes[1] <= MR and batch_size >= TERMS_TRANSPOSED and not is_dotted(1, *sizes[:2])
+    pays = pays_online(sizes, batch_size, dotted=True) and not in_tiles
     size = by_two_size(sizes, batch_size, 4, divided=True) + plan_size(sizes, 4, together=True)
     fits = size <= promised(sizes, batch_size, copies=0) + PADDING
     return is_dividable(sizes, batch_size, samples, threads) and pays and fits
@@ -60,8 +62,8 @@ def _train_half(arguments, half, _):
     result, _, X, Y, order, batch_size, rate, plan, workspace, _ = given[0]
     if not both_come(told_by(plan)):
         return
-    left, right = range_of_part(half, 2, X.columns)
-    of_X = block(X, 0, left, X.rows, right - left)
+    inputs = read(table_of(plan, 1 + half), 0, INPUTS)
+    of_X = block(X, 0, half * (X.columns - inputs), X.rows, inputs)
     net, pair = of_half(plan, half, workspace.data, of_X, Y, batch_size, batch_size)
     table, at, rate = net.table, layer_of(net, 1), scalar(rate, X)
     n_out, distance = at.g.columns, read(table, 1, OTHER)
@@ -71,6 +73,7 @@ def _train_half(arguments, half, _):
     put_zeros(net, 1)
     if half == 1:
         copy_weights(net, at.b)
+        copy_columns(net, X.columns, 0)
     (loss, first), meeting, pending = result[0], 0, 0  # the samples of the minibatch before, whose step is to be taken
     while True:
         batch = min(batch_size, end - first)
@@ -125,13 +128,29 @@ def _train_half(arguments, half, _):
         pending = batch
     if half == 0:
         result[0] = (loss, first)
+    else:
+        copy_columns(net, X.columns, 1)
+
+
+@outlined
+def copy_columns(net, inputs, back) -> None:
+    """The second half's own columns of W are those of one who trains alone, or these are the former, if `back`.
+
+    Else each thread would fetch the rest of the rows that it has a part of, which the other is about to write.
+    """
+    at, n_in = layer_of(net, 1), net.x.columns
+    if has_fewer_by_outputs(net, 1):
+        own = Matrix(at.W, at.g.columns, n_in, at.width, 1)
+        alone = Matrix(at.WT, at.g.columns, n_in, weights_stride(inputs, lanes_of(at.W)), 1)
+        copy_either(own, alone, back)
 
 
 @outlined
 def step_inputs(net, delta, batch, rate) -> None:
     """A step of gradient descent of a half's weights of the first layer."""
     at = layer_of(net, 1)
-    update_weights(net, at, net.x, rows_of(delta), False, at.WT, batch, KC, rate, STEP)
+    by_outputs = has_fewer_by_outputs(net, 1)
+    update_weights(net, at, net.x, rows_of(delta), by_outputs, at.W if by_outputs else at.WT, batch, KC, rate, STEP)
 
 
 @helper

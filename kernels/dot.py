@@ -20,6 +20,7 @@ from .matrix import advance, block, bytes_of, row_major, rows, transposed
 from .microkernel import tile_shape
 from .panel import copy
 from .simd import INDEX, Simd, cases, fma, folded, minimum, shuffled
+from .wide import sum_length
 
 OUTPUTS = 6 if HOST.registers >= 32 else 3  # that each load of x is for, at most; twice 2 of AVX2 0.92 of once 4
 ROWS = 8  # of x, at most, that are read at once: 16 from beyond the caches take up to 1.07 times as long
@@ -27,18 +28,18 @@ VECTORS = 16  # of sums, at most, that are taken before σ of them
 
 
 @intrinsic
-def dot_rows(typingctx, c, rsc, e, a, rsa, b, rsb, m, n, k, far):
+def dot_rows(typingctx, c, rsc, e, a, rsa, b, rsb, m, n, k, length, far):
     """c[j*rsc + i] = Σ a[j*rsa + p] b[i*rsb + p] over p < k, + e[j], for i < m and j < n, of which there are few.
 
-    Of each row of c, whole vectors are written. If they are `far`, rows of b are fetched beforehand unless they are
-    long, from end to end, as if they were adjacent in memory.
+    The sums over slices of so many p, a `length`, are added up. Of each row of c, whole vectors are written. If they
+    are `far`, rows of b are fetched beforehand unless they are long, from end to end, as if they were adjacent.
     """
 
     def codegen(context, builder, signature, args):
-        c, rsc, e, a, rsa, b, rsb, m, n, k, far = args
+        c, rsc, e, a, rsa, b, rsb, m, n, k, length, far = args
         simd = Simd.of_host(builder, signature.args[0].dtype)
         far = builder.and_(far, builder.icmp_signed("<", k, INDEX(simd.elements(FETCHED_ROW))))
-        of_b, last = _Rows(simd, b, rsb, m, k), builder.sub(m, minimum(builder, m, INDEX(simd.lanes)))
+        of_b, last = _Rows(simd, b, rsb, m, k, length), builder.sub(m, minimum(builder, m, INDEX(simd.lanes)))
 
         def emit_rows(i):
             i = minimum(builder, i, last)  # a last group that would be cut short begins earlier instead
@@ -67,29 +68,42 @@ def dot_rows(typingctx, c, rsc, e, a, rsa, b, rsb, m, n, k, far):
         return context.get_dummy_value()
 
     index = types.intp
-    return types.void(c, index, c, c, index, c, index, index, index, index, types.boolean), codegen
+    return types.void(c, index, c, c, index, c, index, index, index, index, index, types.boolean), codegen
 
 
 class _Rows:
     """m rows of k elements, each so many behind the one before it."""
 
-    def __init__(self, simd, b, stride, m, k):
-        self.simd, self.builder, self.b, self.stride, self.k = simd, simd.builder, b, stride, k
+    def __init__(self, simd, b, stride, m, k, length):
+        self.simd, self.builder, self.b, self.stride = simd, simd.builder, b, stride
+        self.k, self.length = k, length
         self.m, last = m, self.builder.sub(m, INDEX(1))
         self.offsets = [self.builder.mul(minimum(self.builder, INDEX(t), last), stride) for t in range(simd.lanes)]
 
     def sums(self, a, i, fetching):
         """For each of the rows at the pointers a, a vector of its dot products with the rows from i on."""
         simd, builder = self.simd, self.builder
-        start, groups = builder.gep(self.b, [builder.mul(i, self.stride)]), [[] for _ in a]
+        totals = [simd.variable() for _ in a]
+        for total in totals:
+            total.set(simd.constant(-0.0))
+        with cgutils.for_range_slice(builder, INDEX(0), self.k, self.length) as (start, _):
+            count = minimum(builder, self.length, builder.sub(self.k, start))
+            of_a = [builder.gep(row, [start]) for row in a]
+            of_b = builder.gep(self.b, [builder.add(builder.mul(i, self.stride), start)])
+            for total, of_slice in zip(totals, self.sums_of_slice(of_a, of_b, count, fetching), strict=True):
+                total.set(total.get() + of_slice)
+        return [total.get() for total in totals]
+
+    def sums_of_slice(self, a, b, k, fetching):
+        simd, builder, groups = self.simd, self.builder, [[] for _ in a]
         at_once = HOST.registers * 3 // 4 // (DOT // simd.lanes * len(a))
         at_once = 1 << min(max(1, at_once), ROWS).bit_length() - 1  # a power of two
         for first in range(0, simd.lanes, at_once):
             some = self.offsets[first : first + at_once]
-            below = builder.gep(start, [builder.mul(self.stride, INDEX(simd.lanes + first))])
+            below = builder.gep(b, [builder.mul(self.stride, INDEX(simd.lanes + first))])
             fetch = functools.partial(self.fetch, fetching, below, len(some))
             with builder.if_then(builder.icmp_signed("<", INDEX(first), self.m)):
-                for group, sums in zip(groups, _sums(simd, a, start, some, self.k, fetch), strict=True):
+                for group, sums in zip(groups, _sums(simd, a, b, some, k, fetch), strict=True):
                     group.append(simd.variable())
                     group[-1].set(_folded(sums, simd.lanes)[0])
         return [_folded([some.get() for some in group], len(group))[0] for group in groups]
@@ -180,6 +194,7 @@ def some_outputs(arguments, task, worker):
     g, b, x, W, panels, parts = arguments[0]
     _, _, two = tile_shape(g)
     vector, k, n = two // 2, x.columns, g.columns
+    length = sum_length(1, k, n)
     sums = advance(panels, worker * dots_size(n, k, vector))
     of_W = row_major(advance(sums, VECTORS * vector), n, k)
     packed = advance(of_W.data, n * k)
@@ -199,6 +214,6 @@ def some_outputs(arguments, task, worker):
         if copied:
             copy(row_major(packed, m, k), of_x)
             of_x = row_major(packed, m, k)
-        dot_rows(sums, some, biases, of_W.data, of_W.row_stride, of_x.data, of_x.row_stride, m, n, k, False)
+        dot_rows(sums, some, biases, of_W.data, of_W.row_stride, of_x.data, of_x.row_stride, m, n, k, length, False)
         activate(sums, (n - 1) * some + m)
         copy(block(g, i, 0, m, n), transposed(block(row_major(sums, n, some), 0, 0, n, m)))

@@ -29,6 +29,7 @@ from .plan import (
     SLICE_LENGTH,
     SLICES,
     VECTOR_BYTES,
+    WIDTH,
     WT,
     X_STRIDE,
     Y_STRIDE,
@@ -72,8 +73,7 @@ def small_network(table, like, samples, apart, ahead):
 def layer_of(net, layer):
     line, like, samples = 2 * layer, net.x.data, net.x.rows
     n_out = read(net.table, line, OUTPUTS)
-    n_in = net.x.columns if layer == 1 else read(net.table, line - 2, OUTPUTS)
-    stride, width = weights_stride(n_out, lanes_of(like)), weights_stride(n_in, lanes_of(like))
+    stride, width = weights_stride(n_out, lanes_of(like)), read(net.table, line + 1, WIDTH)
     length = whole_vectors(n_out, like) if net.apart else n_out
     return Layer(
         read(net.table, line, SLICES),
@@ -110,7 +110,7 @@ def letter_of(net, layer, swapped):
 
 @helper
 def has_fewer_by_outputs(net, layer):
-    """Whether W is of fewer vectors than Wᵀ."""
+    """Whether W is of fewer vectors than Wᵀ, or there is no Wᵀ: of dot products, or half of a first layer of those."""
     return read(net.table, 2 * layer + 1, BY_OUTPUTS) != 0
 
 

@@ -77,7 +77,7 @@ def add_gradient(gradient, added, parameters, x, y, far, batch, kc, g, panels):
         for i in range(start, end, at_once):
             m, of_g = min(at_once, end - i), advance(g, i)
             of_x = rows(x, i, m)
-            dot_rows(of_g, 0, advance(parameters, n), parameters, 0, of_x.data, x.row_stride, m, 1, n, far)
+            dot_rows(of_g, 0, advance(parameters, n), parameters, 0, of_x.data, x.row_stride, m, 1, n, n, far)
             activate(of_g, m)
             finite &= all_inside(of_g, m) or all_finite(of_x)
             copy(row_major(target, m, 1), rows(y, i, m))

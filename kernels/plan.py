@@ -23,7 +23,7 @@ from .host import HOST
 from .matrix import Vector, padded
 from .pair import BYTES_TOLD
 from .parameters import is_dotted, parameters_size
-from .wide import is_wide, slice_length
+from .wide import inputs_of_half, is_wide, sum_length
 
 # Of the network: how many layers; a minibatch's inputs and targets, and from row to row of them; the turns in which the
 # next minibatch is fetched. Then into slices of how many samples the sums over a minibatch are cut, and those of the
@@ -34,11 +34,12 @@ LAYERS, INPUTS, X, X_STRIDE, Y, Y_STRIDE, TURNS = range(7)
 LENGTH, FIRST_LENGTH, LAST_LENGTH, LAST_FIRST_LENGTH, LAST_HALVED, TOLD, AHEAD, OTHER = range(8)
 
 # Of a layer: how many outputs; into how many slices of how many inputs its sums are cut; Wᵀ, b, W, g and δ. Then
-# whether W is of fewer vectors than Wᵀ; where gradients are handed over, of weights and of biases. With the first
-# layer, where that is divided or units are, besides: where sums are handed over, and δ; the sums of all samples of a
-# minibatch; a row of zeros; and δ of all samples, of a first layer that is divided.
+# whether W is of fewer vectors than Wᵀ, or there is no Wᵀ; where gradients are handed over, of weights and of biases.
+# With the first layer, where that is divided or units are, besides: where sums are handed over, and δ; the sums of all
+# samples of a minibatch; a row of zeros; and δ of all samples, of a first layer that is divided. In the end, how many
+# elements from one row of W to the next.
 OUTPUTS, SLICES, SLICE_LENGTH, WT, B, W, G, DELTA = range(8)
-BY_OUTPUTS, LETTER, BIAS_LETTER, HANDED, SUMS, ZEROS, DELTAS = range(7)
+BY_OUTPUTS, LETTER, BIAS_LETTER, HANDED, SUMS, ZEROS, DELTAS, WIDTH = range(8)
 
 
 VECTOR_BYTES = HOST.vector_bytes
@@ -168,7 +169,7 @@ class _ByTwo:
 
     The first thread has the weights that one has who trains alone, and behind them its letters, and if the first layer
     is `divided` what it hands over of that; the second, `other` elements behind, the same but for the weights of such a
-    layer.
+    layer. Of W of dot products, whose rows both would have a part of, it has its columns in the end.
     """
 
     def __init__(self, sizes, batch_size, itemsize, divided):
@@ -180,14 +181,19 @@ class _ByTwo:
         self.told = behind + page
         self.ahead, self.samples, end = [], [], self.told + BYTES_TOLD // itemsize
         for half in range(2):
-            begin, past = range_of_part(half, 2, sizes[0])
+            begin, past = inputs_of_half(half, *sizes[:2])
             of_x = (batch_size, past - begin) if divided else None
             samples = _Samples(sizes, own, itemsize, end + lines, of_x, in_place=not divided)
             self.ahead.append(end)
             self.samples.append(samples)
             end = padded(samples.end) + page
-        self.other = end - (weight_extents(1, *sizes[:2], lanes)[0] if divided else 0)
-        self.end = padded(self.other + behind)
+        of_WT, _, of_W = weight_extents(1, *sizes[:2], lanes)
+        self.other = end - ((of_WT or of_W) if divided else 0)
+        self.own_W = padded(self.other + behind)
+        self.end = self.own_W
+        if divided and is_dotted(1, *sizes[:2]):
+            begin, past = inputs_of_half(1, *sizes[:2])
+            self.end += padded(sizes[1] * weights_stride(past - begin, lanes))
 
 
 class _ByUnits:
@@ -247,7 +253,8 @@ def _plan(sizes, batch_size, last, itemsize, program):
         memory = _ByTwo(sizes, batch_size, itemsize, divided)
         for half, weights, other in ((0, 0, memory.other), (1, memory.other, -memory.other)):
             shared = weights, other, memory.told, memory.ahead[half]
-            plans.append(_table(*network, memory.samples[half], shared, (half, memory.handed) if divided else None))
+            of_first = (half, memory.handed, memory.own_W) if divided else None
+            plans.append(_table(*network, memory.samples[half], shared, of_first))
     elif program == "train_by_units":
         memory = _ByUnits(sizes, batch_size, itemsize)
         for own, samples, weights, ahead, places in memory.halves:
@@ -268,8 +275,9 @@ def _table(sizes, batch_size, last, itemsize, samples, shared=(0, 0, 0, 0), divi
     """One table of a plan, for minibatches, or halves of them, that lie as `samples` says.
 
     `shared` says where the weights are, how far from there the other thread's, where is what two tell each other, and
-    what is fetched ahead; `divided`, which half of a first layer that is divided, and where the first of both threads
-    hands something over; `units`, the widths of a half's own network, and its places in the first layer's line.
+    what is fetched ahead; `divided`, which half of a first layer that is divided, where the first of both threads hands
+    something over, and where the second has its columns of W; `units`, the widths of a half's own network, and its
+    places in the first layer's line.
     """
     lanes = HOST.lanes(itemsize)
     table = np.zeros((2 * len(sizes), CACHE_LINE // 8), np.int64)
@@ -298,25 +306,31 @@ def _table(sizes, batch_size, last, itemsize, samples, shared=(0, 0, 0, 0), divi
     put_places(1, TOLD, told, ahead)
     put(1, OTHER, other)
     letter = weights + weights_size(sizes, itemsize)
-    lengths = [slice_length(*extents) for extents in itertools.pairwise(sizes)]
+    lengths = [sum_length(layer, *extents) for layer, extents in enumerate(itertools.pairwise(sizes), 1)]
     if units:
         sizes, places = units
         put_places(3, HANDED, *places)
         lengths[1] = sizes[1]
     for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes), 1):
         of_WT, of_b, of_W = weight_extents(layer, n_in, n_out, lanes)
-        length = lengths[layer - 1]
+        length, (own, place_of_W) = lengths[layer - 1], (of_WT, weights + of_WT + of_b) if of_WT else (of_W, weights)
         put(2 * layer, OUTPUTS, n_out, -(-n_in // length), length)
         places = samples.layers[layer - 1]
-        put_places(2 * layer, WT, weights, weights + of_WT, weights + of_WT + of_b, *places)
+        put_places(2 * layer, WT, weights, weights + own, place_of_W, *places)
         of_letter, of_biases = letter_extents(layer, n_in, n_out, lanes)
+        put(2 * layer + 1, WIDTH, weights_stride(n_in, lanes))
         if layer == 1 and divided:
-            half, handed = divided
-            begin, _ = range_of_part(half, 2, n_in)
-            put_places(2, WT, begin * weights_stride(n_out, lanes))
+            half, handed, own_W = divided
+            begin, past = inputs_of_half(half, n_in, n_out)
+            if of_WT:
+                put_places(2, WT, begin * weights_stride(n_out, lanes))
+            elif half == 1:
+                put_places(2, WT, begin)  # of the columns among those of one who trains alone
+                put_places(2, W, own_W)
+                put(3, WIDTH, weights_stride(past - begin, lanes))
             put_places(3, HANDED, handed, *samples.of_all)
             of_letter = 0
-        put(2 * layer + 1, BY_OUTPUTS, layer > 1 and of_W < of_WT)
+        put(2 * layer + 1, BY_OUTPUTS, 0 < of_W < of_WT or of_WT == 0)
         put_places(2 * layer + 1, LETTER, letter, letter + of_letter)
         weights += of_WT + of_b + of_W
         letter += of_letter + of_biases

@@ -18,7 +18,7 @@ from .elementwise import delta_of_output
 from .microkernel import row_sums
 from .optimizer import sgd
 from .rowwise import few_terms, for_columns_from_the_last, places_in_row, simd_of
-from .simd import INDEX, Simd, Vector, fma, joined, split
+from .simd import INDEX, Simd, Vector, fma, joined, minimum, split
 
 
 @intrinsic
@@ -65,17 +65,22 @@ def layer_row(typingctx, g, b, x, w, rsw, k, n, slices, kc, is_last, delta, y, s
 
 
 @intrinsic
-def layer_one(typingctx, g, b, x, w, k, is_last, y, scale):
-    """g = σ(Σ + b) for one row and a single output, whose δ is returned if it `is_last`."""
+def layer_one(typingctx, g, b, x, w, k, length, is_last, y, scale):
+    """g = σ(Σ + b), Σ in slices of a `length`, for one row and a single output, whose δ is returned if it `is_last`."""
 
     def codegen(context, builder, signature, args):
-        g, b, x, w, k, is_last, y, scale = args
+        g, b, x, w, k, length, is_last, y, scale = args
         dtype = signature.args[0].dtype
         # In place of a single number, which LLVM would move to other registers and back, 16 bytes with it in front.
         one, few = Simd(builder, dtype, 1), Simd(builder, dtype, 128 // dtype.bitwidth)
         of_last = few.variable()
-        total = dot(Simd.of_host(builder, dtype), w, x, k)
-        value = sigmoid(_widened(total, few) + _widened(one.load(b), few))
+        total = one.variable()
+        total.set(one.constant(-0.0))
+        with cgutils.for_range_slice(builder, INDEX(0), k, length) as (start, _):
+            of_w, of_x = builder.gep(w, [start]), builder.gep(x, [start])
+            count = minimum(builder, length, builder.sub(k, start))
+            total.set(total.get() + dot(Simd.of_host(builder, dtype), of_w, of_x, count))
+        value = sigmoid(_widened(total.get(), few) + _widened(one.load(b), few))
         one.store(split(value, one)[0], g)
         of_last.set(few.constant(0))
         with builder.if_then(builder.icmp_signed("!=", is_last, INDEX(0))):
@@ -83,7 +88,7 @@ def layer_one(typingctx, g, b, x, w, k, is_last, y, scale):
         return builder.extract_element(of_last.get().llvm, ir.Constant(ir.IntType(32), 0))
 
     index = types.intp
-    return g.dtype(g, g, g, g, index, index, g, g.dtype), codegen
+    return g.dtype(g, g, g, g, index, index, index, g, g.dtype), codegen
 
 
 def _widened(number, few):

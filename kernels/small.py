@@ -68,21 +68,21 @@ def forward_rows(net, batch, lowest, highest) -> None:
                 else:
                     sum_rows(of_s, n_out, at.b, 0, x_of_s, x_stride, at.WT, at.stride, count, n_in, n_out, at.kc, BIAS)
         else:
-            dot_products(g, at, x, x_stride, batch, n_in, n_out, net.far and layer == 1)
+            dot_products(g, at.b, at, x, x_stride, batch, n_in, n_out, net.far and layer == 1)
         activate(g, batch * n_out)
         below = at.g
 
 
 @helper
-def dot_products(g, at, x, x_stride, batch, n_in, n_out, far):
+def dot_products(g, b, at, x, x_stride, batch, n_in, n_out, far):
     """The sums of a layer that `is_dotted`; of several outputs for a vector of samples at a time: so x stays near."""
     if n_out == 1:
-        dot_rows(g, 0, at.b, at.W, 0, x, x_stride, batch, 1, n_in, far)
+        dot_rows(g, 0, b, at.W, 0, x, x_stride, batch, 1, n_in, at.kc, far)
         return
     lanes, sums = lanes_of(g), pointer_at(address(reference(SUMS)), g)
     for s in range(0, batch, lanes):
-        count = min(lanes, batch - s)
-        dot_rows(sums, lanes, at.b, at.W, at.width, advance(x, s * x_stride), x_stride, count, n_out, n_in, far)
+        of_s, count = advance(x, s * x_stride), min(lanes, batch - s)
+        dot_rows(sums, lanes, b, at.W, at.width, of_s, x_stride, count, n_out, n_in, at.kc, far)
         for t in range(count):
             for j in range(n_out):
                 g[(s + t) * n_out + j] = sums[j * lanes + t]
@@ -121,6 +121,9 @@ def add_up(net, layer, sums, batch) -> None:
     """A layer's sums of many samples, for one of two threads that each have half of its inputs: no bias, and no σ."""
     at, below, zeros = layer_of(net, layer), input_of(net, layer), zeros_of(net)
     n_in, n_out, stride = below.columns, at.g.columns, below.row_stride
+    if layer == 1 and has_fewer_by_outputs(net, 1):
+        dot_products(sums, zeros, at, below.data, stride, batch, n_in, n_out, False)
+        return
     some = rows_at_once(net, batch, SAMPLES_FETCHING)
     for s in range(0, batch, some):
         if net.ahead != 0:

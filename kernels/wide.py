@@ -3,7 +3,7 @@
 Two threads can then share them, though a small minibatch has too few rows and such a layer too few columns.
 """
 
-from .blocking import KC, SLICE, SLICED_OUTPUTS, SLICED_UNITS, SLICED_WEIGHTS
+from .blocking import DOT, KC, SLICE, SLICED_OUTPUTS, SLICED_UNITS, SLICED_WEIGHTS
 from .compiling import helper
 from .parameters import is_dotted
 
@@ -12,6 +12,21 @@ from .parameters import is_dotted
 def slice_length(n_in, n_out):
     """Inputs of a slice; the last has perhaps fewer."""
     return (n_in + 1) // 2 if is_sliced(n_in, n_out) else KC
+
+
+@helper
+def sum_length(layer, n_in, n_out):
+    """`slice_length` of any layer's sums; of dot products whole vectors of any width, or all inputs."""
+    if not is_dotted(layer, n_in, n_out):
+        return slice_length(n_in, n_out)
+    return (slice_length(n_in, n_out) + DOT - 1) // DOT * DOT if is_sliced(n_in, n_out) else n_in
+
+
+@helper
+def inputs_of_half(half, n_in, n_out):
+    """Where a slice of a first layer's inputs begins and ends, if it `is_wide`."""
+    length = sum_length(1, n_in, n_out)
+    return half * length, min((half + 1) * length, n_in)
 
 
 @helper
@@ -24,5 +39,5 @@ def is_sliced(n_in, n_out):
 @helper
 def is_wide(n_in, n_out, batch):
     """Whether they are sums of two halves, and fewer than the weights by far."""
-    sliced = n_in >= 2 * SLICE and is_sliced(n_in, n_out) and not is_dotted(1, n_in, n_out)
+    sliced = n_in >= 2 * SLICE and is_sliced(n_in, n_out)
     return sliced and 4 * batch <= n_in

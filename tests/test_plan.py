@@ -23,6 +23,7 @@ from fastmlp.kernels.plan import (
     SLICES,
     SUMS,
     TOLD,
+    WIDTH,
     WT,
     ZEROS,
     B,
@@ -36,11 +37,12 @@ from fastmlp.kernels.plan import (
     rows_size,
     small_size,
     weight_extents,
+    weights_stride,
 )
 from fastmlp.kernels.programs import fit_size, program_for
 
 CASES = [([7, 1], 1), ([5, 4, 3], 2), ([3, 17, 40, 2], 21), ([600, 1], 13), ([1, 5], 120)]
-DIVIDED = [([784, 24, 10], 10), ([1001, 9], 21), ([300, 17, 5, 1], 7)]
+DIVIDED = [([784, 24, 10], 10), ([1001, 9], 21), ([300, 17, 5, 1], 7), ([1001, 3, 4], 30), ([784, 8], 150)]
 BY_UNITS = [([64, 64, 10], 32), ([784, 63, 10], 3), ([5, 111, 3], 30)]
 TOGETHER = [([17, 64, 64, 6], 64), ([40, 300, 9, 7], 51), ([16] * 20, 35)]
 
@@ -125,11 +127,18 @@ def test_two_threads_share_what_they_tell_each_other_and_nothing_else(sizes, bat
 def test_two_threads_that_divide_a_layer_share_no_array_either(sizes, batch, offset, dtype):
     item, lanes = dtype.itemsize, HOST.lanes(dtype.itemsize)
     workspace, (whole, *halves) = by_two("train_divided_rows", sizes, batch, offset, dtype)
-    of_WT, of_b, _ = weight_extents(1, *sizes[:2], lanes)
+    of_WT, of_b, of_W = weight_extents(1, *sizes[:2], lanes)
     all_places, starts, inputs = [(halves[0][1, TOLD], BYTES_TOLD)], [], 0
     for half in halves:
         own, some, of_all = (batch + 1) // 2, half[0, INPUTS], rows_size(False, batch, sizes[1], lanes) * item
-        assert half[2, WT] == whole[2, WT] + inputs * of_WT // sizes[0] * item
+        if of_WT:
+            assert half[2, WT] == whole[2, WT] + inputs * of_WT // sizes[0] * item
+        elif inputs == 0:
+            assert half[2, W] == whole[2, W]
+        else:
+            assert half[2, WT] == whole[2, W] + inputs * item
+            assert half[3, WIDTH] == weights_stride(some, lanes)
+            all_places.append((half[2, W], sizes[1] * half[3, WIDTH] * item))
         inputs += some
         handed = half[3, HANDED] + max(0, -half[1, OTHER]) * item
         weights = []  # of the layers above, letters and what is handed over, which the other thread has too
@@ -142,14 +151,14 @@ def test_two_threads_that_divide_a_layer_share_no_array_either(sizes, batch, off
             arrays += [
                 (line[which], n * item) for which, n in zip((BIAS_LETTER, LETTER), reversed(letter), strict=True)
             ]
-            weights += arrays if layer > 1 else arrays[1:-1]  # the first layer's weights are in one place for both
+            weights += arrays if layer > 1 else arrays[1::2]  # of the first layer what belongs to the biases
             size = rows_size(False, own, n_out, lanes) * item
             samples += [(half[2 * layer, place], size) for place in (G, DELTA)]
         weights.append((handed, rows_size(False, own, sizes[1], lanes) * item))
         starts.append([start for start, _ in weights])
         all_places += weights + samples
     assert inputs == sizes[0]
-    check([(whole[2, WT], of_WT * item), *all_places], workspace)
+    check([(whole[2, WT if of_WT else W], (of_WT or of_W) * item), *all_places], workspace)
     check_others(halves, starts, item)
 
 
