@@ -93,8 +93,7 @@ class Network:
     ----------
     parameters : ndarray, (n_parameters,)
         All weights and biases in one contiguous vector, writable. Of each layer in turn it holds Wᵀ, shape
-        (N_{l-1}, N_l), row-major, or W for 2 to 12 outputs of more inputs, but less than 256 if there are more than 5
-        outputs; then b.
+        (N_{l-1}, N_l), row-major, or W for 2 to 12 outputs of more inputs; then b.
     weights, biases : tuple of ndarray
         Writable views of `parameters`: W of shape (N_l, N_{l-1}) and b of shape (N_l,) of each layer.
     sizes : tuple of int

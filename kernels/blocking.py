@@ -314,12 +314,6 @@ FEW_OUTPUTS = 2
 MANY_OUTPUTS, OUTPUT_SUMS = 256, 8
 DOTS = 0  # for the length of slices, where there are none: sums are dot products
 DOT = 16  # sums that one of a single output is of: as many as the lanes of the widest vector
-# Outputs of a first layer up to which they are so, too, where there are 2 * SLICE inputs or more. Of the time by
-# vectors of outputs a step by one thread takes 0.09 on 784-2 by 1, 0.3 on 3000-2 by 10, 0.5 on 3000-2 by 30 and by 100,
-# 0.6 to 0.7 on 784-3 by 100 and 3000-5 by 30; with 8 outputs 0.87 on 3000-8 by 30, but by two threads, which then do
-# not divide the inputs, 1.4 on 784-8 by 5 and 1.5 on 3000-8 by 100. Of that by vectors of samples, 10,000 predictions
-# take 0.84 on 784-2, 0.86 on 3000-2, 1.01 on 300-3, but 1.2 on 784-4 (AVX-512).
-FEW_DOTS = 8
 # Bytes of all samples, more than caches hold, from which on their rows are fetched before dot products take them: of
 # the time 10,000 predictions of 784-1 take 0.8, gradients 0.93; 1000 predictions would take 1.3.
 BYTES_FAR = 1 << 24
@@ -329,7 +323,10 @@ BYTES_FAR = 1 << 24
 DOTTED = 1 << 16
 
 # Outputs of a layer up to which W is stored and not Wᵀ: a step of 17-64-64-6 by 64 takes 0.96 of the time, one of
-# 64-64-10 by 32 0.93, a prediction of one sample by 64-64-10 0.03 us more.
+# 64-64-10 by 32 0.93, a prediction of one sample by 64-64-10 0.03 us more. And up to which sums of a first layer of
+# 2 * SLICE inputs or more are dot products: of the time by vectors of outputs a step takes 0.09 on 784-2 by 1, 0.5 on
+# 3000-6 by 30, 0.7 on 784-8 by 5, 0.8 on 784-10 by 1, by 10, by 30, 0.87 on 3000-12 by 30 (AVX-512); with AVX2 0.7 to
+# 1.15. 10,000 predictions take 0.84 on 784-2, 0.6 on 784-8, 1.0 to 1.2 on 784-10, 100 of 784-10 0.77.
 NARROW = 12
 
 # Parameters up to which many samples are predicted with the network laid out in rows, so many elements of the widest

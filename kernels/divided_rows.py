@@ -7,7 +7,7 @@ above each thread has its own, and hands over gradients as in `together`.
 import numpy as np
 
 from .ahead import expect_rows
-from .blocking import KC, MR, PADDING, TERMS_TRANSPOSED
+from .blocking import KC, PADDING
 from .compiling import helper, internal
 from .cuts import range_of_part
 from .divided import is_dividable
@@ -20,7 +20,6 @@ from .optimizer import step_against_sum
 from .pair import both_come, both_errors, meet, other_letter, own_letter, tell_errors, train_by_two
 from .panel import copy_either, copy_rows, gather
 from .parallel import read
-from .parameters import is_dotted
 from .plan import DELTAS, HANDED, INPUTS, LAST_HALVED, OTHER, SUMS, by_two_size, plan_size, weights_stride
 from .rowwise import STEP, STORE
 from .small import (
@@ -39,12 +38,8 @@ from .together import copy_weights, half_errors, of_half, told_by
 
 
 def is_divided_rows(sizes, batch_size, samples, threads):
-    """Whether threads train so, in the memory that is promised.
-
-    Not where tiles compute a narrow gradient transposed: a step of 784-10 by 40 takes 1.2 times as long in rows.
-    """
-    in_tiles = sizes[1] <= MR and batch_size >= TERMS_TRANSPOSED and not is_dotted(1, *sizes[:2])
-    pays = pays_online(sizes, batch_size, dotted=True) and not in_tiles
+    """Whether threads train so, in the memory that is promised."""
+    pays = pays_online(sizes, batch_size, alone=False)
     size = by_two_size(sizes, batch_size, 4, divided=True) + plan_size(sizes, 4, together=True)
     fits = size <= promised(sizes, batch_size, copies=0) + PADDING
     return is_dividable(sizes, batch_size, samples, threads) and pays and fits

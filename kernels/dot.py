@@ -2,28 +2,29 @@
 and a sample's inputs, both rows in memory.
 
 It is of DOT sums, each of every DOT-th term, in order. The second half of these is added to the first, and so on until
-one is left. So the terms are taken in vectors as they lie in memory, and the bits do not depend on a vector's width.
+one is left. So the terms are taken in vectors as they lie in memory, and the bits do not depend on a vector's width. Of
+a first layer of several outputs it is the sum of two such, as `wide.sum_length` says, and two threads can share it.
 """
 
 import functools
-import itertools
 
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .blocking import BYTES_FAR, DOT, FETCHED_ROW, FEW_DOTS
+from .blocking import BYTES_FAR, DOT, FETCHED_ROW, NARROW
 from .compiling import helper, internal
 from .elementwise import activate
 from .host import HOST
 from .matrix import advance, block, bytes_of, row_major, rows, transposed
 from .microkernel import tile_shape
 from .panel import copy
-from .simd import INDEX, Simd, cases, fma, folded, minimum, shuffled
+from .simd import INDEX, Simd, cases, fma, folded, maximum, minimum, shuffled, where
 from .wide import sum_length
 
-OUTPUTS = 6 if HOST.registers >= 32 else 3  # that each load of x is for, at most; twice 2 of AVX2 0.92 of once 4
+OUTPUTS = 6 if HOST.registers >= 32 else 3  # for which x is read once, at most: twice 2 of AVX2 take 0.92 of once 4
 ROWS = 8  # of x, at most, that are read at once: 16 from beyond the caches take up to 1.07 times as long
+SLICES = 2  # of a sum, at most
 VECTORS = 16  # of sums, at most, that are taken before σ of them
 
 
@@ -39,22 +40,21 @@ def dot_rows(typingctx, c, rsc, e, a, rsa, b, rsb, m, n, k, length, far):
         c, rsc, e, a, rsa, b, rsb, m, n, k, length, far = args
         simd = Simd.of_host(builder, signature.args[0].dtype)
         far = builder.and_(far, builder.icmp_signed("<", k, INDEX(simd.elements(FETCHED_ROW))))
-        of_b, last = _Rows(simd, b, rsb, m, k, length), builder.sub(m, minimum(builder, m, INDEX(simd.lanes)))
+        rows = _Rows(simd, a, rsa, b, rsb, m, n, k, length, far)
+        last = builder.sub(m, minimum(builder, m, INDEX(simd.lanes)))
 
         def emit_rows(i):
             i = minimum(builder, i, last)  # a last group that would be cut short begins earlier instead
-            for outputs in cases(builder, n, range(1, FEW_DOTS + 1)):
-                parts = -(-outputs // OUTPUTS)
-                cuts = [outputs * part // parts for part in range(parts + 1)]
-                for first, end in itertools.pairwise(cuts):
-                    emit_outputs(i, range(first, end), far if first == 0 else None)
 
-        def emit_outputs(i, outputs, fetching):
-            outputs = [INDEX(j) for j in outputs]
-            totals = of_b.sums([builder.gep(a, [builder.mul(j, rsa)]) for j in outputs], i, fetching)
-            for j, total in zip(outputs, totals, strict=True):
+            def put(j, total):
                 at = builder.add(builder.mul(j, rsc), i)
                 simd.store(total + simd.splat(builder.load(builder.gep(e, [j]))), builder.gep(c, [at]))
+
+            with builder.if_else(builder.icmp_signed("==", n, INDEX(1))) as (one, several):
+                with one:
+                    rows.emit(i, [1], put)
+                with several:
+                    rows.emit(i, range(1, OUTPUTS + 1), put)
 
         def emit_column(i):
             column = simd.load(builder.gep(b, [i]), simd.first(builder.sub(m, i)))
@@ -72,48 +72,96 @@ def dot_rows(typingctx, c, rsc, e, a, rsa, b, rsb, m, n, k, length, far):
 
 
 class _Rows:
-    """m rows of k elements, each so many behind the one before it."""
+    """Dot products of n rows of a with m rows of b, all of k elements, each so many behind the one before it."""
 
-    def __init__(self, simd, b, stride, m, k, length):
-        self.simd, self.builder, self.b, self.stride = simd, simd.builder, b, stride
-        self.k, self.length = k, length
-        self.m, last = m, self.builder.sub(m, INDEX(1))
-        self.offsets = [self.builder.mul(minimum(self.builder, INDEX(t), last), stride) for t in range(simd.lanes)]
+    def __init__(self, simd, a, rsa, b, rsb, m, n, k, length, far):
+        self.simd, self.builder = simd, simd.builder
+        self.a, self.rsa, self.b, self.rsb = a, rsa, b, rsb
+        self.m, self.n, self.k, self.length, self.far = m, n, k, length, far
 
-    def sums(self, a, i, fetching):
-        """For each of the rows at the pointers a, a vector of its dot products with the rows from i on."""
+    def emit(self, i, counts, put):
+        """put(j, a vector of the sums with rows from i on) for all j < n, of which so many are computed at a time.
+
+        Of a whole vector of rows a few that lie apart are read at a time, from end to end, and then those behind each:
+        so each load reads on where it was. From beyond the caches that takes 0.73 of the time on 784-2 (AVX2).
+        """
         simd, builder = self.simd, self.builder
-        totals = [simd.variable() for _ in a]
-        for total in totals:
-            total.set(simd.constant(-0.0))
-        with cgutils.for_range_slice(builder, INDEX(0), self.k, self.length) as (start, _):
-            count = minimum(builder, self.length, builder.sub(self.k, start))
-            of_a = [builder.gep(row, [start]) for row in a]
-            of_b = builder.gep(self.b, [builder.add(builder.mul(i, self.stride), start)])
-            for total, of_slice in zip(totals, self.sums_of_slice(of_a, of_b, count, fetching), strict=True):
-                total.set(total.get() + of_slice)
-        return [total.get() for total in totals]
-
-    def sums_of_slice(self, a, b, k, fetching):
-        simd, builder, groups = self.simd, self.builder, [[] for _ in a]
-        at_once = HOST.registers * 3 // 4 // (DOT // simd.lanes * len(a))
+        at_once = HOST.registers * 3 // 4 // (DOT // simd.lanes * max(counts))
         at_once = 1 << min(max(1, at_once), ROWS).bit_length() - 1  # a power of two
-        for first in range(0, simd.lanes, at_once):
-            some = self.offsets[first : first + at_once]
-            below = builder.gep(b, [builder.mul(self.stride, INDEX(simd.lanes + first))])
-            fetch = functools.partial(self.fetch, fetching, below, len(some))
-            with builder.if_then(builder.icmp_signed("<", INDEX(first), self.m)):
-                for group, sums in zip(groups, _sums(simd, a, b, some, k, fetch), strict=True):
-                    group.append(simd.variable())
-                    group[-1].set(_folded(sums, simd.lanes)[0])
-        return [_folded([some.get() for some in group], len(group))[0] for group in groups]
+        groups = simd.lanes // at_once
+        memory = _Memory(simd, 1 if max(counts) == 1 else NARROW, groups)
+        are_whole = builder.icmp_signed(">=", self.m, INDEX(simd.lanes))
+        to_group, to_row = (builder.select(are_whole, INDEX(x), INDEX(y)) for x, y in ((1, at_once), (groups, 1)))
+        start, last = builder.gep(self.b, [builder.mul(i, self.rsb)]), builder.sub(self.m, INDEX(1))
+        end = minimum(builder, self.m, INDEX(simd.lanes))
+        with cgutils.for_range_slice(builder, INDEX(0), end, INDEX(at_once)) as (first, group):
+            begin = builder.mul(group, to_group)
+            rows = [builder.add(begin, builder.mul(to_row, INDEX(t))) for t in range(at_once)]
+            offsets = [builder.mul(minimum(builder, row, last), self.rsb) for row in rows]
+            below = builder.gep(start, [builder.mul(self.rsb, builder.add(first, INDEX(simd.lanes)))])
+            for j, count in self.parts_of_outputs(counts):
+                self.emit_slices(j, count, start, offsets, below, functools.partial(memory.place, group))
+        with cgutils.for_range(builder, self.n) as outputs:
+            total = simd.variable()
+            total.set(memory.total(outputs.index, 0))
+            with builder.if_then(builder.icmp_signed("<", self.length, self.k)):
+                total.set(total.get() + memory.total(outputs.index, 1))
+            in_order = [t % groups * at_once + t // groups for t in range(simd.lanes)]
+            put(outputs.index, where(are_whole, shuffled(total.get(), total.get(), in_order), total.get()))
 
-    def fetch(self, fetching, below, count, p):
-        """As much of the next rows as terms of so many rows are summed from p on."""
-        if fetching is None:
+    def emit_slices(self, first, count, start, offsets, below, place):
+        """Store the sums of each slice, of so many rows of a from the `first` on, with those at the `offsets`."""
+        simd, builder = self.simd, self.builder
+        far = builder.and_(self.far, builder.icmp_signed("==", first, INDEX(0)))
+        outputs = [builder.add(first, INDEX(j)) for j in range(count)]
+
+        def fetch_as_much(done, p):
+            """As much of the rows `below` as terms of so many rows are summed from p on."""
+            with builder.if_then(far):
+                at = builder.mul(builder.add(done, p), INDEX(len(offsets)))
+                simd.fetch(builder.gep(below, [at]), DOT * len(offsets))
+
+        # One of no terms, if there are none.
+        slices = INDEX(0), maximum(builder, self.k, INDEX(1)), maximum(builder, self.length, INDEX(1))
+        with cgutils.for_range_slice(builder, *slices) as (p, number):
+            of_a = [builder.gep(self.a, [builder.add(builder.mul(j, self.rsa), p)]) for j in outputs]
+            terms = minimum(builder, self.length, builder.sub(self.k, p))
+            fetch = functools.partial(fetch_as_much, p)
+            sums = _sums(simd, of_a, builder.gep(start, [p]), offsets, terms, fetch)
+            for j, of_j in zip(outputs, sums, strict=True):
+                simd.store(_folded(of_j, simd.lanes)[0], place(j, number))
+
+    def parts_of_outputs(self, counts):
+        """Yield (first, how many) while code for so many outputs is emitted, one of `counts`."""
+        if max(counts) == 1:
+            yield INDEX(0), 1
             return
-        with self.builder.if_then(fetching):
-            self.simd.fetch(self.builder.gep(below, [self.builder.mul(p, INDEX(count))]), DOT * count)
+        builder, most = self.builder, INDEX(max(counts))
+        parts = builder.udiv(builder.add(self.n, builder.sub(most, INDEX(1))), most)
+        with cgutils.for_range(builder, parts) as part:
+            numbers = part.index, builder.add(part.index, INDEX(1))
+            first, end = (builder.udiv(builder.mul(self.n, number), parts) for number in numbers)
+            for count in cases(builder, builder.sub(end, first), counts):
+                yield first, count
+
+
+class _Memory:
+    """For the sums of a vector of rows, as many vectors as `groups` of these rows, of each output and slice."""
+
+    def __init__(self, simd, outputs, groups):
+        self.simd, self.groups = simd, groups
+        self.start = cgutils.alloca_once(simd.builder, simd.vector, size=SLICES * outputs * groups)
+
+    def place(self, group, j, number):
+        """Pointer to that of a group, of output j and a slice."""
+        builder = self.simd.builder
+        of_slice = builder.add(builder.mul(j, INDEX(SLICES)), number)
+        return builder.gep(self.start, [builder.add(builder.mul(of_slice, INDEX(self.groups)), group)])
+
+    def total(self, j, number):
+        """A vector of all rows' sums, of output j and a slice, group after group."""
+        places = [self.place(INDEX(group), j, INDEX(number)) for group in range(self.groups)]
+        return _folded([self.simd.load(place) for place in places], self.groups)[0]
 
 
 @helper

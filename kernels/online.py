@@ -25,10 +25,10 @@ def is_online(sizes, batch_size):
     return pays_online(sizes, batch_size) and all(size <= most for size in taken)
 
 
-def pays_online(sizes, batch_size, most_work=MOST_ONLINE, dotted=False):
-    """Whether so small products, of so many multiply-adds at most, are the quicker without tiles."""
+def pays_online(sizes, batch_size, most_work=MOST_ONLINE, alone=True):
+    """Whether products of so many multiply-adds at most are the quicker without tiles, `alone` or divided."""
     network = Vector(sizes, len(sizes))
-    if not dotted and is_dotted(1, *sizes[:2]) and batch_size * sizes[0] > DOTTED and not all_narrow(network):
+    if alone and is_dotted(1, *sizes[:2]) and batch_size * sizes[0] > DOTTED and not all_narrow(network):
         return False
     work = batch_size * parameters_size(network)
     most = ONLINE_ONE if batch_size == 1 else ONLINE_SOME if work <= ONLINE else ONLINE_MUCH

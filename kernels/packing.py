@@ -15,13 +15,13 @@ from .blocking import (
     BYTES_OF_PANELS,
     BYTES_OF_ROWS,
     FAR,
-    FEW_DOTS,
     KC,
     L1,
     LONG,
     MANY_TILES,
     MC,
     MR,
+    NARROW,
     NEAR_ROWS,
     PACK_ROWS,
     PANELS,
@@ -59,7 +59,7 @@ def size_as_it_is(m, n, k, nr, two, threads, itemsize):
     """For a C that is computed as it is, or for one of fewer rows or terms."""
     packed = (min(m, packed_block(m, n, k, itemsize) // max(k, 1)) + 2 * MR) * k if is_packed(m, n, k, nr) else 0
     worker = max(thin_size(n, k, nr, two), worker_size(m, k, MR, two if n <= two else nr, 1, itemsize))
-    if n <= FEW_DOTS:
+    if n <= NARROW:
         worker = max(worker, dots_size(n, k, two // 2))
     if meets_many(m, n, k, nr, itemsize):
         worker = max(worker, worker_size(m, min(k, MOST_TERMS), MR, nr, PANELS, itemsize))

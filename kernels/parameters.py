@@ -1,14 +1,14 @@
 """How a network's parameters lie in their flat vector: layer after layer W, or its transpose, and b."""
 
-from .blocking import FEW_DOTS, NARROW, SLICE
+from .blocking import NARROW, SLICE
 from .compiling import helper
 from .matrix import advance, row_major, transposed
 
 
 @helper
 def is_narrow(n_in, n_out):
-    """Whether W is stored, not Wᵀ: its rows fill vectors, are few enough for a tile, and no two threads divide them."""
-    return 1 < n_out <= NARROW and n_out < n_in and (n_in < 2 * SLICE or is_dotted(1, n_in, n_out))
+    """Whether W is stored, not Wᵀ: its rows fill vectors, and are few enough for a tile."""
+    return 1 < n_out <= NARROW and n_out < n_in
 
 
 @helper
@@ -17,7 +17,7 @@ def is_dotted(layer, n_in, n_out):
 
     Other layers of many inputs are of units, which two threads may have a half of each (`units`).
     """
-    return n_out == 1 or (layer == 1 and n_out <= FEW_DOTS and n_in >= 2 * SLICE)
+    return n_out == 1 or (layer == 1 and n_out <= NARROW and n_in >= 2 * SLICE)
 
 
 @helper

@@ -6,12 +6,12 @@ Every sum has the order that it has elsewhere: so the bits are the same.
 from .ahead import fetch_more
 from .blocking import (
     BYTES_NEAR,
-    FEW_DOTS,
     FEW_OUTPUTS,
     FEW_SUMS,
     INPUTS_FETCHING,
     INPUTS_OF_FEW,
     KC,
+    NARROW,
     RECOPIED,
     ROWS_AFAR,
     SAMPLES_FETCHING,
@@ -40,7 +40,7 @@ from .rowwise import (
 )
 from .tasks import address, outlined, reference
 
-SUMS = (0,) * (FEW_DOTS * VECTOR_BYTES // 8)  # for memory on the stack
+SUMS = (0,) * (NARROW * VECTOR_BYTES // 8)  # for memory on the stack
 
 
 @helper

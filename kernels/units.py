@@ -20,7 +20,7 @@ from .online import mean_error, pays_online, train_online
 from .pair import both_come, meet, other_letter, own_letter, train_by_two
 from .panel import copy_either, copy_rows, gather
 from .parallel import read
-from .parameters import parameters_size
+from .parameters import is_dotted, parameters_size
 from .plan import (
     FIRST_LENGTH,
     HANDED,
@@ -42,8 +42,13 @@ TAKEN, HANDED_BACK = map(np.intp, range(2))  # which way `copy_units` goes
 
 
 def is_by_units(sizes, batch_size, samples, threads):
-    """Whether threads train so, in a run of minibatches, in the memory that is promised."""
+    """Whether threads train so, in a run of minibatches, in the memory that is promised.
+
+    A half of the units must not be so few that their sums would be dot products, in an order of their own.
+    """
     if len(sizes) != 3 or threads == 1 or samples < RUN * batch_size or is_apart(sizes, batch_size):
+        return False
+    if is_dotted(1, sizes[0], larger_half(sizes[1])):
         return False
     parameters = parameters_size(Vector(sizes, len(sizes)))
     small = is_sliced(*sizes[1:]) and pays_online(sizes, batch_size, MOST_BY_UNITS)

@@ -122,7 +122,7 @@ def test_parameters_are_one_vector_in_the_documented_order(sizes, dtype):
     offset = 0
     for W, b, n_in, n_out in zip(net.weights, net.biases, sizes, sizes[1:], strict=False):
         expected = offset + np.arange(n_in * n_out)
-        narrow = 2 <= n_out <= 12 and n_out < n_in and (n_in < 256 or n_out <= 5)
+        narrow = 2 <= n_out <= 12 and n_out < n_in
         expected = expected.reshape(n_out, n_in) if narrow else expected.reshape(n_in, n_out).T
         np.testing.assert_array_equal(W, expected)
         offset += n_in * n_out

@@ -19,7 +19,13 @@ from fastmlp.kernels.together import is_together
 from fastmlp.kernels.units import is_by_units
 from fastmlp.kernels.wide import is_sliced, slice_length
 
-DIVIDED = (([784, 60, 17], 180), ([530, 151, 40, 3], 110), ([1500, 9], 60), ([257, 900, 17], 40), ([784, 128, 17], 85))
+DIVIDED = (
+    ([784, 60, 17], 180),
+    ([530, 151, 40, 3], 110),
+    ([2000, 100], 110),
+    ([257, 900, 17], 40),
+    ([784, 128, 17], 85),
+)
 IN_ROWS = (
     ([784, 24, 10], 10),
     ([530, 101, 40, 3], 39),
@@ -30,6 +36,7 @@ IN_ROWS = (
     ([1000, 7, 1, 4], 7),
     ([257, 40, 2], 9),
     ([257, 6], 60),
+    ([1500, 9], 60),
     ([1001, 3, 4], 30),
     ([3000, 8], 11),
     ([784, 2, 9], 150),
@@ -160,6 +167,7 @@ def test_what_gains_nothing_is_not_trained_by_units():
     assert not is_by_units([2, 30, 10], 100, 1000, 2)  # more to hand over than a gradient
     assert not is_by_units([784, 24, 10], 10, 1000, 2)  # vectors that would be partly empty
     assert not is_by_units([784, 128, 10], 180, 5000, 2)  # quicker by tiles
+    assert not is_by_units([257, 24, 3], 70, 5000, 2)  # halves that would have sums of another order
     assert not is_by_units([784, 128, 10], 32, 1000, 16)  # quicker by all threads, perhaps
     assert not is_by_units([64, 64, 10], 1, 1000, 2)  # one sample
     assert not is_by_units([64, 64, 10], 32, 1000, 1)  # one thread
@@ -209,7 +217,7 @@ def test_any_team_gives_the_same_bits_and_stays_within_its_workspace(program, si
         ("train_together", [289, 35, 17], 108, 25),  # few beside the inputs, as the others are not
         ("train_divided_rows", [784, 24, 10], 10, 9),
         ("train_divided", [784, 60, 17], 180, 100),
-        ("train_by_units", [257, 24, 3], 70, 20),
+        ("train_by_units", [257, 26, 3], 70, 20),
     ],
 )
 def test_a_last_minibatch_gives_the_bits_of_one_thread(program, sizes, batch, rest, threads, dtype, rng):
