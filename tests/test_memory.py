@@ -2,6 +2,12 @@
 
 import subprocess
 import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from fastmlp import Network
 
 ALLOCATIONS = """
 import numpy as np
@@ -94,3 +100,22 @@ net.fit(X, Y, epochs=1, batch_size=256)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
     assert int(output(script)) < 16 * 2**20  # X takes 400 MB
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch"),
+    [([64, 64, 10], 32), ([784, 30, 10], 10), ([784, 8], 30), ([784, 128, 10], 128), ([16] * 20, 64)],
+)
+def test_a_fit_takes_no_more_than_four_times_the_parameters_and_two_minibatches_of_activations(sizes, batch, dtype):
+    rng = np.random.default_rng(0)
+    X, Y = (rng.random((100 * batch, columns), dtype) for columns in (sizes[0], sizes[-1]))
+    Network(sizes, dtype=dtype, seed=0).fit(X, Y, epochs=1, batch_size=batch)  # compiles
+    net = Network(sizes, dtype=dtype, seed=0)
+    tracemalloc.start()
+    try:
+        net.fit(X, Y, epochs=1, batch_size=batch)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    of_python = 4096  # the objects of a call
+    assert most <= dtype.itemsize * (4 * net.n_parameters + 2 * batch * sum(sizes)) + of_python
