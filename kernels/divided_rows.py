@@ -1,7 +1,8 @@
 """`divided` for small networks: the same steps, with the weights laid out in rows of whole vectors.
 
-Nothing of tiles is compiled then. The first layer's weights are those that one thread trains `online`; of the layers
-above each thread has its own, and hands over gradients as in `together`.
+Nothing of tiles is compiled then. The first layer's weights are those that one thread trains `online`, but of dot
+products the second thread has columns of W of its own while it trains; of the layers above each thread has its own, and
+hands over gradients as in `together`.
 """
 
 import numpy as np

@@ -5,7 +5,8 @@ When the kernels worked that out, and single samples were in one program with ma
 times as long.
 
 Where two threads train together it is three such tables: that of one thread, which trains what is left, and those of
-both halves of a minibatch, each with weights of its own; but those of a first layer that they divide are in one place.
+both halves of a minibatch, each with weights of its own; but those of a first layer that they divide are in one place,
+unless their sums are dot products.
 A page lies between the memory of one and of the other: processors fetch what lies behind what they read, up to the end
 of its page. Without, a step takes 1.03 times as long on 64-64-10 by 32, 1.1 times on 784-30-10 by 10. A quarter of one
 where each has half of the units, 1.01 times: with whole ones 64-64-10 by 32 would take more memory than is promised.
