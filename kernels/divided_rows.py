@@ -13,7 +13,7 @@ from .compiling import helper, internal
 from .cuts import range_of_part
 from .divided import is_dividable
 from .elementwise import activate, add_sums
-from .layout import has_fewer_by_outputs, lanes_of, layer_of, letter_of, others, table_of
+from .layout import lanes_of, layer_of, letter_of, others, table_of
 from .matrix import Matrix, advance, block, pointer_at, rows, scalar
 from .network import promised
 from .online import pays_online, train_online
@@ -27,6 +27,7 @@ from .small import (
     add_up,
     delta_below,
     forward_rows,
+    is_by_outputs,
     put_zeros,
     rows_of,
     step_by_letters,
@@ -135,7 +136,7 @@ def copy_columns(net, inputs, back) -> None:
     Else each thread would fetch the rest of the rows that it has a part of, which the other is about to write.
     """
     at, n_in = layer_of(net, 1), net.x.columns
-    if has_fewer_by_outputs(net, 1):
+    if is_by_outputs(net, 1):
         own = Matrix(at.W, at.g.columns, n_in, at.width, 1)
         alone = Matrix(at.WT, at.g.columns, n_in, weights_stride(inputs, lanes_of(at.W)), 1)
         copy_either(own, alone, back)
@@ -145,7 +146,7 @@ def copy_columns(net, inputs, back) -> None:
 def step_inputs(net, delta, batch, rate) -> None:
     """A step of gradient descent of a half's weights of the first layer."""
     at = layer_of(net, 1)
-    by_outputs = has_fewer_by_outputs(net, 1)
+    by_outputs = is_by_outputs(net, 1)
     update_weights(net, at, net.x, rows_of(delta), by_outputs, at.W if by_outputs else at.WT, batch, KC, rate, STEP)
 
 

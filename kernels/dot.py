@@ -22,8 +22,8 @@ from .panel import copy
 from .simd import INDEX, Simd, cases, fma, folded, maximum, minimum, shuffled, where
 from .wide import sum_length
 
-OUTPUTS = 6 if HOST.registers >= 32 else 3  # for which x is read once, at most: twice 2 of AVX2 take 0.92 of once 4
-ROWS = 8  # of x, at most, that are read at once: 16 from beyond the caches take up to 1.07 times as long
+OUTPUTS = 6 if HOST.registers >= 32 else 3  # for which x is read once, at most: with 4 of AVX2 1.1 on 784-8 by 30
+ROWS = 8  # of x, at most, that are read at once: with 16 10,000 predictions of 784-1 take 1.06 to 1.15 times as long
 SLICES = 2  # of a sum, at most
 VECTORS = 16  # of sums, at most, that are taken before σ of them
 

@@ -189,8 +189,7 @@ class _ByTwo:
             self.ahead.append(end)
             self.samples.append(samples)
             end = padded(samples.end) + page
-        of_WT, _, of_W = weight_extents(1, *sizes[:2], lanes)
-        self.other = end - ((of_WT or of_W) if divided else 0)
+        self.other = end - (letter_extents(1, *sizes[:2], lanes)[0] if divided else 0)
         self.own_W = padded(self.other + behind)
         self.end = self.own_W
         if divided and is_dotted(1, *sizes[:2]):
@@ -315,10 +314,11 @@ def _table(sizes, batch_size, last, itemsize, samples, shared=(0, 0, 0, 0), divi
         lengths[1] = sizes[1]
     for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes), 1):
         of_WT, of_b, of_W = weight_extents(layer, n_in, n_out, lanes)
-        length, (own, place_of_W) = lengths[layer - 1], (of_WT, weights + of_WT + of_b) if of_WT else (of_W, weights)
+        length = lengths[layer - 1]
+        before_b, before_W = (of_WT, of_WT + of_b) if of_WT else (of_W, 0)  # W without a Wᵀ comes first
         put(2 * layer, OUTPUTS, n_out, -(-n_in // length), length)
         places = samples.layers[layer - 1]
-        put_places(2 * layer, WT, weights, weights + own, place_of_W, *places)
+        put_places(2 * layer, WT, weights, weights + before_b, weights + before_W, *places)
         of_letter, of_biases = letter_extents(layer, n_in, n_out, lanes)
         put(2 * layer + 1, WIDTH, weights_stride(n_in, lanes))
         if layer == 1 and divided:

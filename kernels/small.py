@@ -24,6 +24,7 @@ from .layout import has_fewer_by_outputs, input_of, lanes_of, layer_of, letter_o
 from .loss import part_errors
 from .matrix import advance, pointer_at, rows, scalar
 from .optimizer import step_against_sum
+from .panel import copy_transposed
 from .parallel import read
 from .parameters import is_dotted
 from .plan import VECTOR_BYTES, ZEROS
@@ -83,9 +84,7 @@ def dot_products(g, b, at, x, x_stride, batch, n_in, n_out, far):
     for s in range(0, batch, lanes):
         of_s, count = advance(x, s * x_stride), min(lanes, batch - s)
         dot_rows(sums, lanes, b, at.W, at.width, of_s, x_stride, count, n_out, n_in, at.kc, far)
-        for t in range(count):
-            for j in range(n_out):
-                g[(s + t) * n_out + j] = sums[j * lanes + t]
+        copy_transposed(advance(g, s * n_out), n_out, sums, lanes, count, n_out)
 
 
 @helper
@@ -121,7 +120,7 @@ def add_up(net, layer, sums, batch) -> None:
     """A layer's sums of many samples, for one of two threads that each have half of its inputs: no bias, and no σ."""
     at, below, zeros = layer_of(net, layer), input_of(net, layer), zeros_of(net)
     n_in, n_out, stride = below.columns, at.g.columns, below.row_stride
-    if layer == 1 and has_fewer_by_outputs(net, 1):
+    if layer == 1 and is_by_outputs(net, 1):
         dot_products(sums, zeros, at, below.data, stride, batch, n_in, n_out, False)
         return
     some = rows_at_once(net, batch, SAMPLES_FETCHING)
