@@ -10,7 +10,7 @@ import bisect
 import itertools
 from collections import namedtuple
 
-from .blocking import DOTS, FEW_INPUTS, HALVED, KC, MICROBATCH, SHARE
+from .blocking import AFAR, DOTS, FAR, FEW_INPUTS, HALVED, KC, MICROBATCH, SHARE
 from .compiling import helper, internal, jit
 from .cuts import gain_from_halves, larger_half, shards_of, shares, threads_for
 from .gemm import crew_of, fused_product, fused_sum
@@ -243,7 +243,7 @@ def predict(g, parameters, x, batch_size, sizes, workspace, team):
 @helper
 def shared_by_predict(parameters, samples, batch_size):
     """Multiply-adds that threads share: all of several batches, and of a single one if they are many."""
-    work = parameters * samples
+    work = parameters * (max(samples, AFAR // 2) if parameters > FAR else samples)
     return work if samples > batch_size or work >= 2 * SHARE else 0
 
 

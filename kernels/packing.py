@@ -31,7 +31,7 @@ from .compiling import helper
 from .dot import dots_size
 from .host import HOST
 from .matrix import has_rows_on_lines, has_rows_on_pages, is_in_panels, itemsize
-from .thin import thin_size
+from .thin import slices_size, thin_size
 
 GROUP, WIDE = HOST.group, HOST.vectors == 4
 PANEL_BYTES = HOST.vectors * HOST.vector_bytes  # of a row of a panel
@@ -63,7 +63,7 @@ def size_as_it_is(m, n, k, nr, two, threads, itemsize):
         worker = max(worker, dots_size(n, k, two // 2))
     if meets_many(m, n, k, nr, itemsize):
         worker = max(worker, worker_size(m, min(k, MOST_TERMS), MR, nr, PANELS, itemsize))
-    workers = threads * worker
+    workers = max(threads * worker, slices_size(m, n, k, nr, two, threads))
     if k > LONG and meets_many(m, n, k, nr, itemsize):
         for some, panels in itertools.product(range(1, threads + 1), range(2, most_of_long(n, nr) + 1)):
             terms = min(k, BYTES_OF_LONG // (some * panels * PANEL_BYTES))

@@ -10,22 +10,23 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .blocking import FETCHED_STREAM
 from .epilogue import EPILOGUES, SGD, STORE
-from .simd import INDEX, Simd, fma, minimum, transposed, where
+from .simd import INDEX, Simd, fma, maximum, minimum, transposed, where
 
 ROWS_OF_B = 4  # that pass together
 VECTORS = 4  # of each of two rows of C that are computed together: two terms a cycle, each of which takes 4
 
 
 @intrinsic
-def stream_rows(typingctx, sums, a, rsa, csa, b, rsb, m, n, k):
+def stream_rows(typingctx, sums, rss, a, rsa, csa, b, rsb, m, n, k):
     """sums = A·B, where n is a number of whole vectors: B passes.
 
-    A row of `sums` is as long as n; A[i, p] = a[i*rsa + p*csa], B[p, j] = b[p*rsb + j]. Rows of B are fetched some rows
-    ahead.
+    sums[i*rss + j] is the sum of a row i and a column j, A[i, p] = a[i*rsa + p*csa], B[p, j] = b[p*rsb + j]. B is
+    fetched a little ahead.
     """
     index = types.intp
-    signature = types.void(sums, sums, index, index, sums, index, index, index, index)
+    signature = types.void(sums, index, sums, index, index, sums, index, index, index, index)
 
     def codegen(context, builder, signature, args):
         StreamRows(Simd.of_host(builder, signature.args[0].dtype), *args).emit()
@@ -90,15 +91,15 @@ class Stream:
 
 
 class StreamRows(Stream):
-    def __init__(self, simd, sums, a, rsa, csa, b, rsb, m, n, k):
+    def __init__(self, simd, sums, rss, a, rsa, csa, b, rsb, m, n, k):
         super().__init__(simd)
-        self.sums, self.a, self.rsa, self.csa, self.b, self.rsb = sums, a, rsa, csa, b, rsb
-        self.m, self.n, self.k = m, n, k
+        self.sums, self.rss, self.a, self.rsa, self.csa = sums, rss, a, rsa, csa
+        self.b, self.rsb, self.m, self.n, self.k = b, rsb, m, n, k
 
     def emit(self):
         builder, lanes = self.builder, self.simd.lanes
-        with self.for_slices(INDEX(0), builder.mul(self.m, self.n), lanes) as (j, _):
-            self.simd.store(self.simd.constant(0), self.at(self.sums, j))
+        with self.for_slices(INDEX(0), self.m, 1) as (i, _), self.for_slices(INDEX(0), self.n, lanes) as (j, _):
+            self.simd.store(self.simd.constant(0), self.at(self.sums, builder.mul(i, self.rss), j))
         whole = builder.and_(self.k, INDEX(-ROWS_OF_B))
         self.emit_terms(INDEX(0), whole, ROWS_OF_B)
         self.emit_terms(whole, self.k, 1)
@@ -120,18 +121,27 @@ class StreamRows(Stream):
     def emit_rows(self, rows, terms, fetch=False):
         builder, simd = self.builder, self.simd
         x = [[self.element(self.a, row, term) for term in terms] for row in rows]
-        sums = [self.at(self.sums, builder.mul(row, self.n)) for row in rows]
+        sums = [self.at(self.sums, builder.mul(row, self.rss)) for row in rows]
         b_rows = [self.at(self.b, builder.mul(term, self.rsb)) for term in terms]
-        ahead = builder.mul(self.rsb, INDEX(len(terms)))
-        with self.for_slices(INDEX(0), self.n, simd.lanes) as (j, _):
-            for row in b_rows if fetch else ():
-                simd.prefetch(self.at(row, j, ahead), written=False)
-            vectors = [simd.load(self.at(row, j)) for row in b_rows]
-            for sum, of_row in zip(sums, x, strict=True):
-                total = simd.load(self.at(sum, j))
-                for of_term, vector in zip(of_row, vectors, strict=True):
-                    total = fma(of_term, vector, total)
-                simd.store(total, self.at(sum, j))
+
+        def emit_columns(first, end, ahead=None):
+            with self.for_slices(first, end, simd.lanes) as (j, _):
+                for row in b_rows if ahead else ():
+                    simd.prefetch(self.at(row, j, ahead), written=False)
+                vectors = [simd.load(self.at(row, j)) for row in b_rows]
+                for sum, of_row in zip(sums, x, strict=True):
+                    total = simd.load(self.at(sum, j))
+                    for of_term, vector in zip(of_row, vectors, strict=True):
+                        total = fma(of_term, vector, total)
+                    simd.store(total, self.at(sum, j))
+
+        if not fetch:
+            emit_columns(INDEX(0), self.n)
+            return
+        distance = INDEX(simd.elements(FETCHED_STREAM))
+        near = maximum(builder, builder.sub(self.n, distance), INDEX(0))  # ends where the next rows are to be fetched
+        emit_columns(INDEX(0), near, distance)
+        emit_columns(near, self.n, builder.sub(builder.mul(self.rsb, INDEX(len(terms))), near))
 
 
 class StreamOuter(Stream):

@@ -6,7 +6,20 @@ Threads share them in parts as large as can be, each of which is read from end t
 """
 
 from .ahead import fetch_some
-from .blocking import FAR, FEW_FROM_MEMORY, FEW_ROWS, FEW_TERMS, L1, MEMORY, STREAMED, STREAMED_PART, SUMS_STREAMED
+from .blocking import (
+    FAR,
+    FEW_FROM_MEMORY,
+    FEW_ROWS,
+    FEW_TERMS,
+    KC,
+    L1,
+    MEMORY,
+    SIGMOID,
+    STREAMED,
+    STREAMED_PART,
+    SUMMED,
+    SUMS_STREAMED,
+)
 from .compiling import helper, internal
 from .dot import some_outputs
 from .epilogue import SGD, STORE, finish_block
@@ -14,7 +27,7 @@ from .matrix import Matrix, advance, block, has_rows_on_pages, rows, scalar
 from .microkernel import columns_at_once, multiply_row, tile_shape
 from .parallel import columns_of, product_work, share, sharers_of, tasks_for
 from .stream import stream_columns, stream_outer, stream_rows
-from .tasks import address, outlined, reference, task_address
+from .tasks import ONE, address, outlined, reference, task_address
 
 
 @outlined
@@ -34,6 +47,8 @@ def stream(dots, epilogue, c, e, a, b, scale, panels, crew, kc):
     of_parts = reference((epilogue, c, e, a, b, scale, panels, parts, kc))
     if not by_columns:
         share(task_address(some_rows, of_parts), address(of_parts), parts, crew.memory)
+    elif is_by_slices(b, kc, parts):
+        by_slices(epilogue, c, e, a, b, scale, kc, panels, parts, crew)
     elif parts > 1:
         share(task_address(some_columns, of_parts), address(of_parts), parts, crew.memory)
     else:
@@ -140,12 +155,12 @@ def few_rows(epilogue, c, e, a, b, scale, kc, panels) -> None:
             n = whole_squares(c.columns - j, two)
             sum_columns(whole, a, block(b, 0, j, k, n), kc)
         elif k * c.columns > L1 and c.columns - j > 2 * two:
-            n = min(STREAMED, SUMS_STREAMED // m, c.columns - j) // (two // 2) * (two // 2)
+            n = min(columns_streamed(m, b), (c.columns - j) // (two // 2) * (two // 2))
             stride = n
             for p in range(0, k, kc):
                 sums = part if p > 0 else whole
                 a_p, b_p = advance(a.data, p * a.column_stride), advance(b.data, p * b.row_stride + j)
-                stream_rows(sums, a_p, a.row_stride, a.column_stride, b_p, b.row_stride, m, n, min(kc, k - p))
+                stream_rows(sums, n, a_p, a.row_stride, a.column_stride, b_p, b.row_stride, m, n, min(kc, k - p))
                 if p > 0:
                     add_part(whole, part, m * n)
         else:
@@ -153,19 +168,133 @@ def few_rows(epilogue, c, e, a, b, scale, kc, panels) -> None:
                 sums, row = advance(whole, i * stride), advance(a.data, i * a.row_stride)
                 multiply_row(sums, row, a.column_stride, advance(b.data, j), b.row_stride, n, k, slices, kc)
         for i in range(m):
-            sums, done = advance(whole, i * stride), 0
-            while done < n:
-                width = columns_at_once(n - done, nr, two)
-                c_block, e_block = block(c, i, j + done, 1, width), block(e, i, j + done, 1, width)
-                if width == nr and c.column_stride == 1 and e_block.column_stride == 1:
-                    # Rows of a panel's width, as if one were below the other: then some are computed side by side.
-                    count = (n - done) // nr
-                    c_block = Matrix(c_block.data, count, nr, nr, 1)
-                    e_block = Matrix(e_block.data, count, nr, nr, 1)
-                    width = count * nr
-                finish_block(epilogue, c_block, e_block, sums, scale, staged)
-                sums, done = advance(sums, width), done + width
+            finish_some(epilogue, block(c, i, j, 1, n), block(e, i, j, 1, n), advance(whole, i * stride), scale, staged)
         j += n
+
+
+@helper
+def finish_some(epilogue, c, e, sums, scale, staged):
+    """C = epilogue(sums, E) for a C of one row, of whole vectors or of what is summed at once."""
+    _, nr, two = tile_shape(c)
+    done = 0
+    while done < c.columns:
+        width = columns_at_once(c.columns - done, nr, two)
+        c_block, e_block = block(c, 0, done, 1, width), block(e, 0, done, 1, width)
+        if width == nr and c.column_stride == 1 and e_block.column_stride == 1:
+            # Rows of a panel's width, as if one were below the other: then some are computed side by side.
+            count = (c.columns - done) // nr
+            c_block = Matrix(c_block.data, count, nr, nr, 1)
+            e_block = Matrix(e_block.data, count, nr, nr, 1)
+            width = count * nr
+        finish_block(epilogue, c_block, e_block, advance(sums, done), scale, staged)
+        done += width
+
+
+@helper
+def is_by_slices(b, kc, parts):
+    """Whether threads share a product's slices: then each reads whole rows of B, which it has updated itself."""
+    return parts > 1 and b.column_stride == 1 and b.rows > kc
+
+
+@helper
+def sums_of_slices(m, n, two):
+    """Elements of the sums of a slice, and of one of their rows, where all slices have memory of their own."""
+    stride = (n // two + 2) * two
+    return m * stride, stride
+
+
+def slices_size(m, n, k, nr, two, threads):
+    """Elements of panels for few rows whose slices threads share."""
+    if threads == 1 or n * k <= FAR:
+        return 0
+    size, _ = sums_of_slices(min(m, most_rows(n * k, True)), n, two)
+    return 2 * nr * threads + max(2, -(-k // KC)) * size
+
+
+@helper
+def by_slices(epilogue, c, e, a, b, scale, kc, panels, parts, crew):
+    """`few_rows` in so many parts of about as many rows of B, each read from end to end."""
+    _, nr, two = tile_shape(c)
+    size, stride = sums_of_slices(c.rows, c.columns, two)
+    sums, slices = advance(panels, parts * 2 * nr), (b.rows + kc - 1) // kc
+    of_slices = reference((sums, size, stride, a, b, parts, kc))
+    share(task_address(some_slices, of_slices), address(of_slices), parts, crew.memory)
+    parts = tasks_for((SIGMOID + SUMMED * slices) * c.rows * c.columns, crew)
+    of_columns = reference((epilogue, c, e, sums, size, stride, slices, scale, panels, parts))
+    share(task_address(finish_slices, of_columns), address(of_columns), parts, crew.memory)
+
+
+@internal
+def some_slices(arguments, task, _):
+    """One task's share of them: of the first and the last perhaps only some columns."""
+    sums, size, stride, a, b, parts, kc = arguments[0]
+    first, start = slice_at(task, parts, b, kc)
+    last, end = slice_at(task + 1, parts, b, kc)
+    for number in range(first, last + 1):
+        left, right = start if number == first else 0, end if number == last else b.columns
+        p = number * kc
+        if left < right:
+            k = min(kc, b.rows - p)
+            of_slice = advance(sums, number * size + left)
+            sum_slice(of_slice, stride, block(a, 0, p, a.rows, k), block(b, p, left, k, right - left))
+
+
+@helper
+def slice_at(task, parts, b, kc):
+    """In which slice a task's share of B begins, and at which of its columns, where a cache line begins."""
+    first = task * b.rows * b.columns // parts
+    number = first // (kc * b.columns)
+    length = min(kc, b.rows - number * kc)
+    column = (first - number * kc * b.columns) // max(length, 1)
+    return number, column if column == b.columns else column // 16 * 16
+
+
+@outlined
+def sum_slice(sums, stride, a, b) -> None:
+    """sums = A·B in a single slice, in rows that are so far apart."""
+    m, k = a.rows, b.rows
+    whole = whole_vectors(b)
+    for j in range(0, whole, columns_streamed(m, b)):
+        n = min(columns_streamed(m, b), whole - j)
+        b_j = advance(b.data, j)
+        stream_rows(advance(sums, j), stride, a.data, a.row_stride, a.column_stride, b_j, b.row_stride, m, n, k)
+    if whole < b.columns:
+        b_j, n = advance(b.data, whole), b.columns - whole
+        for i in range(m):
+            row, sums_i = advance(a.data, i * a.row_stride), advance(sums, i * stride + whole)
+            multiply_row(sums_i, row, a.column_stride, b_j, b.row_stride, n, k, ONE, k)
+
+
+@helper
+def whole_vectors(b):
+    """Columns of B in whole vectors."""
+    _, _, two = tile_shape(b)
+    return b.columns // (two // 2) * (two // 2)
+
+
+@helper
+def columns_streamed(m, b):
+    """Columns at most that pass together, in whole vectors, so that their sums stay in the first cache."""
+    _, _, two = tile_shape(b)
+    return min(STREAMED, SUMS_STREAMED // m) // (two // 2) * (two // 2)
+
+
+@internal
+def finish_slices(arguments, task, worker):
+    """One task's share of the columns: the slices' sums are added up, and finished."""
+    epilogue, c, e, sums, size, stride, slices, scale, panels, parts = arguments[0]
+    _, nr, _ = tile_shape(c)
+    start, end = columns_of(task, parts, c.columns)
+    staged = advance(panels, worker * 2 * nr)
+    c, e = block(c, 0, start, c.rows, end - start), block(e, 0, start, c.rows, end - start)
+    whole = whole_vectors(c)
+    for i in range(c.rows):
+        total = advance(sums, i * stride + start)
+        for number in range(1, slices):
+            add_part(total, advance(total, number * size), end - start)
+        for first, n in (0, whole), (whole, c.columns - whole):
+            of_c, of_e = block(c, i, first, 1, n), block(e, i, first, 1, n)
+            finish_some(epilogue, of_c, of_e, advance(total, first), scale, staged)
 
 
 @internal

@@ -11,6 +11,7 @@ from fastmlp.kernels.programs import are_single_tasks, given_sizes, may_stream
 FEW = (
     ([1, 500, 20], 260),
     ([530, 260, 10], 1),  # one sample: the update has a single term
+    ([1600, 333, 20], 1),  # of several slices of its sums, which threads share
     ([400, 400, 17], 7),
     ([500, 300, 20], 16),  # an update of few terms
     ([300, 1024, 20], 20),  # rows of W lie whole pages apart
