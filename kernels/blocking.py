@@ -57,6 +57,11 @@ SUMS_STREAMED = 4096  # sums of several rows
 # 0.85 on 1024x4, 0.95 on 784-1000 and 3000-1000-10, 1.0 to 1.03 on 784-300 and 300x4; in float64 0.75 on the first two.
 FETCHED_STREAM = 768
 STREAMED_PART = 128  # columns, at least, of a thread
+# Rows of C up to which two threads take halves of the rows of B, slice of k by slice, also where they will not step
+# against them: by 1 a prediction takes 0.85 of the time on 784-1000 and 3000-1000-10, by 2 0.8 on 1024x4, but by 8 1.1
+# there and 1.2 on 784-400-10 (on cores that are far, by 4 1.1 on 784-1000, by 8 1.6 on 784-400-10). A step takes 0.7 on
+# 1024x4 and 784-512-512-10 by 2, 0.83 and 0.88 by 8, 0.93 on 784-1000-10 by 4.
+FEW_SLICED = 2
 # Rows of C from which on it pays to copy a panel of B whose rows lie apart, if all of B is more than L1; half as many
 # where they lie whole pages apart, in few sets of the first cache: a step of 1024x4 by 36 or 48 takes 0.88 of the time.
 # Rows no more than NEAR_ROWS bytes apart are read where they are: copied, a product with k = 784 takes 1.07 times as
@@ -228,9 +233,10 @@ UNITS_HANDED, UNITS_EMPTY = 2, 6
 MANY_THREADS = 6
 RUN = 8  # minibatches from which on it pays to call threads together for that, and that are timed together
 RUNS = 8  # such runs at most as one: two threads begin one by copying weights
-# Multiply-adds of a minibatch up to which threads are timed at all: some ms. With more they always gain; with 2**23, on
-# 784-512-512-10 by 4, a step takes 0.7 of the time on cores near to each other, twice the time on others.
-PACED = 1 << 25
+# Multiply-adds of a minibatch up to which threads are timed at all: a ms. On cores that are far from each other a step by
+# two takes 1.0 of the time of one on 784-512-512-10 by 16, 1.08 on 600-600-600-10 by 20, 0.95 on 1024x4 by 28, on near
+# ones 0.57 and 0.53 on the first and the last.
+PACED = 1 << 26
 # Runs from one trial of the slower, all threads or one, to the next: more and more, as long as it is the slower.
 TRIED_FIRST, TRIED_LAST = 4.0, 128.0
 

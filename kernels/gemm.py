@@ -82,7 +82,7 @@ def _fused_product(epilogue, c, e, a, b, scale, kc, panels, team):
 def _product(arguments, memory, _):
     """A product by a crew that has just been called together for it."""
     epilogue, c, e, a, b, scale, kc, panels, crew = arguments[0]
-    crew = Crew(crew.threads, crew.grain, memory, crew.ahead, crew.far, crew.otherwise)
+    crew = Crew(crew.threads, crew.grain, memory, crew.ahead, crew.known, crew.otherwise)
     product_by_crew(epilogue, c, e, a, b, scale, kc, panels, crew)
 
 

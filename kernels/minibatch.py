@@ -31,7 +31,7 @@ from .network import (
 )
 from .optimizer import step_against_sum
 from .panel import all_finite, gather
-from .parallel import Crew, at_most, columns_of, lead, share, tasks_for
+from .parallel import UNCHANGED, Crew, at_most, columns_of, lead, share, tasks_for
 from .parameters import parameters_size
 from .tasks import ONE, ZERO, address, reference, references, task_address
 
@@ -203,6 +203,6 @@ def gradients_in_turn(arguments, memory, _):
 def gradients_in(shard_task, arguments, memory):
     """The program of `gradients`, with a task for a shard."""
     loss, gradient, grad_x, with_grad_x, parameters, x, y, cut, sizes, workspace, team = arguments[0]
-    team, in_order = Crew(team.threads, team.grain, memory, 0, 0, team.otherwise), Vector(reference(ZERO), ZERO)
+    team, in_order = Crew(team.threads, team.grain, memory, 0, UNCHANGED, team.otherwise), Vector(reference(ZERO), ZERO)
     then = STORE, gradient, 0.0, grad_x, with_grad_x, ZERO
     loss[0] = minibatch(shard_task, then, parameters, x, y, in_order, 0, x.rows, cut, sizes, workspace, team)

@@ -33,7 +33,7 @@ from .matrix import (
 )
 from .packing import one_way_size, panels_size
 from .panel import all_finite, copy, copy_any
-from .parallel import Crew, at_most, lead, share
+from .parallel import FROM_AFAR, UNCHANGED, Crew, at_most, lead, share
 from .parameters import is_dotted, parameters_size
 from .stored import all_stored_size, stored_parameters, stored_size
 from .tasks import ONE, ZERO, address, outlined, reference, references, task_address
@@ -158,7 +158,7 @@ def forward_layers(parameters, x, sizes, space, team, lowest):
         if layer >= lowest:
             kc = DOTS if is_dotted(layer, n_in, n_out) else slice_length(n_in, n_out)
             forward_in_slices(g, below, W, b, kc, space.panels, team)
-        team = Crew(team.threads, team.grain, team.memory, team.ahead, 0, team.otherwise)
+        team = Crew(team.threads, team.grain, team.memory, team.ahead, team.known & UNCHANGED, team.otherwise)
         activations = advance(activations, padded(space.batch * g.row_stride))
         parameters = advance(parameters, stored_size(n_in, n_out, space.in_panels, itemsize(parameters)))
     return g
@@ -262,7 +262,7 @@ def _predict_batch(arguments, task, worker):
     batch = min(batch_size, x.rows - first)
     x = rows(x, first, batch)
     space = divide(advance(workspace, worker * part), sizes, batch, ZERO)
-    team = Crew(team.threads, team.grain, found[1], 0, 1, team.otherwise)
+    team = Crew(team.threads, team.grain, found[1], 0, FROM_AFAR + UNCHANGED, team.otherwise)
     output = forward_layers(parameters, x, sizes, space, team, 1)
     copy(rows(g, first, batch), output)
     if not input_finite(x, spaced(space.activations, batch, sizes.data[1])):
@@ -290,7 +290,7 @@ def mean_loss_by(parameters, x, y, batch_size, sizes, workspace, threads, team):
 @internal
 def _mean_loss(arguments, memory, _):
     loss, parameters, x, y, batch_size, sizes, workspace, team = arguments[0]
-    team = Crew(team.threads, team.grain, memory, 0, 1, team.otherwise)
+    team = Crew(team.threads, team.grain, memory, 0, FROM_AFAR + UNCHANGED, team.otherwise)
     for first in range(0, x.rows, batch_size):
         batch = min(batch_size, x.rows - first)
         space = divide(workspace, sizes, batch, ZERO)

@@ -23,10 +23,12 @@ from .tasks import ZERO, address, call_task, outlined, reference, task_address
 Team = namedtuple("Team", "threads grain")
 """Who computes: `threads` threads, where each of them gets `grain` multiply-adds or more."""
 
-Crew = namedtuple("Crew", "threads grain memory ahead far otherwise")
+Crew = namedtuple("Crew", "threads grain memory ahead known otherwise")
 """A Team, and addresses: of what its threads tell each other, 0 as long as they have not been called together; of rows
 to fetch `ahead`, or 0; and of what computes products `otherwise` than by tiles in one task, as `gemm` has it, or 0.
-`far` is 1 where A is not known to be in a near cache, as the samples of which many are predicted."""
+What is `known` is 0, or a sum of these."""
+FROM_AFAR = 1  # A may not be in a near cache, as the samples of which many are predicted
+UNCHANGED = 2  # B, the weights of a layer, will not be stepped against
 
 SERIAL = Team(1, GRAIN["omp"])
 """The team that never starts a thread: safe in a forked process, a signal handler, another thread or a prange."""
@@ -175,7 +177,7 @@ run_tasks_parallel = jit(run_tasks, name="run_tasks_parallel", parallel=True)
 @helper
 def at_most(threads, crew):
     """A Crew without those of its threads that would find nothing to do, and look for it."""
-    return Crew(min(crew.threads, threads), crew.grain, crew.memory, crew.ahead, crew.far, crew.otherwise)
+    return Crew(min(crew.threads, threads), crew.grain, crew.memory, crew.ahead, crew.known, crew.otherwise)
 
 
 @outlined

@@ -10,14 +10,13 @@ from .blocking import (
     FAR,
     FEW_FROM_MEMORY,
     FEW_ROWS,
+    FEW_SLICED,
     FEW_TERMS,
     KC,
     L1,
     MEMORY,
-    SIGMOID,
     STREAMED,
     STREAMED_PART,
-    SUMMED,
     SUMS_STREAMED,
 )
 from .compiling import helper, internal
@@ -25,7 +24,7 @@ from .dot import some_outputs
 from .epilogue import SGD, STORE, finish_block
 from .matrix import Matrix, advance, block, has_rows_on_pages, rows, scalar
 from .microkernel import columns_at_once, multiply_row, tile_shape
-from .parallel import columns_of, product_work, share, sharers_of, tasks_for
+from .parallel import UNCHANGED, columns_of, product_work, share, sharers_of, tasks_for
 from .stream import stream_columns, stream_outer, stream_rows
 from .tasks import ONE, address, outlined, reference, task_address
 
@@ -47,7 +46,7 @@ def stream(dots, epilogue, c, e, a, b, scale, panels, crew, kc):
     of_parts = reference((epilogue, c, e, a, b, scale, panels, parts, kc))
     if not by_columns:
         share(task_address(some_rows, of_parts), address(of_parts), parts, crew.memory)
-    elif is_by_slices(b, kc, parts):
+    elif is_by_slices(c, b, kc, parts, crew):
         by_slices(epilogue, c, e, a, b, scale, kc, panels, parts, crew)
     elif parts > 1:
         share(task_address(some_columns, of_parts), address(of_parts), parts, crew.memory)
@@ -191,9 +190,10 @@ def finish_some(epilogue, c, e, sums, scale, staged):
 
 
 @helper
-def is_by_slices(b, kc, parts):
-    """Whether threads share a product's slices: then each reads whole rows of B, which it has updated itself."""
-    return parts > 1 and b.column_stride == 1 and b.rows > kc
+def is_by_slices(c, b, kc, parts, crew):
+    """Whether threads share a product's slices: then each reads whole rows of B, against which it then steps itself."""
+    gain = c.rows <= FEW_SLICED or crew.known & UNCHANGED == 0
+    return gain and parts > 1 and b.column_stride == 1 and b.rows > kc
 
 
 @helper
@@ -219,7 +219,7 @@ def by_slices(epilogue, c, e, a, b, scale, kc, panels, parts, crew):
     sums, slices = advance(panels, parts * 2 * nr), (b.rows + kc - 1) // kc
     of_slices = reference((sums, size, stride, a, b, parts, kc))
     share(task_address(some_slices, of_slices), address(of_slices), parts, crew.memory)
-    parts = tasks_for((SIGMOID + SUMMED * slices) * c.rows * c.columns, crew)
+    parts = parts if c.rows > 1 else 1
     of_columns = reference((epilogue, c, e, sums, size, stride, slices, scale, panels, parts))
     share(task_address(finish_slices, of_columns), address(of_columns), parts, crew.memory)
 

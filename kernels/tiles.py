@@ -40,7 +40,7 @@ from .packing import (
     worker_size,
 )
 from .panel import copied_panel, copy, copy_panels, copy_tiles
-from .parallel import KEPT, WORKER, first_of, read, write
+from .parallel import FROM_AFAR, KEPT, WORKER, first_of, read, write
 
 
 @jit(inline=True)
@@ -100,7 +100,7 @@ def compute_tiles(arguments, task, worker):
     expected = 0
     if c.rows * c.columns > (L1 if k >= PREFETCH else FAR):
         expected = EXPECT_C + EXPECT_E if epilogue == SIGMOID_DELTA else EXPECT_C
-    far = has_long_rows(a) and c.rows * k > (L1 if crew.far != 0 else FAR)
+    far = has_long_rows(a) and c.rows * k > (L1 if crew.known & FROM_AFAR else FAR)
     tile, end, column, top = 0, tiles, 0, 0
     if parts > 1:
         tile, end = first_of(task, parts, tiles), first_of(task + 1, parts, tiles)
