@@ -10,7 +10,7 @@ from .loss import part_errors
 from .matrix import advance, get, itemsize, rows, scalar
 from .network import input_finite
 from .parameters import is_dotted
-from .simd import prefetch
+from .simd import prefetch_far
 from .single import copy_row, delta_by, layer_one, layer_row, step_one_by, step_row_by, step_rows_by
 from .small import delta_below, errors_of_outputs, step_rows
 from .tasks import address, reference
@@ -66,9 +66,9 @@ def fetch_sample(X, Y, i):
     """Begin to fetch a row of X and Y."""
     x, size = address(advance(X.data, i * X.row_stride)), X.columns * itemsize(X.data)
     for byte in range(0, size, CACHE_LINE):
-        prefetch(x + byte)
-    prefetch(x + size - 1)
-    prefetch(address(advance(Y.data, i * Y.row_stride)))
+        prefetch_far(x + byte)
+    prefetch_far(x + size - 1)
+    prefetch_far(address(advance(Y.data, i * Y.row_stride)))
 
 
 @jit(inline=True)

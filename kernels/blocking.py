@@ -124,9 +124,10 @@ STORED_FROM = 8
 MANY_PAGES = 6 << 20
 # Bytes of all samples, from which on the rows of the next minibatch are fetched beforehand, and of a minibatch, up to
 # which they are: a step of 30-32-2 by 8 takes 0.84 of the time where there are 4 MB of samples, 1.02 where 0.6 MB; with
-# 2**17 one of 30-10-5 by 900 takes 1.1 times as long, with 2**16 of inputs alone one of 1-24 by 8768 1.25 times.
+# 2**16 one of 784-30-10 by 32 takes 1.1 times as long, of 784-128-10 by 64 1.02 and 1.08 by two threads, of 30-10-5 by
+# 900 1.33, with 2**19 one of 784-128-10 by 128 1.0 and 0.98.
 BYTES_NEAR = 1 << 20
-BYTES_AHEAD = 1 << 16
+BYTES_AHEAD = 1 << 18
 LINES_AHEAD = 12  # cache lines of the next minibatch that are fetched with every few tiles
 # Numbers of a random order that are worked out at once, side by side: with 32 it takes 1.25 times as long, with 16 1.6,
 # but of 4 samples half the time (AVX2). Its keys: by chi-squared tests of single places and of pairs in
@@ -233,9 +234,9 @@ UNITS_HANDED, UNITS_EMPTY = 2, 6
 MANY_THREADS = 6
 RUN = 8  # minibatches from which on it pays to call threads together for that, and that are timed together
 RUNS = 8  # such runs at most as one: two threads begin one by copying weights
-# Multiply-adds of a minibatch up to which threads are timed at all: a ms. On cores that are far from each other a step by
-# two takes 1.0 of the time of one on 784-512-512-10 by 16, 1.08 on 600-600-600-10 by 20, 0.95 on 1024x4 by 28, on near
-# ones 0.57 and 0.53 on the first and the last.
+# Multiply-adds of a minibatch up to which threads are timed at all: a ms. On cores far from each other two of them take
+# 1.0 of the time of one on 784-512-512-10 by 16, 1.08 on 600-600-600-10 by 20, 0.95 on 1024x4 by 28; on near ones 0.57
+# and 0.53 on the first and the last.
 PACED = 1 << 26
 # Runs from one trial of the slower, all threads or one, to the next: more and more, as long as it is the slower.
 TRIED_FIRST, TRIED_LAST = 4.0, 128.0
@@ -311,10 +312,9 @@ RECOPIED = 6
 # Outputs of a layer of many inputs for each, up to which vectors are of samples and not of outputs: of the time 10,000
 # predictions take 0.7 on 100-2, 0.95 on 100-4 and 20-3; 1.07 on 20-4, 1.06 on 100-5.
 FEW_SUMS, INPUTS_OF_FEW = 4, 6
-# Bytes of a sample's inputs from which on the processor itself fetches them sooner than we: without fetching, 10,000
-# predictions of 3000-1 take 0.9 of the time; and, when layers of few outputs and so many inputs had vectors of
-# samples, of 3000-2 0.8, of 1500-2 in float64 0.9, of 784-2 and 784-4 1.04 to 1.4 (AVX2).
-FETCHED_ROW = 1 << 13
+# Bytes of a sample's inputs from which on those of later samples are fetched no further than the second cache: of the
+# time 10,000 predictions take 0.5 on 200-4, 0.8 on 64-3 and 100-2, but 1.15 on 50-2 and 1.4 on 40-3.
+FETCHED_FAR = 1 << 8
 # Outputs up to which their squared errors are added up one by one, not in vectors: with vectors a step of 1-2 by 16
 # takes 1.03 times as long, one of 4-3 by 10 0.97, one of 1-100 by 16 0.55.
 FEW_OUTPUTS = 2
@@ -324,7 +324,7 @@ MANY_OUTPUTS, OUTPUT_SUMS = 256, 8
 DOTS = 0  # for the length of slices, where there are none: sums are dot products
 DOT = 16  # sums that one of a single output is of: as many as the lanes of the widest vector
 # Bytes of all samples, more than caches hold, from which on their rows are fetched before dot products take them: of
-# the time 10,000 predictions of 784-1 take 0.8, gradients 0.93; 1000 predictions would take 1.3.
+# the time 10,000 predictions of 784-1 take 0.6, gradients 0.7; 3000 predictions of 784-2 would take 1.2.
 BYTES_FAR = 1 << 24
 # Inputs of all samples together, up to which dot products of them are trained without tiles: of the time by tiles a
 # step of 9-1 by 1024 takes 0.80, of 64-1 by 200 0.93, of 500-1 by 100 1.0, of 200-1 by 500 1.04, of 800-1 by 600 1.2.

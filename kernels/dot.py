@@ -12,7 +12,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .blocking import BYTES_FAR, DOT, FETCHED_ROW, NARROW
+from .blocking import BYTES_FAR, DOT, NARROW
 from .compiling import helper, internal
 from .elementwise import activate
 from .host import HOST
@@ -33,13 +33,12 @@ def dot_rows(typingctx, c, rsc, e, a, rsa, b, rsb, m, n, k, length, far):
     """c[j*rsc + i] = Σ a[j*rsa + p] b[i*rsb + p] over p < k, + e[j], for i < m and j < n, of which there are few.
 
     The sums over slices of so many p, a `length`, are added up. Of each row of c, whole vectors are written. If they
-    are `far`, rows of b are fetched beforehand unless they are long, from end to end, as if they were adjacent.
+    are `far`, rows of b are fetched beforehand, from end to end, as if they were adjacent.
     """
 
     def codegen(context, builder, signature, args):
         c, rsc, e, a, rsa, b, rsb, m, n, k, length, far = args
         simd = Simd.of_host(builder, signature.args[0].dtype)
-        far = builder.and_(far, builder.icmp_signed("<", k, INDEX(simd.elements(FETCHED_ROW))))
         rows = _Rows(simd, a, rsa, b, rsb, m, n, k, length, far)
         last = builder.sub(m, minimum(builder, m, INDEX(simd.lanes)))
 
@@ -99,8 +98,9 @@ class _Rows:
             rows = [builder.add(begin, builder.mul(to_row, INDEX(t))) for t in range(at_once)]
             offsets = [builder.mul(minimum(builder, row, last), self.rsb) for row in rows]
             below = builder.gep(start, [builder.mul(self.rsb, builder.add(first, INDEX(simd.lanes)))])
-            for j, count in self.parts_of_outputs(counts):
-                self.emit_slices(j, count, start, offsets, below, functools.partial(memory.place, group))
+            for turn, turns, j, count in self.parts_of_outputs(counts):
+                fetch = functools.partial(self.fetch, turn, turns, below, at_once)
+                self.emit_slices(j, count, start, offsets, fetch, functools.partial(memory.place, group))
         with cgutils.for_range(builder, self.n) as outputs:
             total = simd.variable()
             total.set(memory.total(outputs.index, 0))
@@ -109,32 +109,37 @@ class _Rows:
             in_order = [t % groups * at_once + t // groups for t in range(simd.lanes)]
             put(outputs.index, where(are_whole, shuffled(total.get(), total.get(), in_order), total.get()))
 
-    def emit_slices(self, first, count, start, offsets, below, place):
-        """Store the sums of each slice, of so many rows of a from the `first` on, with those at the `offsets`."""
+    def emit_slices(self, first, count, start, offsets, fetch, place):
+        """Store the sums of each slice, of so many rows of a from the `first` on, with those at the `offsets`.
+
+        fetch(p) is called before the terms from p on are added.
+        """
         simd, builder = self.simd, self.builder
-        far = builder.and_(self.far, builder.icmp_signed("==", first, INDEX(0)))
         outputs = [builder.add(first, INDEX(j)) for j in range(count)]
-
-        def fetch_as_much(done, p):
-            """As much of the rows `below` as terms of so many rows are summed from p on."""
-            with builder.if_then(far):
-                at = builder.mul(builder.add(done, p), INDEX(len(offsets)))
-                simd.fetch(builder.gep(below, [at]), DOT * len(offsets))
-
         # One of no terms, if there are none.
         slices = INDEX(0), maximum(builder, self.k, INDEX(1)), maximum(builder, self.length, INDEX(1))
         with cgutils.for_range_slice(builder, *slices) as (p, number):
             of_a = [builder.gep(self.a, [builder.add(builder.mul(j, self.rsa), p)]) for j in outputs]
             terms = minimum(builder, self.length, builder.sub(self.k, p))
-            fetch = functools.partial(fetch_as_much, p)
-            sums = _sums(simd, of_a, builder.gep(start, [p]), offsets, terms, fetch)
+            sums = _sums(simd, of_a, builder.gep(start, [p]), offsets, terms, lambda q, p=p: fetch(builder.add(p, q)))
             for j, of_j in zip(outputs, sums, strict=True):
                 simd.store(_folded(of_j, simd.lanes)[0], place(j, number))
 
+    def fetch(self, turn, turns, below, rows, p):
+        """As much of so many rows `below` as they have terms from p on that are added next, if it is the turn of these.
+
+        Where the first part of the outputs alone fetches, 10,000 predictions take 1.16 times as long on 784-8; with all
+        in the first cache 1.5, on 784-6 1.9, on 784-1 1.4.
+        """
+        builder = self.builder
+        is_turn = builder.icmp_signed("==", builder.urem(builder.udiv(p, INDEX(DOT)), turns), turn)
+        with builder.if_then(builder.and_(self.far, is_turn)):
+            self.simd.fetch(builder.gep(below, [builder.mul(p, INDEX(rows))]), DOT * rows, far=True)
+
     def parts_of_outputs(self, counts):
-        """Yield (first, how many) while code for so many outputs is emitted, one of `counts`."""
+        """Yield (part, parts, first, how many) while code for so many outputs is emitted, one of `counts`."""
         if max(counts) == 1:
-            yield INDEX(0), 1
+            yield INDEX(0), INDEX(1), INDEX(0), 1
             return
         builder, most = self.builder, INDEX(max(counts))
         parts = builder.udiv(builder.add(self.n, builder.sub(most, INDEX(1))), most)
@@ -142,7 +147,7 @@ class _Rows:
             numbers = part.index, builder.add(part.index, INDEX(1))
             first, end = (builder.udiv(builder.mul(self.n, number), parts) for number in numbers)
             for count in cases(builder, builder.sub(end, first), counts):
-                yield first, count
+                yield part.index, parts, first, count
 
 
 class _Memory:

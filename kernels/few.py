@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .blocking import FETCHED_ROW
+from .blocking import FETCHED_FAR
 from .simd import INDEX, Simd, fma, minimum, transposed, where
 
 
@@ -34,7 +34,7 @@ class FewSums:
         self.c, self.e, self.a, self.rsa, self.b = c, e, a, rsa, b
         self.m, self.n, self.k, self.kc = m, n, k, kc
         self.totals, self.parts, self.transposed = self.vectors(), self.vectors(), self.vectors()
-        self.is_short = self.builder.icmp_signed("<", k, INDEX(simd.elements(FETCHED_ROW)))
+        self.is_short = self.builder.icmp_signed("<", k, INDEX(simd.elements(FETCHED_FAR)))
 
     def vectors(self):
         """Pointer to memory for as many vectors as they have lanes."""
@@ -79,8 +79,10 @@ class FewSums:
         """So many terms of all sums as a vector has lanes, from p on, or those of them from `added` on."""
         builder, simd, lanes = self.builder, self.simd, self.simd.lanes
         start = builder.gep(self.a, [builder.add(builder.mul(i, self.rsa), p)])
-        with builder.if_then(self.is_short):
-            self.fetch(i, p)
+        with builder.if_else(self.is_short) as branches:
+            for branch, far in zip(branches, (False, True), strict=True):
+                with branch:
+                    self.fetch(i, p, far)
         rows = [builder.mul(INDEX(t), self.rsa) for t in range(lanes)]
         columns = transposed([simd.load(builder.gep(start, [row])) for row in rows])
         for t, column in enumerate(columns):
@@ -97,12 +99,12 @@ class FewSums:
                 total = more
             simd.store(total, at)
 
-    def fetch(self, i, p):
+    def fetch(self, i, p, far):
         """Begin to fetch a part of the next square's rows, from end to end, as if they were adjacent in memory."""
         builder, lanes = self.builder, self.simd.lanes
         first = builder.mul(builder.add(i, INDEX(lanes)), self.rsa)
         start = builder.gep(self.a, [builder.add(first, builder.mul(p, INDEX(lanes)))])
-        self.simd.fetch(start, lanes * lanes)
+        self.simd.fetch(start, lanes * lanes, far)
 
     def emit_outputs(self, i, j):
         builder, simd, lanes = self.builder, self.simd, self.simd.lanes

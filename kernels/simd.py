@@ -139,7 +139,10 @@ class Simd:
         return size * 8 // self.bits
 
     def prefetch(self, pointer, written, far=False):
-        """Begin to fetch a cache line, to be read or to be `written`; not into the first cache, if `far` (Booleans)."""
+        """Begin to fetch a cache line, to be read or to be `written`; not into the first cache, if `far` (Booleans).
+
+        The first has buffers for some 20 lines on their way; from memory, that is half of what a core could have.
+        """
         pointer = self.builder.bitcast(pointer, BYTE.as_pointer())
         written, stay, data = (ir.Constant(INT32, number) for number in (int(written), 2 if far else 3, 1))
         self.call("llvm.prefetch.p0", ir.VoidType(), pointer, written, stay, data)
@@ -340,12 +343,18 @@ def cases(builder, value, numbers):
     builder.position_at_end(done)
 
 
-@intrinsic
-def prefetch(typingctx, byte):
-    """Begin to fetch the cache line at an address, which may be of no memory at all."""
+def _prefetch(far):
+    @intrinsic
+    def prefetch(typingctx, byte):
+        """Begin to fetch the cache line at an address, which may be of no memory at all."""
 
-    def codegen(context, builder, signature, args):
-        Simd(builder, types.float32, 1).prefetch(builder.inttoptr(args[0], BYTE.as_pointer()), False)
-        return context.get_dummy_value()
+        def codegen(context, builder, signature, args):
+            Simd(builder, types.float32, 1).prefetch(builder.inttoptr(args[0], BYTE.as_pointer()), False, far)
+            return context.get_dummy_value()
 
-    return types.void(types.intp), codegen
+        return types.void(types.intp), codegen
+
+    return prefetch
+
+
+prefetch, prefetch_far = _prefetch(False), _prefetch(True)

@@ -19,14 +19,14 @@ VECTORS = 4  # of each of two rows of C that are computed together: two terms a 
 
 
 @intrinsic
-def stream_rows(typingctx, sums, rss, a, rsa, csa, b, rsb, m, n, k):
+def stream_rows(typingctx, sums, rss, a, rsa, csa, b, rsb, m, n, k, far):
     """sums = A·B, where n is a number of whole vectors: B passes.
 
     sums[i*rss + j] is the sum of a row i and a column j, A[i, p] = a[i*rsa + p*csa], B[p, j] = b[p*rsb + j]. B is
-    fetched a little ahead.
+    fetched a little ahead, but not into the first cache if it is `far`.
     """
     index = types.intp
-    signature = types.void(sums, index, sums, index, index, sums, index, index, index, index)
+    signature = types.void(sums, index, sums, index, index, sums, index, index, index, index, types.boolean)
 
     def codegen(context, builder, signature, args):
         StreamRows(Simd.of_host(builder, signature.args[0].dtype), *args).emit()
@@ -91,10 +91,10 @@ class Stream:
 
 
 class StreamRows(Stream):
-    def __init__(self, simd, sums, rss, a, rsa, csa, b, rsb, m, n, k):
+    def __init__(self, simd, sums, rss, a, rsa, csa, b, rsb, m, n, k, far):
         super().__init__(simd)
         self.sums, self.rss, self.a, self.rsa, self.csa = sums, rss, a, rsa, csa
-        self.b, self.rsb, self.m, self.n, self.k = b, rsb, m, n, k
+        self.b, self.rsb, self.m, self.n, self.k, self.far = b, rsb, m, n, k, far
 
     def emit(self):
         builder, lanes = self.builder, self.simd.lanes
@@ -124,10 +124,10 @@ class StreamRows(Stream):
         sums = [self.at(self.sums, builder.mul(row, self.rss)) for row in rows]
         b_rows = [self.at(self.b, builder.mul(term, self.rsb)) for term in terms]
 
-        def emit_columns(first, end, ahead=None):
+        def emit_columns(first, end, ahead=None, far=False):
             with self.for_slices(first, end, simd.lanes) as (j, _):
                 for row in b_rows if ahead else ():
-                    simd.prefetch(self.at(row, j, ahead), written=False)
+                    simd.prefetch(self.at(row, j, ahead), written=False, far=far)
                 vectors = [simd.load(self.at(row, j)) for row in b_rows]
                 for sum, of_row in zip(sums, x, strict=True):
                     total = simd.load(self.at(sum, j))
@@ -139,9 +139,13 @@ class StreamRows(Stream):
             emit_columns(INDEX(0), self.n)
             return
         distance = INDEX(simd.elements(FETCHED_STREAM))
-        near = maximum(builder, builder.sub(self.n, distance), INDEX(0))  # ends where the next rows are to be fetched
-        emit_columns(INDEX(0), near, distance)
-        emit_columns(near, self.n, builder.sub(builder.mul(self.rsb, INDEX(len(terms))), near))
+        last = maximum(builder, builder.sub(self.n, distance), INDEX(0))  # from there on the next rows are fetched
+        next_rows = builder.sub(builder.mul(self.rsb, INDEX(len(terms))), last)
+        with builder.if_else(self.far) as branches:
+            for branch, far in zip(branches, (True, False), strict=True):
+                with branch:
+                    emit_columns(INDEX(0), last, distance, far)
+                    emit_columns(last, self.n, next_rows, far)
 
 
 class StreamOuter(Stream):

@@ -65,6 +65,12 @@ def has_few_rows(c, b):
 
 
 @helper
+def is_from_memory(b):
+    """Whether B is more than caches hold."""
+    return b.rows * b.columns > MEMORY
+
+
+@helper
 def most_rows(size, on_pages):
     """Rows of C up to which they are few, for a B of so many elements, whose rows may lie whole pages apart."""
     if size > MEMORY:
@@ -158,8 +164,8 @@ def few_rows(epilogue, c, e, a, b, scale, kc, panels) -> None:
             stride = n
             for p in range(0, k, kc):
                 sums = part if p > 0 else whole
-                a_p, b_p = advance(a.data, p * a.column_stride), advance(b.data, p * b.row_stride + j)
-                stream_rows(sums, n, a_p, a.row_stride, a.column_stride, b_p, b.row_stride, m, n, min(kc, k - p))
+                some = min(kc, k - p)
+                sum_slice(sums, n, block(a, 0, p, m, some), block(b, p, j, some, n), is_from_memory(b))
                 if p > 0:
                     add_part(whole, part, m * n)
         else:
@@ -236,7 +242,8 @@ def some_slices(arguments, task, _):
         if left < right:
             k = min(kc, b.rows - p)
             of_slice = advance(sums, number * size + left)
-            sum_slice(of_slice, stride, block(a, 0, p, a.rows, k), block(b, p, left, k, right - left))
+            b_block = block(b, p, left, k, right - left)
+            sum_slice(of_slice, stride, block(a, 0, p, a.rows, k), b_block, is_from_memory(b))
 
 
 @helper
@@ -250,14 +257,15 @@ def slice_at(task, parts, b, kc):
 
 
 @outlined
-def sum_slice(sums, stride, a, b) -> None:
+def sum_slice(sums, stride, a, b, from_memory) -> None:
     """sums = A·B in a single slice, in rows that are so far apart."""
     m, k = a.rows, b.rows
     whole = whole_vectors(b)
     for j in range(0, whole, columns_streamed(m, b)):
         n = min(columns_streamed(m, b), whole - j)
         b_j = advance(b.data, j)
-        stream_rows(advance(sums, j), stride, a.data, a.row_stride, a.column_stride, b_j, b.row_stride, m, n, k)
+        x = a.data, a.row_stride, a.column_stride
+        stream_rows(advance(sums, j), stride, *x, b_j, b.row_stride, m, n, k, from_memory)
     if whole < b.columns:
         b_j, n = advance(b.data, whole), b.columns - whole
         for i in range(m):
