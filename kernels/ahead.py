@@ -29,7 +29,8 @@ def are_far(X, Y):
 @helper
 def worth_fetching(X, Y, batch):
     """Whether it pays for such minibatches: samples are far, and so many of them are not too much for the cache."""
-    return are_far(X, Y) and batch * (X.columns + Y.columns) * itemsize(X.data) <= BYTES_AHEAD
+    row = (X.columns + Y.columns) * itemsize(X.data) + 2 * CACHE_LINE  # with what else is in its lines
+    return are_far(X, Y) and batch * row <= BYTES_AHEAD
 
 
 @outlined
