@@ -165,10 +165,10 @@ TERMS_TRANSPOSED = 32
 # Rows fetched ahead where the loss goes down a few columns, page after page: 0.75 of its time on 1024x4; and where
 # samples are taken one by one: 0.6 of a step of 7-1 by 1 among 200,000 of them.
 ROWS_AHEAD = 16
-# Elements of rows of X, at least one row, from one that is gathered to one that is fetched: of millions of samples a
-# step of 9-1 by 10,000 takes 0.6 to 0.8 of the time, of 4-8-3 by 5000 0.7, of 784-128-10 by 128 1.0 (AVX2); in a large
-# third cache, with AVX-512, 1.1, 0.8 to 0.95 and 1.0.
-GATHERED_AHEAD = 128
+# Elements of rows of X, at least one row, from one that is gathered to one that is fetched, into the second cache: of a
+# million samples a step of 4-8-3 by 5000 takes 1.07 times as long with 128, 1.3 if these come to the first cache; of
+# 30-10 by 5000 1.05 and 1.07, of 9-1 by 10,000 1.0 and 1.07, of 10-10-10 by 1500 1.0 and 0.98.
+GATHERED_AHEAD = 512
 # Tiles of A that are copied side by side, so that of every cache line more than a part is read at once: of the time of
 # one by one the copy of x of 784-512-512-10 by 256 takes 0.8 in float32 and 0.7 in float64, of 1500 by 1000 0.7 and
 # 0.5; with 4 the same, with 16 up to twice that.

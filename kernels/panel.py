@@ -201,7 +201,7 @@ class Rows:
         builder = self.builder
         later, end = builder.add(i, self.ahead), builder.sub(self.m, INDEX(1))
         source, _ = self.row(minimum(builder, later, end))
-        return lambda j: self.simd.prefetch(builder.gep(source, [j]), written=False)
+        return lambda j: self.simd.prefetch(builder.gep(source, [j]), written=False, far=True)
 
 
 @outlined
