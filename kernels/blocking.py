@@ -51,11 +51,13 @@ FEW_TERMS = 16
 FAR = 1 << 17
 FEW_FROM_MEMORY, MEMORY = 32, 1 << 22
 AFAR = 8  # multiply-adds that take as long as an element of such an operand
-STREAMED = 1024  # columns at most of which a row of sums stays in the first cache
-SUMS_STREAMED = 4096  # sums of several rows
+# Columns at most of which a row of sums stays in the first cache, and sums of several rows, or of one by a B that comes
+# from memory: with 4096 columns a prediction takes 0.9 of the time on 2000-3000-2000, but 1.03 on 1000-2000.
+STREAMED, SUMS_STREAMED = 1024, 4096
 # Bytes of a row that are fetched ahead. Of the time with next rows fetched instead, a prediction of one sample takes
 # 0.85 on 1024x4, 0.95 on 784-1000 and 3000-1000-10, 1.0 to 1.03 on 784-300 and 300x4; in float64 0.75 on the first two.
-FETCHED_STREAM = 768
+# From memory more, into the second cache: 0.8 and 0.9 on 2000-3000-2000, by one thread and by two.
+FETCHED_STREAM, FETCHED_FROM_MEMORY = 768, 2048
 STREAMED_PART = 128  # columns, at least, of a thread
 # Rows of C up to which two threads take halves of the rows of B, slice of k by slice, also where they will not step
 # against them: by 1 a prediction takes 0.85 of the time on 784-1000 and 3000-1000-10, by 2 0.8 on 1024x4, but by 8 1.1

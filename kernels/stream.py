@@ -10,7 +10,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .blocking import FETCHED_STREAM
+from .blocking import FETCHED_FROM_MEMORY, FETCHED_STREAM
 from .epilogue import EPILOGUES, SGD, STORE
 from .simd import INDEX, Simd, fma, maximum, minimum, transposed, where
 
@@ -20,10 +20,10 @@ VECTORS = 4  # of each of two rows of C that are computed together: two terms a 
 
 @intrinsic
 def stream_rows(typingctx, sums, rss, a, rsa, csa, b, rsb, m, n, k, far):
-    """sums = A·B, where n is a number of whole vectors: B passes.
+    """sums = A·B: B passes.
 
-    sums[i*rss + j] is the sum of a row i and a column j, A[i, p] = a[i*rsa + p*csa], B[p, j] = b[p*rsb + j]. B is
-    fetched a little ahead, but not into the first cache if it is `far`.
+    sums[i*rss + j] is the sum of a row i and a column j, and there is memory for whole vectors of them; A[i, p] =
+    a[i*rsa + p*csa], B[p, j] = b[p*rsb + j]. B is fetched a little ahead, not into the first cache if it is `far`.
     """
     index = types.intp
     signature = types.void(sums, index, sums, index, index, sums, index, index, index, index, types.boolean)
@@ -124,28 +124,35 @@ class StreamRows(Stream):
         sums = [self.at(self.sums, builder.mul(row, self.rss)) for row in rows]
         b_rows = [self.at(self.b, builder.mul(term, self.rsb)) for term in terms]
 
-        def emit_columns(first, end, ahead=None, far=False):
+        def emit_vector(j, mask=None):
+            vectors = [simd.load(self.at(row, j), mask) for row in b_rows]
+            for sum, of_row in zip(sums, x, strict=True):
+                total = simd.load(self.at(sum, j))
+                for of_term, vector in zip(of_row, vectors, strict=True):
+                    total = fma(of_term, vector, total)
+                simd.store(total, self.at(sum, j))
+
+        def emit_vectors(first, end, ahead=None, far=False):
             with self.for_slices(first, end, simd.lanes) as (j, _):
                 for row in b_rows if ahead else ():
                     simd.prefetch(self.at(row, j, ahead), written=False, far=far)
-                vectors = [simd.load(self.at(row, j)) for row in b_rows]
-                for sum, of_row in zip(sums, x, strict=True):
-                    total = simd.load(self.at(sum, j))
-                    for of_term, vector in zip(of_row, vectors, strict=True):
-                        total = fma(of_term, vector, total)
-                    simd.store(total, self.at(sum, j))
+                emit_vector(j)
 
+        whole = builder.and_(self.n, INDEX(-simd.lanes))
         if not fetch:
-            emit_columns(INDEX(0), self.n)
-            return
-        distance = INDEX(simd.elements(FETCHED_STREAM))
-        last = maximum(builder, builder.sub(self.n, distance), INDEX(0))  # from there on the next rows are fetched
-        next_rows = builder.sub(builder.mul(self.rsb, INDEX(len(terms))), last)
-        with builder.if_else(self.far) as branches:
-            for branch, far in zip(branches, (True, False), strict=True):
-                with branch:
-                    emit_columns(INDEX(0), last, distance, far)
-                    emit_columns(last, self.n, next_rows, far)
+            emit_vectors(INDEX(0), whole)
+        else:
+            distances = [INDEX(simd.elements(size)) for size in (FETCHED_FROM_MEMORY, FETCHED_STREAM)]
+            distance = builder.select(self.far, *distances)
+            last = maximum(builder, builder.sub(whole, distance), INDEX(0))  # from there on the next rows are fetched
+            next_rows = builder.sub(builder.mul(self.rsb, INDEX(len(terms))), last)
+            with builder.if_else(self.far) as branches:
+                for branch, far in zip(branches, (True, False), strict=True):
+                    with branch:
+                        emit_vectors(INDEX(0), last, distance, far)
+                        emit_vectors(last, whole, next_rows, far)
+        with builder.if_then(builder.icmp_signed("<", whole, self.n)):
+            emit_vector(whole, simd.first(builder.sub(self.n, whole)))
 
 
 class StreamOuter(Stream):

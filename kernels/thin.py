@@ -26,7 +26,7 @@ from .matrix import Matrix, advance, block, has_rows_on_pages, rows, scalar
 from .microkernel import columns_at_once, multiply_row, tile_shape
 from .parallel import UNCHANGED, columns_of, product_work, share, sharers_of, tasks_for
 from .stream import stream_columns, stream_outer, stream_rows
-from .tasks import ONE, address, outlined, reference, task_address
+from .tasks import address, outlined, reference, task_address
 
 
 @outlined
@@ -43,11 +43,12 @@ def stream(dots, epilogue, c, e, a, b, scale, panels, crew, kc):
     if crew.ahead != 0:
         fetch_some(crew.ahead)
     parts = streamed_parts(c, a.columns, by_columns, crew)
+    slicers = sharers_of(product_work(c.rows, c.columns, a.columns), crew)
     of_parts = reference((epilogue, c, e, a, b, scale, panels, parts, kc))
     if not by_columns:
         share(task_address(some_rows, of_parts), address(of_parts), parts, crew.memory)
-    elif is_by_slices(c, b, kc, parts, crew):
-        by_slices(epilogue, c, e, a, b, scale, kc, panels, parts, crew)
+    elif is_by_slices(c, b, kc, slicers, crew):
+        by_slices(epilogue, c, e, a, b, scale, kc, panels, slicers, crew)
     elif parts > 1:
         share(task_address(some_columns, of_parts), address(of_parts), parts, crew.memory)
     else:
@@ -152,28 +153,33 @@ def few_rows(epilogue, c, e, a, b, scale, kc, panels) -> None:
     m, k = c.rows, a.columns
     slices = max(1, (k + kc - 1) // kc)
     staged, whole = panels, advance(panels, 2 * nr)
-    part = advance(whole, STREAMED if m == 1 else SUMS_STREAMED)
+    part = advance(whole, SUMS_STREAMED if k * c.columns > FAR else STREAMED)
     j = 0
     while j < c.columns:
         n, stride = columns_at_once(c.columns - j, 2 * two, two), 2 * two
+        streamed = b.column_stride == 1 and k * c.columns > L1 and c.columns - j > 2 * two
         if b.column_stride != 1:
             n = whole_squares(c.columns - j, two)
             sum_columns(whole, a, block(b, 0, j, k, n), kc)
-        elif k * c.columns > L1 and c.columns - j > 2 * two:
-            n = min(columns_streamed(m, b), (c.columns - j) // (two // 2) * (two // 2))
-            stride = n
+        elif streamed:
+            n = min(columns_streamed(m, b), c.columns - j)
+            stride = (n + two // 2 - 1) // (two // 2) * (two // 2)
             for p in range(0, k, kc):
                 sums = part if p > 0 else whole
                 some = min(kc, k - p)
-                sum_slice(sums, n, block(a, 0, p, m, some), block(b, p, j, some, n), is_from_memory(b))
+                sum_slice(sums, stride, block(a, 0, p, m, some), block(b, p, j, some, n), n, is_from_memory(b))
                 if p > 0:
-                    add_part(whole, part, m * n)
+                    add_part(whole, part, m * stride)
         else:
             for i in range(m):
                 sums, row = advance(whole, i * stride), advance(a.data, i * a.row_stride)
                 multiply_row(sums, row, a.column_stride, advance(b.data, j), b.row_stride, n, k, slices, kc)
         for i in range(m):
-            finish_some(epilogue, block(c, i, j, 1, n), block(e, i, j, 1, n), advance(whole, i * stride), scale, staged)
+            of_c, of_e, sums = block(c, i, j, 1, n), block(e, i, j, 1, n), advance(whole, i * stride)
+            if streamed:
+                finish_streamed(epilogue, of_c, of_e, sums, scale, staged)
+            else:
+                finish_some(epilogue, of_c, of_e, sums, scale, staged)
         j += n
 
 
@@ -196,10 +202,20 @@ def finish_some(epilogue, c, e, sums, scale, staged):
 
 
 @helper
+def finish_streamed(epilogue, c, e, sums, scale, staged):
+    """The same of any columns, of which `stream_rows` has the sums: whole vectors, and then the others."""
+    _, _, two = tile_shape(c)
+    whole = c.columns // (two // 2) * (two // 2)
+    for first, n in (0, whole), (whole, c.columns - whole):
+        of_c, of_e = block(c, 0, first, 1, n), block(e, 0, first, 1, n)
+        finish_some(epilogue, of_c, of_e, advance(sums, first), scale, staged)
+
+
+@helper
 def is_by_slices(c, b, kc, parts, crew):
     """Whether threads share a product's slices: then each reads whole rows of B, against which it then steps itself."""
     gain = c.rows <= FEW_SLICED or crew.known & UNCHANGED == 0
-    return gain and parts > 1 and b.column_stride == 1 and b.rows > kc
+    return gain and parts > 1 and b.column_stride == 1 and b.rows > kc and b.rows * b.columns > FAR
 
 
 @helper
@@ -238,12 +254,11 @@ def some_slices(arguments, task, _):
     last, end = slice_at(task + 1, parts, b, kc)
     for number in range(first, last + 1):
         left, right = start if number == first else 0, end if number == last else b.columns
-        p = number * kc
+        p, at_once = number * kc, columns_streamed(a.rows, b)
+        of_slice, k = advance(sums, number * size + left), min(kc, b.rows - p)
         if left < right:
-            k = min(kc, b.rows - p)
-            of_slice = advance(sums, number * size + left)
-            b_block = block(b, p, left, k, right - left)
-            sum_slice(of_slice, stride, block(a, 0, p, a.rows, k), b_block, is_from_memory(b))
+            a_p, b_p = block(a, 0, p, a.rows, k), block(b, p, left, k, right - left)
+            sum_slice(of_slice, stride, a_p, b_p, at_once, is_from_memory(b))
 
 
 @helper
@@ -257,34 +272,19 @@ def slice_at(task, parts, b, kc):
 
 
 @outlined
-def sum_slice(sums, stride, a, b, from_memory) -> None:
-    """sums = A·B in a single slice, in rows that are so far apart."""
-    m, k = a.rows, b.rows
-    whole = whole_vectors(b)
-    for j in range(0, whole, columns_streamed(m, b)):
-        n = min(columns_streamed(m, b), whole - j)
-        b_j = advance(b.data, j)
-        x = a.data, a.row_stride, a.column_stride
-        stream_rows(advance(sums, j), stride, *x, b_j, b.row_stride, m, n, k, from_memory)
-    if whole < b.columns:
-        b_j, n = advance(b.data, whole), b.columns - whole
-        for i in range(m):
-            row, sums_i = advance(a.data, i * a.row_stride), advance(sums, i * stride + whole)
-            multiply_row(sums_i, row, a.column_stride, b_j, b.row_stride, n, k, ONE, k)
-
-
-@helper
-def whole_vectors(b):
-    """Columns of B in whole vectors."""
-    _, _, two = tile_shape(b)
-    return b.columns // (two // 2) * (two // 2)
+def sum_slice(sums, stride, a, b, at_once, from_memory) -> None:
+    """sums = A·B in a single slice, in rows that are so far apart, so many columns `at_once`."""
+    for j in range(0, b.columns, at_once):
+        n, b_j, x = min(at_once, b.columns - j), advance(b.data, j), (a.data, a.row_stride, a.column_stride)
+        stream_rows(advance(sums, j), stride, *x, b_j, b.row_stride, a.rows, n, b.rows, from_memory)
 
 
 @helper
 def columns_streamed(m, b):
     """Columns at most that pass together, in whole vectors, so that their sums stay in the first cache."""
     _, _, two = tile_shape(b)
-    return min(STREAMED, SUMS_STREAMED // m) // (two // 2) * (two // 2)
+    most = SUMS_STREAMED // m
+    return (most if is_from_memory(b) else min(STREAMED, most)) // (two // 2) * (two // 2)
 
 
 @internal
@@ -295,14 +295,11 @@ def finish_slices(arguments, task, worker):
     start, end = columns_of(task, parts, c.columns)
     staged = advance(panels, worker * 2 * nr)
     c, e = block(c, 0, start, c.rows, end - start), block(e, 0, start, c.rows, end - start)
-    whole = whole_vectors(c)
     for i in range(c.rows):
         total = advance(sums, i * stride + start)
         for number in range(1, slices):
             add_part(total, advance(total, number * size), end - start)
-        for first, n in (0, whole), (whole, c.columns - whole):
-            of_c, of_e = block(c, i, first, 1, n), block(e, i, first, 1, n)
-            finish_some(epilogue, of_c, of_e, advance(total, first), scale, staged)
+        finish_streamed(epilogue, rows(c, i, 1), rows(e, i, 1), total, scale, staged)
 
 
 @internal
