@@ -122,7 +122,7 @@ class Trainer:
         if choice.takes_samples_as_they_come and not (self.own_code or self.rng):
             self.order = AS_THEY_COME
         else:
-            size = stretch_size(self.parameters.size, choice.dtype.itemsize, choice.batch_size, choice.samples)
+            size = stretch_size(choice.sizes, choice.dtype.itemsize, choice.batch_size, choice.samples)
             self.order = in_stretches(self.orders, size)
         if self.laid_out:
             self.live = np.zeros(1, np.intp)  # 1 while the workspace has weights that are further on

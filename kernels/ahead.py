@@ -28,9 +28,14 @@ def are_far(X, Y):
 
 @helper
 def worth_fetching(X, Y, batch):
-    """Whether it pays for such minibatches: samples are far, and so many of them are not too much for the cache."""
-    row = (X.columns + Y.columns) * itemsize(X.data) + 2 * CACHE_LINE  # with what else is in its lines
-    return are_far(X, Y) and batch * row <= BYTES_AHEAD
+    """Whether it pays for such minibatches: all samples are far, and those of one not too much for the cache."""
+    return are_far(X, Y) and may_be_fetched(batch, X.columns + Y.columns, itemsize(X.data))
+
+
+@helper
+def may_be_fetched(batch, columns, itemsize):
+    """Whether so many samples, of so many inputs and targets, are few enough, with what else is in their lines."""
+    return batch * (columns * itemsize + 2 * CACHE_LINE) <= BYTES_AHEAD
 
 
 @outlined

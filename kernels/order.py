@@ -8,9 +8,11 @@ from collections import namedtuple
 import numpy as np
 from numba import types
 
+from .ahead import may_be_fetched
 from .blocking import STRETCH_LEAST, STRETCH_MOST
 from .compiling import helper, implements
 from .matrix import Vector, advance, vector
+from .parameters import parameters_size
 from .shuffle import Orders, take_in_order
 from .tasks import call_task, reference
 
@@ -38,10 +40,16 @@ def in_stretches(orders, size):
     return (np.zeros(size, np.intp), *orders)
 
 
-def stretch_size(parameters, itemsize, batch_size, samples):
-    """How many numbers to have memory for: a few minibatches, of half the bytes that many parameters have, and one."""
+def stretch_size(sizes, itemsize, batch_size, samples):
+    """How many numbers to have memory for: a few minibatches, of half the bytes that many parameters have, and one.
+
+    Or of a single minibatch, if it is so large that none is fetched ahead.
+    """
+    parameters = parameters_size(Vector(sizes, len(sizes)))
     most = min(max(STRETCH_LEAST, parameters * itemsize // (2 * np.intp().itemsize)), STRETCH_MOST)
-    return (max(1, min(most, samples) // batch_size) + 1) * batch_size
+    whole = max(1, min(most, samples) // batch_size)
+    alone = whole == 1 and not may_be_fetched(batch_size, sizes[0] + sizes[-1], itemsize)
+    return batch_size * (1 if alone else whole + 1)
 
 
 def as_order(order):
@@ -66,18 +74,19 @@ def next_stretch(order, begun, first, last, batch_size):
     """Work out the numbers of samples from `first` on; where among them a stretch begins, and where it, or `last`, is.
 
     Those of the minibatch behind are there too, to be fetched, and to be the first of the next stretch: so they are
-    where another one has `begun`, before `first`.
+    where another one has `begun`, before `first`. But where there is memory for a single minibatch, it has no more.
     """
     numbers, samples, a, b, keys = order
     if samples == 0:
         return first, last
-    behind, known = numbers.size - batch_size, 0
+    more = batch_size if numbers.size > batch_size else 0
+    behind, known = numbers.size - more, 0
     if first > begun:
-        known = batch_size
+        known = more
         for i in range(known):
             numbers.data[i] = numbers.data[behind + i]
     count = min(behind, last - first)
-    wanted = Vector(advance(numbers.data, known), min(count + batch_size, samples - first) - known)
+    wanted = Vector(advance(numbers.data, known), min(count + more, samples - first) - known)
     take_in_order(wanted, first + known, samples, a, b, keys)
     return 0, count
 

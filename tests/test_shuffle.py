@@ -111,12 +111,14 @@ def stretch(order, begun, first, last, batch_size):
 @pytest.mark.parametrize(("samples", "batch_size"), [(100, 7), (100_000, 32), (100_000, 60_000), (5, 9)])
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_an_order_comes_stretch_after_stretch(samples, batch_size, shuffle, rng):
-    """Each has whole minibatches, if it is not the last, and the numbers of the one that follows."""
+    """Each has whole minibatches, if it is not the last, and the numbers of the one behind, where that is fetched."""
     expected = reference.shuffled(samples, copy.deepcopy(rng)) if shuffle else np.arange(samples)
     orders = random_orders(samples) if shuffle else as_they_are(samples)
     if shuffle:
         draw(orders, rng)
-    numbers, *_ = order = in_stretches(orders, stretch_size(1000, 4, batch_size, samples))
+    numbers, *_ = order = in_stretches(orders, stretch_size((10, 80, 1), 4, batch_size, samples))
+    behind = batch_size if batch_size < 60_000 else 0
+    assert numbers.size > behind
     first = begun = 2 * batch_size if samples > 2 * batch_size else 0
     last = samples // batch_size * batch_size or samples
     while first < last:
@@ -124,7 +126,7 @@ def test_an_order_comes_stretch_after_stretch(samples, batch_size, shuffle, rng)
         assert begin == 0
         assert end > 0
         assert end % batch_size == 0 or first + end == last
-        there = expected[first : first + end + batch_size]
+        there = expected[first : first + end + behind]
         np.testing.assert_array_equal(numbers[: len(there)], there)
         first += end
     assert first == last
@@ -139,12 +141,14 @@ def test_numbers_that_are_given_come_as_one_stretch():
 
 @pytest.mark.parametrize("itemsize", [4, 8])
 def test_an_order_takes_little_memory(itemsize):
-    """Half as much as the parameters, or 8 KB, or a minibatch, and a minibatch."""
-    for parameters, batch_size, samples in itertools.product([10, 5000, 10**6], [1, 32, 5000], [40, 10**4, 10**7]):
-        size = stretch_size(parameters, itemsize, batch_size, samples)
+    """Half as much as the parameters, or 4 KB, or a minibatch, and a minibatch; or one that is large alone."""
+    networks = ((9, 1), 10), ((64, 64, 10), 4810), ((1000, 999, 1), 10**6)
+    for (sizes, parameters), batch_size, samples in itertools.product(networks, [1, 32, 5000], [40, 10**4, 10**7]):
+        size = stretch_size(sizes, itemsize, batch_size, samples)
         assert size % batch_size == 0
-        assert size >= 2 * batch_size
-        assert 8 * size <= max(2**13, itemsize * parameters / 2, 8 * batch_size) + 8 * batch_size
+        assert size >= batch_size * (1 if batch_size == 5000 else 2)
+        assert 8 * size <= max(2**12, itemsize * parameters / 2, 8 * batch_size) + 8 * batch_size
+    assert stretch_size((4, 8, 3), 4, 5000, 10**6) == 5000
 
 
 @pytest.mark.parametrize("sizes", [(2, 8, 1), (64, 64, 10)])
