@@ -17,11 +17,12 @@ from ._progress import Progress
 from ._step import Step, step_size
 from ._threads import TeamFor
 from .kernels import SERIAL, entry, workspace_size
-from .kernels.blocking import PREDICT_ROWS, PREDICTED_ALONE
+from .kernels.blocking import MR, PREDICT_ROWS, PREDICTED_ALONE, ROWS_EVEN
 from .kernels.logistic import is_single_output
 from .kernels.network import training_size
 from .kernels.plan import predict_plan, small_size
 from .kernels.programs import (
+    evenly,
     fit_size,
     given_sizes,
     least_in_rows,
@@ -298,7 +299,7 @@ class Network:
         g = np.empty((samples, self._sizes[-1]), self._parameters.dtype)
         x = entry.operand(X_checked)
         if samples >= self._least_in_rows:
-            finite = self._compute_in_rows(entry.predict_in_rows, (g, self._parameters, x), samples)
+            finite = self._compute_in_rows(entry.predict_in_rows, (g, self._parameters, x), samples, even=True)
         else:
             finite = self._predict_in_tiles(g, x, samples)
         if not finite:
@@ -313,6 +314,7 @@ class Network:
             return self._lend_workspace(entry.predict, arguments, size, SERIAL)
         with TeamFor(shared) as crew:
             many = crew.threads if rows < samples else 1
+            arguments = g, self._parameters, x, evenly(samples, rows, many, MR), *given
             size = many * self._workspace_size(rows, threads=crew.threads // many)
             return self._lend_workspace(entry.predict, arguments, size, crew)
 
@@ -375,15 +377,19 @@ class Network:
         with TeamFor(samples * self._parameters.size) as crew:
             return self._lend_workspace(function, arguments, size(batch, threads=crew.threads), crew)
 
-    def _compute_in_rows(self, function, arguments, samples):
-        """function(*arguments, batch size, work, plan, threads, grain), with memory for each thread's batches."""
+    def _compute_in_rows(self, function, arguments, samples, even=False):
+        """function(*arguments, batch size, work, plan, threads, grain), with memory for each thread's batches.
+
+        If `even`, these are such that all threads get about as many samples.
+        """
 
         def compute(workspace, threads, grain):
+            rows = evenly(samples, self._in_rows, threads, ROWS_EVEN) if even else self._in_rows
             planned, for_threads, plan = self._plan
             if planned is not workspace or for_threads != threads:
                 plan = predict_plan(self._sizes, self._in_rows, threads, workspace)
                 self._plan = workspace, threads, plan
-            return function(*arguments, self._in_rows, work, plan, threads, grain)
+            return function(*arguments, rows, work, plan, threads, grain)
 
         work = samples * self._work_in_rows
         if samples <= PREDICT_ROWS and work < PREDICTED_ALONE:

@@ -356,6 +356,7 @@ ROWS_AFAR = 12
 LAID_OUT_FROM, LAID_OUT_FOR_EACH = 64, 1 << 9
 # Multiply-adds up to which one thread then predicts PREDICT_ROWS samples or fewer.
 PREDICTED_ALONE = 1 << 24
+ROWS_EVEN = 4  # rows of which batches of several threads are whole numbers
 # Parameters up to which few samples are predicted so too: a call of Network.predict for one takes 0.94 of the time on
 # 2-32-32-1, 1.09 on 64-64-10, 1.5 on 784-10, for 64 on these 1.04 and 1.05.
 PREDICTED_ONE = 1 << 11

@@ -116,7 +116,7 @@ def samples_size(sizes, samples, itemsize):
 
 def small_size(sizes, samples, itemsize, threads=1):
     """Elements of memory for a network laid out for so many samples by one thread, or by each of several."""
-    return CACHE_LINE // itemsize + weights_size(sizes, itemsize) + threads * samples_size(sizes, samples, itemsize)
+    return CACHE_LINE // itemsize + threads * (weights_size(sizes, itemsize) + samples_size(sizes, samples, itemsize))
 
 
 def by_units_size(sizes, batch_size, itemsize):
@@ -268,9 +268,11 @@ def _plan(sizes, batch_size, last, itemsize, program):
 @functools.lru_cache
 def _predict_plan(sizes, batch_size, itemsize, threads):
     """As `_plan`."""
-    first, each = weights_size(sizes, itemsize), samples_size(sizes, batch_size, itemsize)
-    samples = [_Samples(sizes, batch_size, itemsize, first + t * each) for t in range(threads)]
-    return [_table(sizes, batch_size, 0, itemsize, of_thread) for of_thread in samples]
+    of_weights = weights_size(sizes, itemsize)
+    starts = [t * (of_weights + samples_size(sizes, batch_size, itemsize)) for t in range(threads)]
+    samples = [_Samples(sizes, batch_size, itemsize, start + of_weights) for start in starts]
+    network = sizes, batch_size, 0, itemsize
+    return [_table(*network, *memory) for memory in zip(samples, ((start, 0, 0, 0) for start in starts), strict=True)]
 
 
 def _table(sizes, batch_size, last, itemsize, samples, shared=(0, 0, 0, 0), divided=None, units=None):

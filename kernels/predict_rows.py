@@ -1,6 +1,7 @@
 """Outputs of a small network for many samples, and their loss, with the network laid out in rows of whole vectors.
 
-Threads take batches in turn: each has activations of its own, and reads the weights that are laid out once a call.
+Threads take batches in turn: each has activations of its own, and weights, which it lays out once a call. Those that
+another one has just written come slowly, from cores that are far from each other: of the time with shared ones XX.
 Every sum has the order that it has elsewhere: so outputs have the bits that `network.predict` gives. But less is
 compiled, and most of it for training too.
 """
@@ -11,9 +12,11 @@ from .layout import FORWARD, Small, exchange, layer_of, small_network, table_of
 from .matrix import bytes_of, itemsize, matrix, pointer, rows
 from .network import input_finite
 from .panel import copy
-from .parallel import lead, share
+from .parallel import KEPT, WORKER, lead, read, share, write
 from .small import comes_from_afar, errors_of_outputs, first_from_afar, forward_rows
-from .tasks import ONE, address, reference, task_address
+from .tasks import ONE, address, call_task, reference, task_address
+
+LAID_OUT = 1  # what a worker has KEPT who has laid out its weights
 
 
 @helper
@@ -59,7 +62,7 @@ def _batch_errors(arguments, task, worker):
 
 @helper
 def run_batches(function, of_batches, parameters, x, batch_size, work, plan, team):
-    """Call function(of_batches, batch, worker), both given as addresses, for every batch, with the weights laid out."""
+    """Call function(of_batches, batch, worker), both given as addresses, for every batch, with weights laid out."""
     arguments = reference((function, of_batches, parameters, batches(x, batch_size), batch_size, plan))
     lead(task_address(_run_batches, arguments), address(arguments), team, work)
 
@@ -67,8 +70,20 @@ def run_batches(function, of_batches, parameters, x, batch_size, work, plan, tea
 @internal
 def _run_batches(arguments, memory, _):
     function, of_batches, parameters, count, batch_size, plan = arguments[0]
-    lay_out(parameters, batch_size, plan)
-    share(function, of_batches, count, memory)
+    memory = memory if count > 1 else 0
+    batches = reference((function, of_batches, parameters, memory, batch_size, plan))
+    share(task_address(_run_batch, batches), address(batches), count, memory)
+
+
+@internal
+def _run_batch(arguments, batch, worker):
+    function, of_batches, parameters, memory, batch_size, plan = arguments[0]
+    laid_out = batch > 0 if memory == 0 else read(memory, WORKER + worker, KEPT) == LAID_OUT
+    if not laid_out:
+        lay_out(parameters, batch_size, table_of(plan, worker))
+        if memory != 0:
+            write(memory, WORKER + worker, KEPT, LAID_OUT)
+    call_task(function, of_batches, batch, worker)
 
 
 @helper
@@ -83,9 +98,9 @@ def batch_of(m, batch_size, number):
 
 
 @helper
-def lay_out(parameters, batch_size, plan):
-    """Copy the weights to where all tables of the plan have them, and 0 to what lies behind the rows' ends."""
-    net = small_network(plan, parameters, batch_size, False, 0)
+def lay_out(parameters, batch_size, table):
+    """Copy the weights to where a table has them, and 0 to what lies behind the rows' ends."""
+    net = small_network(table, parameters, batch_size, False, 0)
     start = layer_of(net, 1).WT
     for i in range((address(net.x.data) - address(start)) // itemsize(start)):
         start[i] = 0

@@ -136,6 +136,16 @@ def predicted_in_tiles(sizes, itemsize, samples):
     return rows, (given, products), workspace_size(sizes, rows, itemsize=itemsize), shared
 
 
+def evenly(samples, most, threads, unit):
+    """Samples of a batch, so many at most, of which all threads get about as many; a number of whole units, if not all.
+
+    In batches of the most two threads predict 300 samples in 0.65 to 0.75 of the time of one where tiles compute 256 at
+    a time, and 64 in rows.
+    """
+    batches = threads * -(-samples // (most * threads))
+    return min(most, -(-samples // (batches * unit)) * unit)
+
+
 def fit_size(sizes, batch_size, itemsize, threads, samples):
     """Elements of workspace for the program that trains so."""
     program = program_for(sizes, batch_size, samples, threads)
