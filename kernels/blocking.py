@@ -354,9 +354,14 @@ PREDICTED_IN_ROWS, PREDICTED_ELEMENTS = 3 << 17, 1 << 11
 ROWS_AFAR = 12
 # Samples from which on that is done, and parameters for each of them: to lay out more takes longer than it gains.
 LAID_OUT_FROM, LAID_OUT_FOR_EACH = 64, 1 << 9
-# Multiply-adds up to which one thread then predicts PREDICT_ROWS samples or fewer.
-PREDICTED_ALONE = 1 << 24
-ROWS_EVEN = 4  # rows of which batches of several threads are whole numbers
+# Multiply-adds up to which one thread then predicts PREDICT_ROWS samples or fewer: two take 0.66 of its time for 100 on
+# 784-30-10, 0.6 for 128 on 550-50-23-5, and 0.7 for 250 on 64-64-10, which are fewer; but more if cores sleep between
+# calls.
+PREDICTED_ALONE = 1 << 21
+# Rows of which batches of several threads are whole numbers: of the time with batches of the most, 300 predictions by
+# two take 0.6 on 550-50-23-5 and 784-30-10 and 0.7 on 64-64-10, on cores that are far, whose threads have weights of
+# their own, too.
+ROWS_EVEN = 4
 # Parameters up to which few samples are predicted so too: a call of Network.predict for one takes 0.94 of the time on
 # 2-32-32-1, 1.09 on 64-64-10, 1.5 on 784-10, for 64 on these 1.04 and 1.05.
 PREDICTED_ONE = 1 << 11
