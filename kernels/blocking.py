@@ -45,11 +45,12 @@ SUMS = 6144
 # 0.64. With 16 rows on 784-512-512-10, 512x4 and 1000x4 one by 16 takes 1.1 times as long, with 8 on 1024x4 1.1 too.
 # From afar products of 17 and 24 rows with 1024x1024, 512x1024 and 1000x2048 take 0.4 to 0.77 of the time.
 # A B of more than MEMORY elements, which no cache holds, is streamed for up to FEW_FROM_MEMORY rows: `predict` of 13
-# by 248-2327-2939 takes 0.65 to 0.7 of the time, but with 2^21, of 24 by 1500-2000-10, 1.15 times as long (AVX2).
+# by 248-2327-2939 takes 0.65 to 0.7 of the time, but with 2^21, of 24 by 1500-2000-10, 1.15 times as long (AVX2). With
+# AVX-512 0.95, of 20 by 3000-3000-3000 0.92, of 24 by 2048-4096 1.0 to 1.06, but of 30 by 3416-2916-3 1.2.
 FEW_ROWS = 8
 FEW_TERMS = 16
 FAR = 1 << 17
-FEW_FROM_MEMORY, MEMORY = 32, 1 << 22
+FEW_FROM_MEMORY, MEMORY = 24, 1 << 22
 AFAR = 8  # multiply-adds that take as long as an element of such an operand
 # Columns at most of which a row of sums stays in the first cache, and sums of several rows, or of one by a B that comes
 # from memory: with 4096 columns a prediction takes 0.9 of the time on 2000-3000-2000, but 1.03 on 1000-2000.
