@@ -315,9 +315,10 @@ RECOPIED = 6
 # Outputs of a layer of many inputs for each, up to which vectors are of samples and not of outputs: of the time 10,000
 # predictions take 0.7 on 100-2, 0.95 on 100-4 and 20-3; 1.07 on 20-4, 1.06 on 100-5.
 FEW_SUMS, INPUTS_OF_FEW = 4, 6
-# Bytes of a sample's inputs from which on those of later samples are fetched no further than the second cache: of the
-# time 10,000 predictions take 0.5 on 200-4, 0.8 on 64-3 and 100-2, but 1.15 on 50-2 and 1.4 on 40-3.
-FETCHED_FAR = 1 << 8
+# Cache lines that are fetched at once, and bytes of a sample's inputs, from which on those of later samples are fetched
+# no further than the second cache: of the time 10,000 predictions take 0.5 on 200-4, 0.8 on 64-3 and 100-2, but 1.15 on
+# 50-2 and 1.4 on 40-3; with the fewer lines of AVX2 1.2 on 200-4 and 100-2.
+LINES_FAR, FETCHED_FAR = 8, 1 << 8
 # Outputs up to which their squared errors are added up one by one, not in vectors: with vectors a step of 1-2 by 16
 # takes 1.03 times as long, one of 4-3 by 10 0.97, one of 1-100 by 16 0.55.
 FEW_OUTPUTS = 2
