@@ -242,7 +242,10 @@ def predict(g, parameters, x, batch_size, sizes, workspace, team):
 
 @helper
 def shared_by_predict(parameters, samples, batch_size):
-    """Multiply-adds that threads share: all of several batches, and of a single one if they are many."""
+    """Multiply-adds that threads share: all of several batches, and of a single one if they are many.
+
+    Or if there are many weights, each of which takes as long to come as some of these.
+    """
     work = parameters * (max(samples, AFAR // 2) if parameters > FAR else samples)
     return work if samples > batch_size or work >= 2 * SHARE else 0
 

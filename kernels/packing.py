@@ -29,9 +29,10 @@ from .blocking import (
 )
 from .compiling import helper
 from .dot import dots_size
+from .few_rows import thin_size
 from .host import HOST
 from .matrix import has_rows_on_lines, has_rows_on_pages, is_in_panels, itemsize
-from .thin import slices_size, thin_size
+from .slices import slices_size
 
 GROUP, WIDE = HOST.group, HOST.vectors == 4
 PANEL_BYTES = HOST.vectors * HOST.vector_bytes  # of a row of a panel

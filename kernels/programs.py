@@ -27,6 +27,7 @@ from .cuts import HALVES, REST, SHARDS, STORED, WHOLE, cuts_of, gain_from_halves
 from .divided import divided_size, is_divided
 from .divided_rows import is_divided_rows
 from .entry import IN_BLOCKS, IN_TILES, LAID_OUT, STREAMED
+from .few_rows import most_rows
 from .gemm import fits_in_a_block
 from .host import HOST
 from .matrix import Vector
@@ -36,7 +37,6 @@ from .parallel import product_work, worth_sharing
 from .parameters import is_dotted, is_narrow, parameters_size
 from .plan import by_two_size, by_units_size, is_apart, small_size
 from .stored import all_stored_size, lies_in_panels
-from .thin import most_rows
 from .together import is_together
 from .units import is_by_units
 

@@ -10,7 +10,7 @@ from fastmlp._memory import aligned_empty
 from fastmlp.kernels import Team, entry
 from fastmlp.kernels.blocking import PREDICTED_ONE
 from fastmlp.kernels.plan import predict_plan, small_size
-from fastmlp.kernels.programs import samples_in_rows
+from fastmlp.kernels.programs import evenly, samples_in_rows
 
 NETWORKS = [(1, 1), (2, 1), (9, 1), (33, 1), (70, 1), (300, 1), (5, 1, 3), (3, 20, 1, 9, 1), (17, 64, 64, 6), (500, 30)]
 NETWORKS += [(300, 3), (41, 4), (16, 2), (64, 33, 2), (6000, 3)]  # layers of few outputs for many inputs
@@ -105,3 +105,14 @@ def test_a_sample_that_is_not_finite_is_seen(net, value):
         X[place] = value
         with pytest.raises(ValueError, match="X"):
             net.predict(X)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 16])
+@pytest.mark.parametrize(("most", "unit"), [(256, 12), (64, 4)])
+def test_threads_get_about_as_many_samples(threads, most, unit):
+    for samples in (1, 60, 256, 257, 300, 1000, 10_000):
+        rows = evenly(samples, most, threads, unit)
+        batches = -(-samples // rows)
+        assert 1 <= rows <= most
+        of_thread = -(-batches // threads) * rows  # at most
+        assert of_thread <= samples / threads + unit * -(-samples // (most * threads))

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from harness import EAGER, SERIAL
+from numba import njit
 
-from fastmlp import Network
+from fastmlp import Network, kernels
 from fastmlp.kernels import entry
 from fastmlp.kernels.network import training_size
 from fastmlp.kernels.programs import are_single_tasks, given_sizes, may_stream
@@ -12,6 +14,7 @@ FEW = (
     ([1, 500, 20], 260),
     ([530, 260, 10], 1),  # one sample: the update has a single term
     ([1600, 333, 20], 1),  # of several slices of its sums, which threads share
+    ([2100, 2003, 5], 2),  # weights that no cache holds
     ([400, 400, 17], 7),
     ([500, 300, 20], 16),  # an update of few terms
     ([300, 1024, 20], 20),  # rows of W lie whole pages apart
@@ -38,6 +41,25 @@ def test_streaming_changes_no_bit(sizes, batch, threads, dtype, rng):
         assert np.isfinite(results[0]).all()
         np.testing.assert_array_equal(results[1], results[0])
         np.testing.assert_array_equal(results[2], results[0])
+
+
+@njit
+def step(parameters, x, y, sizes, workspace, team):
+    return kernels.train_step(parameters, x, y, 0.5, sizes, workspace, team)
+
+
+@pytest.mark.parametrize(("sizes", "batch"), [([1600, 333, 20], 1), ([700, 301, 9], 7), ([1100, 1024, 3], 13)])
+def test_threads_that_share_slices_take_the_same_step(sizes, batch, dtype, rng):
+    x, y = rng.normal(0, 1, (batch, sizes[0])).astype(dtype), rng.random((batch, sizes[-1])).astype(dtype)
+    stepped, losses = [], []
+    for team in SERIAL, EAGER:
+        net = Network(sizes, dtype=dtype, seed=0)
+        workspace = np.empty(kernels.workspace_size(sizes, batch, dtype.itemsize, team.threads), dtype)
+        losses.append(step(net.parameters, x, y, np.array(sizes), workspace, team))
+        stepped.append(net.parameters)
+    assert losses[0] == losses[1]
+    np.testing.assert_array_equal(*stepped)
+    assert (stepped[0] != Network(sizes, dtype=dtype, seed=0).parameters).any()
 
 
 NONE = [([784, 128, 10], 128), ([784, 30, 10], 10), ([1024] * 4, 1024), ([500, 300, 20], 20)]
