@@ -139,9 +139,9 @@ LINES_AHEAD = 12  # cache lines of the next minibatch that are fetched with ever
 ENCIPHERED = 64
 KEYS, KEYS_OF_FEW, FEW_SAMPLES = 8, 32, 256
 # Numbers of an order that are worked out together, at least and at most, else half as many bytes as a network's
-# parameters have; with twice as many a step takes 0.99 to 1.0 of the time, with half as many up to 1.03 times as long.
+# parameters have; with twice as many a step takes 0.98 to 1.0 of the time, with half as many up to 1.03 times as long.
 # They are taken by one call of a program, which, of large weights, may begin with copies.
-STRETCH_LEAST, STRETCH_MOST = 1 << 9, 1 << 15
+STRETCH_LEAST, STRETCH_MOST = 1 << 10, 1 << 15
 # Where a network is laid out in rows: samples, and inputs of an update, from one turn of fetching to the next. A sample
 # of half a million takes 1.09 times as long as one of 10,000 on 64-64-10 by 32 by two threads, 1.18 times unfetched; by
 # one thread 1.2 times either way, and with turns of 6 and 12 or 12 and 24 too. They are whole tiles of 6 rows: with 8
