@@ -104,7 +104,14 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 
 @pytest.mark.parametrize(
     ("sizes", "batch"),
-    [([64, 64, 10], 32), ([784, 30, 10], 10), ([784, 8], 30), ([784, 128, 10], 128), ([16] * 20, 64)],
+    [
+        ([64, 64, 10], 32),
+        ([784, 30, 10], 10),
+        ([784, 8], 30),
+        ([784, 128, 10], 128),
+        ([16] * 20, 64),
+        ([4, 8, 3], 5000),
+    ],
 )
 def test_a_fit_takes_no_more_than_four_times_the_parameters_and_two_minibatches_of_activations(sizes, batch, dtype):
     rng = np.random.default_rng(0)
