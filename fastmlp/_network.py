@@ -309,9 +309,8 @@ class Network:
     def _predict_in_tiles(self, g, x, samples):
         """Without anything laid out beforehand."""
         rows, given, size, shared = self._in_tiles(samples)
-        arguments = g, self._parameters, x, rows, *given
         if shared == 0:
-            return self._lend_workspace(entry.predict, arguments, size, SERIAL)
+            return self._lend_workspace(entry.predict, (g, self._parameters, x, rows, *given), size, SERIAL)
         with TeamFor(shared) as crew:
             many = crew.threads if rows < samples else 1
             arguments = g, self._parameters, x, evenly(samples, rows, many, MR), *given

@@ -339,7 +339,7 @@ DOTTED = 1 << 16
 # 64-64-10 by 32 0.93, a prediction of one sample by 64-64-10 0.03 us more. And up to which sums of a first layer of
 # 2 * SLICE inputs or more are dot products: of the time by vectors of outputs a step takes 0.09 on 784-2 by 1, 0.5 on
 # 3000-6 by 30, 0.7 on 784-8 by 5, 0.8 on 784-10 by 1, by 10, by 30, 0.87 on 3000-12 by 30 (AVX-512); with AVX2 0.7 to
-# 1.15. 10,000 predictions take 1.0 on 784-8 and 1.1 on 784-10, 100 of 784-10 0.73.
+# 1.15. 100 predictions of 784-10 take 0.73.
 NARROW = 12
 
 # Parameters up to which many samples are predicted with the network laid out in rows, so many elements of the widest

@@ -132,9 +132,10 @@ class _Rows:
         in the first cache 1.5, on 784-6 1.9, on 784-1 1.4.
         """
         builder = self.builder
-        is_turn = builder.icmp_signed("==", builder.urem(builder.udiv(p, INDEX(DOT)), turns), turn)
-        with builder.if_then(builder.and_(self.far, is_turn)):
-            self.simd.fetch(builder.gep(below, [builder.mul(p, INDEX(rows))]), DOT * rows, far=True)
+        with builder.if_then(self.far):
+            is_turn = builder.icmp_signed("==", builder.urem(builder.udiv(p, INDEX(DOT)), turns), turn)
+            with builder.if_then(is_turn):
+                self.simd.fetch(builder.gep(below, [builder.mul(p, INDEX(rows))]), DOT * rows, far=True)
 
     def parts_of_outputs(self, counts):
         """Yield (part, parts, first, how many) while code for so many outputs is emitted, one of `counts`."""

@@ -34,8 +34,9 @@ class FewSums:
         self.c, self.e, self.a, self.rsa, self.b = c, e, a, rsa, b
         self.m, self.n, self.k, self.kc = m, n, k, kc
         self.totals, self.parts, self.transposed = self.vectors(), self.vectors(), self.vectors()
-        self.is_short = self.builder.icmp_signed("<", k, INDEX(simd.elements(FETCHED_FAR)))
-        self.many_lines = simd.lanes * simd.lanes >= LINES_FAR * simd.line
+        self.is_near = cgutils.true_bit
+        if simd.lanes * simd.lanes >= LINES_FAR * simd.line:
+            self.is_near = self.builder.icmp_signed("<", k, INDEX(simd.elements(FETCHED_FAR)))
 
     def vectors(self):
         """Pointer to memory for as many vectors as they have lanes."""
@@ -80,13 +81,10 @@ class FewSums:
         """So many terms of all sums as a vector has lanes, from p on, or those of them from `added` on."""
         builder, simd, lanes = self.builder, self.simd, self.simd.lanes
         start = builder.gep(self.a, [builder.add(builder.mul(i, self.rsa), p)])
-        if self.many_lines:
-            with builder.if_else(self.is_short) as branches:
-                for branch, far in zip(branches, (False, True), strict=True):
-                    with branch:
-                        self.fetch(i, p, far)
-        else:
-            self.fetch(i, p, False)
+        with builder.if_else(self.is_near) as branches:
+            for branch, far in zip(branches, (False, True), strict=True):
+                with branch:
+                    self.fetch(i, p, far)
         rows = [builder.mul(INDEX(t), self.rsa) for t in range(lanes)]
         columns = transposed([simd.load(builder.gep(start, [row])) for row in rows])
         for t, column in enumerate(columns):

@@ -38,7 +38,7 @@ def whole_squares(left, two):
 def few_rows(epilogue, c, e, a, b, scale, kc, panels) -> None:
     """`gemm.fused_product` for a C of few rows, or of one and a B of columns in memory, by one thread."""
     _, nr, two = tile_shape(c)
-    m, k = c.rows, a.columns
+    m, k, lanes = c.rows, a.columns, two // 2
     slices = max(1, (k + kc - 1) // kc)
     staged, whole = panels, advance(panels, 2 * nr)
     part = advance(whole, SUMS_STREAMED if k * c.columns > FAR else STREAMED)
@@ -51,7 +51,7 @@ def few_rows(epilogue, c, e, a, b, scale, kc, panels) -> None:
             sum_columns(whole, a, block(b, 0, j, k, n), kc)
         elif streamed:
             n = min(columns_streamed(m, b), c.columns - j)
-            stride = (n + two // 2 - 1) // (two // 2) * (two // 2)
+            stride = (n + lanes - 1) // lanes * lanes
             for p in range(0, k, kc):
                 sums = part if p > 0 else whole
                 some = min(kc, k - p)
@@ -93,7 +93,8 @@ def finish_some(epilogue, c, e, sums, scale, staged):
 def finish_streamed(epilogue, c, e, sums, scale, staged):
     """The same of any columns, of which `stream_rows` has the sums: whole vectors, and then the others."""
     _, _, two = tile_shape(c)
-    whole = c.columns // (two // 2) * (two // 2)
+    lanes = two // 2
+    whole = c.columns // lanes * lanes
     for first, n in (0, whole), (whole, c.columns - whole):
         of_c, of_e = block(c, 0, first, 1, n), block(e, 0, first, 1, n)
         finish_some(epilogue, of_c, of_e, advance(sums, first), scale, staged)
@@ -111,8 +112,8 @@ def sum_slice(sums, stride, a, b, at_once, from_memory) -> None:
 def columns_streamed(m, b):
     """Columns at most that pass together, in whole vectors, so that their sums stay in the first cache."""
     _, _, two = tile_shape(b)
-    most = SUMS_STREAMED // m
-    return (most if is_from_memory(b) else min(STREAMED, most)) // (two // 2) * (two // 2)
+    lanes, most = two // 2, SUMS_STREAMED // m
+    return (most if is_from_memory(b) else min(STREAMED, most)) // lanes * lanes
 
 
 @helper

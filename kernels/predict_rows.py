@@ -72,8 +72,8 @@ def run_batches(function, of_batches, parameters, x, batch_size, work, plan, tea
 def _run_batches(arguments, memory, _):
     function, of_batches, parameters, count, batch_size, plan = arguments[0]
     memory = memory if count > 1 else 0
-    batches = reference((function, of_batches, parameters, memory, batch_size, plan))
-    share(task_address(_run_batch, batches), address(batches), count, memory)
+    of_batch = reference((function, of_batches, parameters, memory, batch_size, plan))
+    share(task_address(_run_batch, of_batch), address(of_batch), count, memory)
 
 
 @internal
