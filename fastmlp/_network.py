@@ -17,7 +17,7 @@ from ._progress import Progress
 from ._step import Step, step_size
 from ._threads import TeamFor
 from .kernels import SERIAL, entry, workspace_size
-from .kernels.blocking import MR, PREDICT_ROWS, PREDICTED_ALONE, ROWS_EVEN
+from .kernels.blocking import PREDICT_ROWS, PREDICTED_ALONE, ROWS_EVEN
 from .kernels.logistic import is_single_output
 from .kernels.network import training_size
 from .kernels.plan import predict_plan, small_size
@@ -312,10 +312,8 @@ class Network:
         if shared == 0:
             return self._lend_workspace(entry.predict, (g, self._parameters, x, rows, *given), size, SERIAL)
         with TeamFor(shared) as crew:
-            many = crew.threads if rows < samples else 1
-            arguments = g, self._parameters, x, evenly(samples, rows, many, MR), *given
-            size = many * self._workspace_size(rows, threads=crew.threads // many)
-            return self._lend_workspace(entry.predict, arguments, size, crew)
+            rows, given, size, _ = self._in_tiles(samples, crew.threads)
+            return self._lend_workspace(entry.predict, (g, self._parameters, x, rows, *given), size, crew)
 
     def loss(self, X: ArrayLike, Y: ArrayLike) -> float:
         """𝓛 of the network's output for X against Y."""

@@ -14,6 +14,7 @@ from .blocking import (
     LAID_OUT_FOR_EACH,
     LAID_OUT_FROM,
     MANY_PAGES,
+    MR,
     PAGE,
     PREDICT_ROWS,
     PREDICTED_ELEMENTS,
@@ -126,14 +127,16 @@ def given_sizes(sizes, itemsize, batch_size, rest=0, shared=True, stored=False):
     return np.array(sizes, np.int64), cuts, products
 
 
-def predicted_in_tiles(sizes, itemsize, samples):
+def predicted_in_tiles(sizes, itemsize, samples, threads=1):
     """What `network.predict` takes so many samples with: the rows of a batch, the network's sizes and how products are
     computed, elements of workspace, and the multiply-adds that threads share, if any.
     """
-    rows = min(samples, PREDICT_ROWS)
-    shared = shared_by_predict(parameters_size(Vector(sizes, len(sizes))), samples, rows)
-    given, _, products = given_sizes(sizes, itemsize, rows)
-    return rows, (given, products), workspace_size(sizes, rows, itemsize=itemsize), shared
+    most = min(samples, PREDICT_ROWS)
+    many = threads if most < samples else 1  # that take batches
+    rows = evenly(samples, most, many, MR)
+    given, _, products = given_sizes(sizes, itemsize, most)
+    size = many * workspace_size(sizes, rows, itemsize, threads // many)
+    return rows, (given, products), size, shared_by_predict(parameters_size(Vector(sizes, len(sizes))), samples, most)
 
 
 def evenly(samples, most, threads, unit):

@@ -14,6 +14,8 @@ FEW = (
     ([1, 500, 20], 260),
     ([530, 260, 10], 1),  # one sample: the update has a single term
     ([1600, 333, 20], 1),  # of several slices of its sums, which threads share
+    ([1600, 69, 5], 1),  # of sums that stay in registers
+    ([1600, 250, 5], 1),
     ([2100, 2003, 5], 2),  # weights that no cache holds
     ([400, 400, 17], 7),
     ([500, 300, 20], 16),  # an update of few terms
