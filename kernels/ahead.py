@@ -59,23 +59,29 @@ def expect_rows(ahead, X, Y, order, first, last) -> None:
 def fetch_some(ahead):
     """Begin to fetch the next few cache lines, if any are left."""
     row, last, offset = read(ahead, NEXT_ROW, ROW), read(ahead, NEXT_ROW, LAST), read(ahead, NEXT_ROW, OFFSET)
-    lines = 0
+    (of_X, x_stride, x_size), (of_Y, y_stride, y_size) = rows_of(ahead, X_ROWS), rows_of(ahead, Y_ROWS)
+    order, lines = read(ahead, ORDER, 0), 0
     while row < last and lines < LINES_AHEAD:
-        number = read(read(ahead, ORDER, 0), 0, row)
-        x = read(ahead, X_ROWS, FIRST_BYTE) + number * read(ahead, X_ROWS, STRIDE)
-        end = min(read(ahead, X_ROWS, BYTES), offset + LINES_AHEAD * CACHE_LINE)
+        number = read(order, 0, row)
+        x, y = of_X + number * x_stride, of_Y + number * y_stride
+        end = min(x_size, offset + LINES_AHEAD * CACHE_LINE)
         for byte in range(offset, end, CACHE_LINE):
             prefetch_far(x + byte)
         lines += (end - offset) // CACHE_LINE + 2
         offset = end
-        if end == read(ahead, X_ROWS, BYTES):
+        if end == x_size:
             prefetch_far(x + end - 1)
-            y = read(ahead, Y_ROWS, FIRST_BYTE) + number * read(ahead, Y_ROWS, STRIDE)
             prefetch_far(y)
-            prefetch_far(y + read(ahead, Y_ROWS, BYTES) - 1)
+            prefetch_far(y + y_size - 1)
             row, offset = row + 1, 0
     write(ahead, NEXT_ROW, ROW, row)
     write(ahead, NEXT_ROW, OFFSET, offset)
+
+
+@helper
+def rows_of(ahead, line):
+    """Of X or Y: the first byte, and bytes from row to row and of a row."""
+    return read(ahead, line, FIRST_BYTE), read(ahead, line, STRIDE), read(ahead, line, BYTES)
 
 
 @helper

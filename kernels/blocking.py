@@ -142,11 +142,10 @@ KEYS, KEYS_OF_FEW, FEW_SAMPLES = 8, 32, 256
 # parameters have; with twice as many a step takes 0.98 to 1.0 of the time, with half as many up to 1.03 times as long.
 # They are taken by one call of a program, which, of large weights, may begin with copies.
 STRETCH_LEAST, STRETCH_MOST = 1 << 10, 1 << 15
-# Where a network is laid out in rows: samples, and inputs of an update, from one turn of fetching to the next. A sample
-# of half a million takes 1.09 times as long as one of 10,000 on 64-64-10 by 32 by two threads, 1.18 times unfetched; by
-# one thread 1.2 times either way, and with turns of 6 and 12 or 12 and 24 too. They are whole tiles of 6 rows: with 8
-# and 32 a step takes 1.08 times as long on 784-30-10 by 10, 1.02 on 64-64-10 by 32.
-SAMPLES_FETCHING, INPUTS_FETCHING = 24, 48
+# Where a network is laid out in rows: samples, and inputs of an update, from one turn of fetching to the next, whole
+# tiles of 6 rows. Of the time with half as many, a sample of a million takes 0.93 on 10-5-1 by 32, 0.96 on 30-10-5 by
+# 900, 0.98 on 64-64-10 by 32 and 17-64-64-6 by 64; with all in one turn 0.97 on the first.
+SAMPLES_FETCHING, INPUTS_FETCHING = 48, 96
 # Terms of every sum in one turn of the loop over k, in large tiles. Beside another program's thread on its core a
 # processor of AMD's issues 3.3 instructions a cycle in place of 6, but multiplies as before: 8 multiply-adds of a tile
 # of 4 rows by 2 vectors with a term a turn take 1.45 times as long there as alone, of 6 rows by 2 vectors 1.32; with 4
@@ -166,7 +165,8 @@ PREFETCH = 64
 # time by 100, 0.85 by 32, 1.1 by 16; of 784-3 0.3, 0.55 and 0.9; of 300-5 by 500 0.3.
 TERMS_TRANSPOSED = 32
 # Rows fetched ahead where the loss goes down a few columns, page after page: 0.75 of its time on 1024x4; and where
-# samples are taken one by one: 0.6 of a step of 7-1 by 1 among 200,000 of them.
+# samples are taken one by one: 0.6 of a step of 7-1 by 1 among 200,000 of them. Of a tiny network both ends of a row,
+# which may be in two cache lines: a sample of a million takes 0.72 of the time on 8-8-4 by 1000, 0.88 on 4-8-3 by 500.
 ROWS_AHEAD = 16
 # Elements of rows of X, at least one row, from one that is gathered to one that is fetched, into the second cache: of a
 # million samples a step of 4-8-3 by 5000 takes 1.07 times as long with 128, 1.3 if these come to the first cache; of

@@ -399,8 +399,13 @@ class Steps:
         builder, simd = self.builder, Simd(self.builder, self.dtype, 1)
         for s in range(self.places):
             number = self.row(builder.add(first, INDEX(s)))
-            for start, stride in ((self.x, self.x_stride), (self.y, self.y_stride)):
-                simd.prefetch(builder.gep(start, [builder.mul(number, stride)]), written=False)
+            for start, stride, columns in (
+                (self.x, self.x_stride, self.sizes[0]),
+                (self.y, self.y_stride, self.sizes[-1]),
+            ):
+                row = builder.gep(start, [builder.mul(number, stride)])
+                for end in sorted({0, columns - 1}):  # which may be in two cache lines
+                    simd.prefetch(builder.gep(row, [INDEX(end)]), written=False, far=True)
 
     def pick(self, vector, numbers, other=None):
         """The lanes with these numbers, of a vector followed by another."""
