@@ -5,7 +5,7 @@ import numpy as np
 from .ahead import are_far
 from .blocking import CACHE_LINE, KC, MANY_OUTPUTS, ROWS_AHEAD
 from .compiling import helper, internal, jit
-from .layout import input_of, layer_of, row_of, small_network
+from .layout import input_of, layer_of, row_of, small_network, whole_vectors
 from .loss import part_errors
 from .matrix import advance, get, itemsize, rows, scalar
 from .network import input_finite
@@ -31,7 +31,9 @@ def train_apart(arguments, end, _):
             take_row(row_of(x, s), X, number)
             take_row(row_of(net.y, s), Y, number)
             if ahead:
-                fetch_sample(X, Y, order.data[min(first + s + ROWS_AHEAD, end - 1)])
+                later = order.data[min(first + s + ROWS_AHEAD, end - 1)]
+                fetch_row(X, later)
+                fetch_row(Y, later)
         delta = forward_apart(net, batch, scalar(2.0 / (batch * Y.columns), X))
         errors = 0.0
         for s in range(batch):
@@ -62,13 +64,15 @@ def take_row(target, m, i):
 
 
 @helper
-def fetch_sample(X, Y, i):
-    """Begin to fetch a row of X and Y."""
-    x, size = address(advance(X.data, i * X.row_stride)), X.columns * itemsize(X.data)
+def fetch_row(m, i):
+    """Begin to fetch m[i] up to a whole vector: to load but a part of one takes as long as if all of it were wanted.
+
+    Else a step by 1 from a million samples takes 1.5 times as long on 20-30-1, 1.2 times on 32-30-1.
+    """
+    first, size = address(advance(m.data, i * m.row_stride)), whole_vectors(m.columns, m.data) * itemsize(m.data)
     for byte in range(0, size, CACHE_LINE):
-        prefetch_far(x + byte)
-    prefetch_far(x + size - 1)
-    prefetch_far(address(advance(Y.data, i * Y.row_stride)))
+        prefetch_far(first + byte)
+    prefetch_far(first + size - 1)
 
 
 @jit(inline=True)
