@@ -170,7 +170,8 @@ TERMS_TRANSPOSED = 32
 ROWS_AHEAD = 16
 # Elements of rows of X, at least one row, from one that is gathered to one that is fetched, into the second cache: of a
 # million samples a step of 4-8-3 by 5000 takes 1.07 times as long with 128, 1.3 if these come to the first cache; of
-# 30-10 by 5000 1.05 and 1.07, of 9-1 by 10,000 1.0 and 1.07, of 10-10-10 by 1500 1.0 and 0.98.
+# 30-10 by 5000 1.05 and 1.07, of 9-1 by 10,000 1.0 and 1.07, of 10-10-10 by 1500 1.0 and 0.98. Without the lines in
+# which rows end 1.2 on 8-8-4 by 5000, 1.12 on 20-10-5 by 5000, 1.07 on 30-10-5 by 3000.
 GATHERED_AHEAD = 512
 # Tiles of A that are copied side by side, so that of every cache line more than a part is read at once: of the time of
 # one by one the copy of x of 784-512-512-10 by 256 takes 0.8 in float32 and 0.7 in float64, of 1500 by 1000 0.7 and

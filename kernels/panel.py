@@ -192,6 +192,7 @@ class Rows:
                 fetch(j)
                 vector(source, target, j)
             fetch(last)
+            fetch(builder.sub(self.n, INDEX(1)))  # which may be in another cache line
             vector(source, target, last)
 
     def fetching(self, i):
