@@ -10,7 +10,7 @@ from ._memory import count_parameters
 from .kernels import entry
 from .kernels.order import as_they_are, in_stretches, order_of, stretch_size
 from .kernels.pace import PACE
-from .kernels.plan import plan_for
+from .kernels.plan import plan_for, with_plan
 from .kernels.programs import given_sizes, is_stored, left_in_turn, program_for
 from .kernels.shuffle import draw, random_orders
 from .kernels.tiny import is_tiny, slice_of, tiny
@@ -83,13 +83,15 @@ class Choice:
         # Up to where it trains: what is left is a call of another.
         self.whole = samples - left_in_turn(self.program, sizes, batch_size, samples)
         self.takes_samples_as_they_come = self.program == "train_in_turn"
+        self.may_be_online = self.program == "train_in_turn_or_online"
         work = 3 * batch_size * count_parameters(sizes) + STEP_WORK
         self.first_minibatches = max(1, int(FIRST_CALL_WORK / work))
 
     @functools.cached_property
     def given_sizes(self):
         rest = self.samples % self.batch_size
-        shared = self.threads > 1 and (self.takes_samples_as_they_come or self.whole < self.samples)
+        in_turn = self.takes_samples_as_they_come or self.may_be_online
+        shared = self.threads > 1 and (in_turn or self.whole < self.samples)
         stored = is_stored(self.sizes, self.batch_size, self.dtype.itemsize, self.threads, self.samples)
         return given_sizes(self.sizes, self.dtype.itemsize, self.batch_size, rest, shared, stored)
 
@@ -124,14 +126,19 @@ class Trainer:
         else:
             size = stretch_size(choice.sizes, choice.dtype.itemsize, choice.batch_size, choice.samples)
             self.order = in_stretches(self.orders, size)
+        plan = None
+        if self.laid_out or choice.may_be_online:
+            plan = plan_for(choice.program, choice.sizes, choice.batch_size, choice.samples, self.workspace)
         if self.laid_out:
             self.live = np.zeros(1, np.intp)  # 1 while the workspace has weights that are further on
-            plan = plan_for(choice.program, choice.sizes, choice.batch_size, choice.samples, self.workspace)
             self.given_sizes = plan, plan, entry.IN_TILES
-        else:
-            # To go back to; where weights are laid out, the parameters themselves are.
-            self.before = np.empty_like(self.parameters)
-            self.given_sizes = None if self.own_code else choice.given_sizes
+            return
+        # To go back to; where weights are laid out, the parameters themselves are.
+        self.before = np.empty_like(self.parameters)
+        self.given_sizes = None if self.own_code else choice.given_sizes
+        if choice.may_be_online:
+            sizes, cuts, products = choice.given_sizes
+            self.given_sizes = sizes, with_plan(cuts, plan), products
 
     def epoch(self, bar):
         """Train on all samples; their mean loss.

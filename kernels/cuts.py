@@ -34,8 +34,8 @@ from .wide import is_sliced, is_wide
 # What `cuts_of` gives: how many threads gain from sharing a minibatch's shards or products; of whole minibatches, and
 # of a smaller one that is left, into how many shards it is cut, whether two threads gain from its halves instead, and
 # into slices of how many samples its sums are. And, for which there must be memory, whether parameters are stored in
-# panels while many minibatches are trained (`stored`).
-THREADS, WHOLE, REST, STORED = 0, 1, 4, 7
+# panels while many minibatches are trained (`stored`). Behind them may lie a plan.
+THREADS, WHOLE, REST, STORED, PLAN = 0, 1, 4, 7, 8
 SHARDS, HALVES, LENGTH = 0, 1, 2  # from WHOLE or REST on
 
 

@@ -25,6 +25,7 @@ from . import (
     train,
     units,
 )
+from .blocking import RUN
 from .compiling import implements, jit
 from .cuts import THREADS
 from .matrix import Matrix, matrix, pointer, pointer_at
@@ -129,10 +130,10 @@ gradients = _gradients(minibatch.gradients_in_turn, "gradients")
 gradients_of_output = _gradients(logistic.gradients, "gradients_of_output")
 
 
-def _training(train, program, alone=None, paced=True):
-    """`train.train_safely`, or `laid_out.train_laid_out`, with a program, under its name.
+def _training(train, program, alone=None, paced=1, together=None, name=None):
+    """`train.train_safely`, or `laid_out.train_laid_out`, with a program, under its name or another.
 
-    It is one for threads to train together if there is a program for one `alone`.
+    It is one for two threads to train together, unless said otherwise, if there is a program for one `alone`.
 
     The first three arguments are the guard of the one or the other: (before, keep, check) or (live, check, commit).
     """
@@ -165,15 +166,23 @@ def _training(train, program, alone=None, paced=True):
             program, of_one, together, paced, of_guard, pointer(pace), run, sizes, pointer(cuts), workspace, team
         )
 
-    together, of_one = alone is not None, alone or program
-    return kernel(train_by, name=program.py_func.__name__)
+    of_one, together = alone or program, alone is not None if together is None else together
+    return kernel(train_by, name=name or program.py_func.__name__)
 
 
 train_in_turn = _training(train.train_safely, train.train_in_turn)
+train_in_turn_or_online = _training(
+    train.train_safely,
+    train.train_in_turn,
+    alone=online.train_online_from_parameters,
+    paced=RUN,  # each begins and ends with copies
+    together=False,
+    name="train_in_turn_or_online",
+)
 train_divided = _training(train.train_safely, divided.train_divided, alone=divided.train_both_halves)
 train_divided_rows = _training(laid_out.train_laid_out, divided_rows.train_divided_rows, alone=online.train_online)
-train_apart = _training(laid_out.train_laid_out, apart.train_apart, paced=False)
-train_online = _training(laid_out.train_laid_out, online.train_online, paced=False)
+train_apart = _training(laid_out.train_laid_out, apart.train_apart, paced=0)
+train_online = _training(laid_out.train_laid_out, online.train_online, paced=0)
 train_together = _training(laid_out.train_laid_out, together.train_together, alone=online.train_online)
 train_by_units = _training(laid_out.train_laid_out, units.train_by_units, alone=online.train_online)
 

@@ -30,9 +30,9 @@ def train_laid_out(program, alone, together, paced, guard, pace, run, plan, _, w
     result, rate = reference((loss, first)), np.float64(learning_rate)
     arguments = reference((result, parameters, X, Y, order.numbers, batch_size, rate, plan, workspace, team))
     run, function = address(arguments), task_address(program, arguments)
-    if paced:
+    if paced > 0:
         shared = shared if may_gain(pace) else 0
-        turns = reference((task_address(alone, arguments), function, run, pace, result, batch_size))
+        turns = reference((task_address(alone, arguments), function, run, pace, result, batch_size, np.intp(paced)))
         run, function = address(turns), task_address(run_by_the_quicker, turns)
     what = result, parameters, plan, workspace, batch_size
     guarded = reference(((pointer(live), np.intp(check), np.intp(commit)), what, function, run, order, last))

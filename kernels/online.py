@@ -5,22 +5,22 @@ import numpy as np
 from .ahead import NOTHING, expect_rows, fetch_all_in, worth_fetching
 from .blocking import DOTTED, FEW_OUTPUTS, MOST_ONLINE, ONLINE, ONLINE_MUCH, ONLINE_ONE, ONLINE_SOME, PADDING
 from .compiling import internal
-from .cuts import all_narrow, range_of_part, shards_of
-from .layout import layer_of, small_network
+from .cuts import PLAN, all_narrow, range_of_part, shards_of
+from .layout import ALL, BACK, exchange, layer_of, small_network
 from .loss import mse, row_parts
-from .matrix import Vector, advance, rows, scalar
+from .matrix import Vector, advance, itemsize, rows, scalar
 from .network import promised
 from .panel import gather
 from .parallel import read
 from .parameters import is_dotted, parameters_size
 from .plan import FIRST_LENGTH, LAST_FIRST_LENGTH, LAST_LENGTH, LENGTH, TURNS, plan_size, small_size, weights_size
 from .small import delta_of_outputs, errors_of_outputs, forward_rows, step_rows
-from .tasks import address, outlined, reference
+from .tasks import address, call_task, outlined, reference, task_address
 
 
-def is_online(sizes, batch_size):
+def is_online(sizes, batch_size, copies=0):
     """Whether that is worth its copies, in the memory that is promised, or very little more."""
-    most = promised(sizes, batch_size, copies=0) + PADDING
+    most = promised(sizes, batch_size, copies) + PADDING
     taken = (small_size(sizes, batch_size, itemsize) + plan_size(sizes, itemsize) for itemsize in (4, 8))
     return pays_online(sizes, batch_size) and all(size <= most for size in taken)
 
@@ -66,6 +66,21 @@ def train_online(arguments, end, _):
         loss += of_batch * (batch / X.rows)
         first += batch
     result[0] = (loss, first)
+
+
+@internal
+def train_online_from_parameters(arguments, end, _):
+    """`train.train_in_turn` in rows: the weights are laid out, by a plan behind the cuts, trained and copied back."""
+    result, parameters, X, Y, order, batch_size, rate, _, cuts, workspace, team = arguments[0]
+    plan = address(advance(cuts, PLAN))
+    net = small_network(plan, parameters, batch_size, False, 0)
+    weights = layer_of(net, 1).WT
+    for i in range((address(net.x.data) - address(weights)) // itemsize(weights)):
+        weights[i] = 0
+    exchange(net, parameters, ALL)
+    laid_out = reference((result, parameters, X, Y, order, batch_size, rate, plan, workspace, team))
+    call_task(task_address(train_online, laid_out), address(laid_out), end, 0)
+    exchange(net, parameters, BACK)
 
 
 @outlined

@@ -65,9 +65,9 @@ def run_by_the_quicker(arguments, last, memory):
 
     Each trains up to the sample `end`, and leaves in result[0] the loss and the sample that it reached; what comes
     short of `end` has to stop. `pace` points to what is known from earlier calls. When one has just become the slower
-    it is tried again soon, then less and less often.
+    it is tried again soon, then less and less often. `until_others` come, it is so many minibatches at a time.
     """
-    alone, together, given, pace, result, batch_size = arguments[0]
+    alone, together, given, pace, result, batch_size, until_others = arguments[0]
     _, first = result[0]
     while first < last:
         preferred, tried, end = together_is_quicker(pace), False, last
@@ -77,7 +77,7 @@ def run_by_the_quicker(arguments, last, memory):
             tried = runs <= 0
             end = min(last, first + max(runs, 1) * RUN * batch_size)
         elif memory != 0:
-            end = min(last, first + batch_size)
+            end = min(last, first + until_others * batch_size)
         by_all = memory != 0 and preferred != tried
         start = ticks()
         call_task(together if by_all else alone, given, end, memory if by_all else 0)

@@ -235,6 +235,11 @@ def plan_for(program, sizes, batch_size, samples, workspace):
     return _plan_at(workspace.ctypes.data, _plan, tuple(sizes), batch_size, last, workspace.itemsize, program)
 
 
+def with_plan(cuts, plan):
+    """The numbers of `cuts`, and a plan behind them."""
+    return np.concatenate((cuts, plan.ravel()))
+
+
 def predict_plan(sizes, batch_size, threads, workspace):
     """A plan, with a table for each of so many threads, whose memory is that of a vector of `small_size` elements."""
     return _plan_at(workspace.ctypes.data, _predict_plan, sizes, batch_size, workspace.itemsize, threads)

@@ -49,7 +49,7 @@ def train_minibatches(parameters, X, Y, order, first, last, loss, batch_size, le
     samples = last - first
     cuts = references(cuts_of(vector(sizes), min(batch_size, samples), samples % batch_size, team.grain))
     return train_safely(
-        train_in_turn, train_in_turn, False, False, guard, references(PACE), run, sizes, cuts, workspace, team
+        train_in_turn, train_in_turn, False, 0, guard, references(PACE), run, sizes, cuts, workspace, team
     )
 
 
@@ -59,8 +59,9 @@ def train_safely(program, alone, together, paced, guard, pace, run, sizes, cuts,
 
     `guard` is (before, keep, check): if `keep`, the parameters are copied to `before` first; if `check`, the loss that
     is returned is NaN where in the end a parameter is not finite. `run` has the other arguments, an `order.Order`
-    among them, and `cuts` points to the numbers of `cuts`. If `paced`, one thread trains minibatches of little work, by
-    the program `alone`, where that is quicker; `pace` is what `run_by_the_quicker` knows.
+    among them, and `cuts` points to the numbers of `cuts`. Unless `paced` is 0, one thread trains minibatches of little
+    work, by the program `alone`, where that is quicker, and until others come so many at a time; `pace` is what
+    `run_by_the_quicker` knows.
 
     A program is a task for a crew, program(arguments, end, memory), which trains up to the sample `end`; from the loss
     and the sample in result[0], where it leaves those that it reached.
@@ -76,9 +77,9 @@ def train_safely(program, alone, together, paced, guard, pace, run, sizes, cuts,
     run, function = address(arguments), task_address(program, arguments)
     of_sample = 3 * parameters_size(sizes)
     shared = of_sample * (last - first)
-    if paced and threads > 1 and of_sample * batch_size <= PACED:
+    if paced > 0 and threads > 1 and of_sample * batch_size <= PACED:
         shared = shared if may_gain(pace) else 0
-        turns = reference((task_address(alone, arguments), function, run, pace, result, batch_size))
+        turns = reference((task_address(alone, arguments), function, run, pace, result, batch_size, np.intp(paced)))
         run, function = address(turns), task_address(run_by_the_quicker, turns)
     safely = (before, np.intp(keep), np.intp(check)), (result, parameters, sizes, team)
     guarded = reference((*safely, function, run, order, last, batch_size))

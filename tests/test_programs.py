@@ -1,4 +1,4 @@
-"""Programs by which threads train together: halves of a layer's inputs, of its units, or of every minibatch."""
+"""Programs of two threads, with halves of a layer's inputs, of its units, or of every minibatch; and of more."""
 
 import numba
 import numpy as np
@@ -13,7 +13,7 @@ from fastmlp.kernels.divided import is_divided
 from fastmlp.kernels.matrix import Vector
 from fastmlp.kernels.order import order_of
 from fastmlp.kernels.pace import ALONE, LEFT, PACE, TOGETHER, WAIT
-from fastmlp.kernels.plan import plan_for, plan_size
+from fastmlp.kernels.plan import plan_for, plan_size, with_plan
 from fastmlp.kernels.programs import fit_size, given_sizes, left_in_turn, program_for
 from fastmlp.kernels.together import is_together
 from fastmlp.kernels.units import is_by_units
@@ -54,6 +54,13 @@ BY_UNITS = (
     ([100, 24, 2], 120),
     ([300, 512, 9], 3),  # whose rows of weights would clash
 )
+IN_TURN = (  # or, where that is quicker, by one thread in rows
+    ([182, 724], 3),
+    ([400, 400, 400, 10], 3),
+    ([20, 400, 400, 10], 2),
+    ([454, 179, 308], 10),
+    ([2249, 123, 133], 4),
+)
 TOGETHER_CASES = (
     ([17, 64, 64, 6], 64),
     ([40, 300, 9, 7], 51),
@@ -66,6 +73,8 @@ CASES = [("train_divided", *case) for case in DIVIDED] + [("train_together", *ca
 CASES += [("train_divided_rows", *case) for case in IN_ROWS]
 CASES += [("train_by_units", *case) for case in BY_UNITS]
 ONE_EACH = CASES[0], CASES[len(DIVIDED)], CASES[-1 - len(BY_UNITS)], CASES[-len(BY_UNITS)]
+ONE_EACH += (("train_in_turn_or_online", *IN_TURN[0]),)
+CASES += [("train_in_turn_or_online", *case) for case in IN_TURN]
 CASES += [("train_divided", [784, 330, 10], 22), ("train_together", [30, 50, 50, 2], 17)]  # few rows each
 MANY_OUTPUTS = [("train_together", [1, 900], 16), ("train_together", [200, 200, 17], 40)]
 MANY_OUTPUTS += [("train_together", [47, 16, 941], 61), ("train_divided", [1000, 100, 200], 100)]
@@ -95,6 +104,9 @@ def train(program, net, X, Y, order, batch, workspace, threads, known=None):
     if program in entry.LAID_OUT:
         plan = plan_for(program, net.sizes, batch, len(order), workspace)
         sizes = plan, plan, entry.IN_TILES
+    elif program == "train_in_turn_or_online":
+        widths, cuts, products = sizes
+        sizes = widths, with_plan(cuts, plan_for(program, net.sizes, batch, len(order), workspace)), products
     result = getattr(entry, program)(*guard, *run, *sizes, workspace, threads, 1)
     if result[1] == whole < len(order):
         run = pace(np.inf, 0), parameters, X, Y, order_of(order), whole, len(order), result[0], batch, 0.5
@@ -351,7 +363,8 @@ def test_training_takes_no_more_memory_than_it_may(program, sizes, batch):
         taken = program_for(sizes, batch, RUN * batch, threads)
         letters = LETTERS * net.n_parameters
         more = {"train_divided": 3 * APART // 4, "train_together": letters, "train_by_units": letters}.get(taken, 0)
-        beside = net.n_parameters  # and a plan, or a copy of them
-        beside += plan_size(sizes, 4, together=threads > 1) if taken in entry.LAID_OUT else net.n_parameters
+        beside = net.n_parameters  # and a copy of them, or a plan
+        beside += 0 if taken in entry.LAID_OUT else net.n_parameters
+        beside += 0 if taken in ("train_in_turn", "train_divided") else plan_size(sizes, 4, together=threads > 1)
         beside += fit_size(sizes, batch, 4, threads, RUN * batch)
         assert beside <= 4 * net.n_parameters + 2 * batch * sum(sizes) + more + PADDING
