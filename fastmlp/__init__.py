@@ -22,7 +22,8 @@ if kernels is None or _Path(kernels.__file__).resolve().parent not in (_here / "
     raise ImportError(f'fastmlp is imported from a checkout that is not installed: run "pip install -e {_here.parent}"')
 
 from . import datasets  # noqa: E402
+from ._gradients import Gradients  # noqa: E402
 from ._history import History  # noqa: E402
-from ._network import Gradients, Network  # noqa: E402
+from ._network import Network  # noqa: E402
 
 __all__ = ["Gradients", "History", "Network", "__version__", "datasets", "kernels"]

@@ -240,8 +240,10 @@ RUN = 8  # minibatches from which on it pays to call threads together for that, 
 RUNS = 8  # such runs at most as one: two threads begin one by copying weights
 # Multiply-adds of a minibatch up to which threads are timed at all: a ms. On cores far from each other two of them take
 # 1.0 of the time of one on 784-512-512-10 by 16, 1.08 on 600-600-600-10 by 20, 0.95 on 1024x4 by 28; on near ones 0.57
-# and 0.53 on the first and the last.
-PACED = 1 << 26
+# and 0.53 on the first and the last. More, of up to 2 FEW_ROWS samples: few need each weight, and on far cores it comes
+# from the other one. There two take 1.46 of the time of one on 7-215-2088-1060 by 10 and 1.16 on 1212-553-1957-1030 by
+# 8, on near ones 0.5 to 0.57, of which trials are 0.01 to 0.03.
+PACED, PACED_FEW = 1 << 26, 1 << 28
 # Runs from one trial of the slower, all threads or one, to the next: more and more, as long as it is the slower.
 TRIED_FIRST, TRIED_LAST = 4.0, 128.0
 

@@ -6,7 +6,7 @@ Arguments as in `network`.
 import numpy as np
 
 from .ahead import NOTHING, worth_fetching
-from .blocking import COPY, PACED, STORED_FROM
+from .blocking import COPY, FEW_ROWS, PACED, PACED_FEW, STORED_FROM
 from .compiling import internal, jit
 from .cuts import REST, STORED, WHOLE, cuts_of, sharers_of_minibatch
 from .epilogue import SGD
@@ -77,7 +77,8 @@ def train_safely(program, alone, together, paced, guard, pace, run, sizes, cuts,
     run, function = address(arguments), task_address(program, arguments)
     of_sample = 3 * parameters_size(sizes)
     shared = of_sample * (last - first)
-    if paced > 0 and threads > 1 and of_sample * batch_size <= PACED:
+    most = PACED_FEW if batch_size <= 2 * FEW_ROWS else PACED
+    if paced > 0 and threads > 1 and of_sample * batch_size <= most:
         shared = shared if may_gain(pace) else 0
         turns = reference((task_address(alone, arguments), function, run, pace, result, batch_size, np.intp(paced)))
         run, function = address(turns), task_address(run_by_the_quicker, turns)
