@@ -133,7 +133,8 @@ gradients_of_output = _gradients(logistic.gradients, "gradients_of_output")
 def _training(train, program, alone=None, paced=1, together=None, name=None):
     """`train.train_safely`, or `laid_out.train_laid_out`, with a program, under its name or another.
 
-    It is one for two threads to train together, unless said otherwise, if there is a program for one `alone`.
+    It is one for two threads to train together, unless said otherwise, if there is a program for one `alone`. What is
+    `paced`, `train_safely` says.
 
     The first three arguments are the guard of the one or the other: (before, keep, check) or (live, check, commit).
     """

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fastmlp import Network, kernels
+from fastmlp._threads import TeamFor
 from fastmlp.kernels import blocking
 from fastmlp.kernels.host import HOST
 
@@ -120,6 +121,17 @@ def test_the_threads_of_numba_are_left_as_they_were(rng):
     before = numba.get_num_threads()
     Network([100, 300, 300], seed=0).fit(rng.random((100, 100)), rng.random((100, 300)), epochs=1)
     assert numba.get_num_threads() == before
+
+
+def test_a_team_has_the_threads_that_numba_would_use():
+    before = numba.get_num_threads()
+    try:
+        for threads in range(1, before + 1):
+            numba.set_num_threads(threads)
+            with TeamFor(1 << 40) as team:
+                assert team.threads == threads
+    finally:
+        numba.set_num_threads(before)
 
 
 def test_the_digest_is_of_real_bits():

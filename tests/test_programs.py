@@ -215,6 +215,7 @@ def test_any_team_gives_the_same_bits_and_stays_within_its_workspace(program, si
     # Where one thread has come for two; and for more, what is left is trained by all.
     size = max(fit_size(sizes, batch, dtype.itemsize, number, RUN * batch) for number in (2, max(threads, 2)))
     workspace = np.full(size + 4096, 7, dtype)
+    workspace[:size] = np.nan
     loss, stopped, parameters, _ = train(program, net, X, Y, order, batch, workspace[:size], threads)
     assert (loss, stopped) == expected[:2] == (loss, samples)
     np.testing.assert_array_equal(parameters, expected[2])
