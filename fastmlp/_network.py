@@ -260,23 +260,28 @@ class Network:
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """The network's output for X: (samples, N_L), of the network's dtype. Row i depends on row i of X alone."""
-        X_checked = _checks.samples("X", X, self._sizes[0], self._parameters.dtype, finite=False)
+        dtype = self._parameters.dtype
+        X_checked = _checks.samples("X", X, self._sizes[0], dtype, False)
         samples = len(X_checked)
-        g = np.empty((samples, self._sizes[-1]), self._parameters.dtype)
+        g = np.empty((samples, self._sizes[-1]), dtype)
         x = entry.operand(X_checked)
         if samples >= self._least_in_rows:
             finite = self._compute_in_rows(entry.predict_in_rows, (g, self._parameters, x), samples, even=True)
         else:
-            finite = self._predict_in_tiles(g, x, samples)
+            rows, given, size, shared = self._in_tiles(samples)
+            if shared > 0:
+                finite = self._predict_in_shared_tiles(g, x, samples, shared)
+            else:  # `_lend_workspace`, without whose call a single prediction takes 0.93 of the time
+                workspace = self._take_workspace(size)
+                try:
+                    finite = entry.predict(g, self._parameters, x, rows, *given, workspace, *SERIAL)
+                finally:
+                    self._workspaces.append(workspace)
         if not finite:
-            _checks.samples("X", X, self._sizes[0], self.dtype)
+            _checks.samples("X", X, self._sizes[0], dtype)
         return g
 
-    def _predict_in_tiles(self, g, x, samples):
-        """Without anything laid out beforehand."""
-        rows, given, size, shared = self._in_tiles(samples)
-        if shared == 0:
-            return self._lend_workspace(entry.predict, (g, self._parameters, x, rows, *given), size, SERIAL)
+    def _predict_in_shared_tiles(self, g, x, samples, shared):
         with TeamFor(shared) as crew:
             rows, given, size, _ = self._in_tiles(samples, crew.threads)
             return self._lend_workspace(entry.predict, (g, self._parameters, x, rows, *given), size, crew)
@@ -361,7 +366,15 @@ class Network:
             return self._lend_workspace(compute, (), self._rows_size(crew.threads), crew)
 
     def _lend_workspace(self, function, arguments, size, crew):
-        """function(*arguments, workspace, *crew); calls in several threads of Python at once get a workspace each."""
+        """function(*arguments, workspace, *crew)."""
+        workspace = self._take_workspace(size)
+        try:
+            return function(*arguments, workspace, *crew)
+        finally:
+            self._workspaces.append(workspace)
+
+    def _take_workspace(self, size):
+        """One that nobody else has: calls in several threads of Python at once get one each, which they give back."""
         try:
             workspace = self._workspaces.pop()
         except IndexError:
@@ -369,7 +382,4 @@ class Network:
         if workspace is None or workspace.size < size:
             self._plan = NO_PLAN  # which would keep the one before
             workspace = aligned_empty(size, self.dtype)
-        try:
-            return function(*arguments, workspace, *crew)
-        finally:
-            self._workspaces.append(workspace)
+        return workspace

@@ -46,19 +46,19 @@ def in_rows(function, net, *arguments, threads=1):
 
 
 @pytest.mark.parametrize("samples", [1, 3, 64, 300])
-def test_outputs_have_the_bits_that_tiles_give(net, samples):
+def test_outputs_have_the_bits_that_tiles_give(net, samples, monkeypatch):
     X, _ = samples_of(net, samples)
-    g, in_tiles = np.empty((2, samples, net.sizes[-1]), net.dtype)
+    g = np.empty((samples, net.sizes[-1]), net.dtype)
     assert in_rows(entry.predict_in_rows, net, g, net.parameters, X)
-    assert net._predict_in_tiles(in_tiles, X, samples)
-    assert_array_equal(g, in_tiles)
+    monkeypatch.setattr(net, "_least_in_rows", np.inf)
+    assert_array_equal(g, net.predict(X))
 
 
 @pytest.mark.parametrize("samples", [1, 63, 64, 257, 700])
 def test_a_network_predicts_so_where_that_is_quicker(net, samples, monkeypatch):
     X, _ = samples_of(net, samples)
-    calls = []
-    monkeypatch.setattr(net, "_predict_in_tiles", lambda *arguments: calls.append(arguments) or True)
+    calls, in_tiles = [], net._in_tiles
+    monkeypatch.setattr(net, "_in_tiles", lambda *arguments: calls.append(arguments) or in_tiles(*arguments))
     net.predict(X)
     assert bool(calls) == (net.n_parameters > PREDICTED_ONE and samples < max(64, net.n_parameters // 512))
 
