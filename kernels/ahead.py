@@ -59,7 +59,7 @@ def expect_rows(ahead, X, Y, order, first, last) -> None:
 def fetch_some(ahead):
     """Begin to fetch the next few cache lines, if any are left."""
     row, last, offset = read(ahead, NEXT_ROW, ROW), read(ahead, NEXT_ROW, LAST), read(ahead, NEXT_ROW, OFFSET)
-    (of_X, x_stride, x_size), (of_Y, y_stride, y_size) = rows_of(ahead, X_ROWS), rows_of(ahead, Y_ROWS)
+    (of_X, x_stride, x_size), (of_Y, y_stride, y_size) = source_of(ahead, X_ROWS), source_of(ahead, Y_ROWS)
     order, lines = read(ahead, ORDER, 0), 0
     while row < last and lines < LINES_AHEAD:
         number = read(order, 0, row)
@@ -79,7 +79,7 @@ def fetch_some(ahead):
 
 
 @helper
-def rows_of(ahead, line):
+def source_of(ahead, line):
     """Of X or Y: the first byte, and bytes from row to row and of a row."""
     return read(ahead, line, FIRST_BYTE), read(ahead, line, STRIDE), read(ahead, line, BYTES)
 

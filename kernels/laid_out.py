@@ -6,8 +6,8 @@ The parameters themselves stay as they are until all is known to be well: they a
 import numpy as np
 
 from .compiling import internal, jit
-from .layout import ALL, BACK, exchange, small_network, weights_finite
-from .matrix import matrix, pointer, vector
+from .layout import ALL, BACK, exchange, lay_out, small_network, weights_finite
+from .matrix import advance, matrix, pointer, vector
 from .order import train_in_order
 from .pace import may_gain, run_by_the_quicker
 from .parallel import at_most, lead
@@ -43,12 +43,10 @@ def train_laid_out(program, alone, together, paced, guard, pace, run, plan, _, w
 @internal
 def _train_laid_out(arguments, memory, _):
     (live, check, commit), (result, parameters, plan, workspace, batch_size), program, run, order, last = arguments[0]
-    if live[0] == 0:
-        for i in range(workspace.size):  # what lies behind the rows' ends is later any number, of which nothing comes
-            workspace.data[i] = 0
     net = small_network(plan, workspace.data, batch_size, False, 0)  # for its weights alone
     if live[0] == 0:
-        exchange(net, parameters, ALL)
+        # What lies behind the rows' ends is later any number, of which nothing comes.
+        lay_out(net, parameters, ALL, advance(workspace.data, workspace.size))
         live[0] = 1
     train_in_order(program, run, result, order, last, batch_size, memory)
     _, reached = result[0]

@@ -40,7 +40,7 @@ from .plan import (
     Y,
     weights_stride,
 )
-from .tasks import outlined
+from .tasks import address, outlined
 
 ALL, FORWARD, BACK = map(np.intp, range(3))  # what `exchange` copies
 
@@ -131,6 +131,15 @@ def whole_vectors(n, like):
 def row_of(m, s):
     """Pointer to the row of a sample."""
     return advance(m.data, s * m.row_stride)
+
+
+@helper
+def lay_out(net, parameters, how, past):
+    """`exchange`, with 0 in all other memory from the weights up to the pointer `past`: behind the rows' ends."""
+    start = layer_of(net, 1).WT
+    for i in range((address(past) - address(start)) // itemsize(start)):
+        start[i] = 0
+    exchange(net, parameters, how)
 
 
 @outlined

@@ -6,9 +6,9 @@ from .ahead import NOTHING, expect_rows, fetch_all_in, worth_fetching
 from .blocking import DOTTED, FEW_OUTPUTS, MOST_ONLINE, ONLINE, ONLINE_MUCH, ONLINE_ONE, ONLINE_SOME, PADDING
 from .compiling import internal
 from .cuts import PLAN, all_narrow, range_of_part, shards_of
-from .layout import ALL, BACK, exchange, layer_of, row_of, small_network, whole_vectors
+from .layout import ALL, BACK, exchange, lay_out, layer_of, row_of, small_network, whole_vectors
 from .loss import mse, row_parts
-from .matrix import Vector, advance, itemsize, rows, scalar
+from .matrix import Vector, advance, rows, scalar
 from .network import promised
 from .panel import gather
 from .parallel import read
@@ -74,10 +74,8 @@ def train_online_from_parameters(arguments, end, _):
     result, parameters, X, Y, order, batch_size, rate, _, cuts, workspace, team = arguments[0]
     plan = address(advance(cuts, PLAN))
     net = small_network(plan, parameters, batch_size, False, 0)
-    memory, past = layer_of(net, 1).WT, advance(row_of(net.y, batch_size - 1), whole_vectors(net.y.columns, X.data))
-    for i in range((address(past) - address(memory)) // itemsize(memory)):
-        memory[i] = 0  # where products in turn have left anything
-    exchange(net, parameters, ALL)
+    # Products in turn have left anything there, up to the end of the targets.
+    lay_out(net, parameters, ALL, advance(row_of(net.y, batch_size - 1), whole_vectors(net.y.columns, X.data)))
     laid_out = reference((result, parameters, X, Y, order, batch_size, rate, plan, workspace, team))
     call_task(task_address(train_online, laid_out), address(laid_out), end, 0)
     exchange(net, parameters, BACK)

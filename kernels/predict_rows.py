@@ -9,8 +9,8 @@ compiled, and most of it for training too.
 
 from .blocking import BYTES_FAR
 from .compiling import helper, internal
-from .layout import FORWARD, Small, exchange, layer_of, small_network, table_of
-from .matrix import bytes_of, itemsize, matrix, pointer, rows
+from .layout import FORWARD, Small, lay_out, layer_of, small_network, table_of
+from .matrix import bytes_of, matrix, pointer, rows
 from .network import input_finite
 from .panel import copy
 from .parallel import KEPT, WORKER, lead, read, share, write
@@ -81,7 +81,8 @@ def _run_batch(arguments, batch, worker):
     function, of_batches, parameters, memory, batch_size, plan = arguments[0]
     laid_out = batch > 0 if memory == 0 else read(memory, WORKER + worker, KEPT) == LAID_OUT
     if not laid_out:
-        lay_out(parameters, batch_size, table_of(plan, worker))
+        net = small_network(table_of(plan, worker), parameters, batch_size, False, 0)
+        lay_out(net, parameters, FORWARD, net.x.data)
         if memory != 0:
             write(memory, WORKER + worker, KEPT, LAID_OUT)
     call_task(function, of_batches, batch, worker)
@@ -96,16 +97,6 @@ def batches(x, batch_size):
 def batch_of(m, batch_size, number):
     first = number * batch_size
     return rows(m, first, min(batch_size, m.rows - first))
-
-
-@helper
-def lay_out(parameters, batch_size, table):
-    """Copy the weights to where a table has them, and 0 to what lies behind the rows' ends."""
-    net = small_network(table, parameters, batch_size, False, 0)
-    start = layer_of(net, 1).WT
-    for i in range((address(net.x.data) - address(start)) // itemsize(start)):
-        start[i] = 0
-    exchange(net, parameters, FORWARD)
 
 
 @helper
