@@ -19,7 +19,7 @@ from ._threads import TeamFor
 from .kernels import SERIAL, entry, workspace_size
 from .kernels.blocking import PREDICT_ROWS, PREDICTED_ALONE, ROWS_EVEN
 from .kernels.logistic import is_single_output
-from .kernels.network import training_size
+from .kernels.network import minibatch_size
 from .kernels.plan import predict_plan, small_size
 from .kernels.programs import (
     evenly,
@@ -106,7 +106,7 @@ class Network:
         self._weights, self._biases = layer_views(parameters, sizes)
         itemsize = parameters.dtype.itemsize
         self._workspace_size = functools.lru_cache(functools.partial(workspace_size, sizes, itemsize=itemsize))
-        self._training_size = functools.lru_cache(functools.partial(training_size, sizes, itemsize=itemsize))
+        self._minibatch_size = functools.lru_cache(functools.partial(minibatch_size, sizes, itemsize=itemsize))
         self._step_size = functools.lru_cache(functools.partial(step_size, sizes, itemsize=itemsize))
         self._step_on = functools.lru_cache(functools.partial(Step, sizes, parameters.dtype))
         self._choice = functools.lru_cache(functools.partial(_training.Choice, sizes, parameters.dtype))
@@ -238,7 +238,7 @@ class Network:
             return history
 
         def size(batch, threads=1):
-            return self._fit_size(batch, threads=threads, samples=len(X))
+            return self._fit_size(batch, threads=threads, samples=len(X), any_x=not (many or adjacent))
 
         return self._compute(train, (), batch_size, len(X), size)
 
@@ -301,7 +301,7 @@ class Network:
         arguments = gradient, grad_x, bool(inputs), self._parameters, x, y, *self._given_sizes(batch)
         one_pass = is_single_output(self._sizes) and not inputs and pair[0].strides[1] == pair[0].itemsize
         compute = entry.gradients_of_output if one_pass else entry.gradients
-        loss = self._compute(compute, arguments, batch, batch, self._training_size)
+        loss = self._compute(compute, arguments, batch, batch, self._minibatch_size)
         if math.isnan(loss):
             _checks.sample_pairs(X, Y, self._sizes, self.dtype)
         return Gradients(loss, gradient, grad_x if inputs else None, self._sizes)

@@ -13,7 +13,7 @@ from . import _training
 from ._checks import all_finite
 from ._memory import count_parameters
 from .kernels import entry
-from .kernels.network import training_size
+from .kernels.network import minibatch_size
 from .kernels.order import order_of
 from .kernels.pace import PACE
 from .kernels.programs import given_sizes
@@ -22,7 +22,7 @@ from .kernels.tiny import is_tiny, slice_of
 
 def step_size(sizes, batch_size, itemsize, threads=1):
     """Elements of memory for a Step."""
-    return training_size(sizes, batch_size, itemsize, threads) + count_parameters(sizes)
+    return minibatch_size(sizes, batch_size, itemsize, threads) + count_parameters(sizes)
 
 
 class Step:

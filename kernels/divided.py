@@ -40,9 +40,9 @@ from .network import (
     divide_above,
     extents,
     forward_layers,
+    of_outputs,
     products_size,
     promised,
-    target_of,
 )
 from .optimizer import step_against_sum
 from .packing import one_way_size
@@ -86,15 +86,16 @@ def divided_size(sizes, batch_size, itemsize):
     sizes = [int(size) for size in sizes]
     (n_in, n_out), above, count = sizes[:2], [1, *sizes[1:]], above_size(Vector(sizes, len(sizes)))
     columns, of_half = larger_half(n_in), larger_half(batch_size)
-    activations, _ = extents(Vector(sizes, len(sizes)), of_half, itemsize)
+    activations, outputs, _ = extents(Vector(sizes, len(sizes)), of_half, itemsize)
     panels = max(
         one_way_size(columns, n_out, batch_size, itemsize, 1),
         one_way_size(batch_size, n_out, columns, itemsize, 1),
-        products_size(above, of_half, itemsize, 1),  # and the sums for the biases below
+        # And the sums for the biases below. A single row need not be streamed here.
+        products_size(above, max(2, of_half), itemsize, 1),
     )
     vectors = row_stride(columns, itemsize), row_stride(n_out, itemsize), row_stride(n_out, itemsize)
     half = BYTES_OF_LINES // itemsize + padded(count) + sum(padded(batch_size * stride) for stride in vectors)
-    half += padded(2 * activations + panels)
+    half += padded(activations + outputs + panels)
     return pair_size(half, letter_size(of_half, n_out, count), count, itemsize)
 
 
@@ -199,7 +200,7 @@ def train_halves(arguments, end, begin, past) -> None:
             own = end_of_half - start
             space = divide_above(at.space, sizes, own)
             added = row_major(other_letter(at.pair, at.letters, meeting), own, n_out)
-            y_finite = gather(target_of(space, own, Y.columns), Y, advance(order.data, first + start))
+            y_finite = gather(of_outputs(space, own, Y.columns), Y, advance(order.data, first + start))
             sums = rows(spaced(at.sums, batch, n_out), start, own)
             crew, known = Crew(1, SHARE, 0, at.fetched, 0, team.otherwise), at.gradient[0]
             errors = known + above_gradient(at.gradient, at.above, sums, added, batch, sizes, space, crew)
@@ -243,7 +244,7 @@ def above_gradient(gradient, above, sums, added, batch, sizes, space, team):
     g = spaced(space.activations, sums.rows, sums.columns)
     activate_sums(g, sums, added, row_major(above, 1, sums.columns), space, team)
     output = forward_layers(parameters, g, sizes, space, team, 2)
-    errors = half_errors(output, target_of(space, sums.rows, output.columns), batch, space)
+    errors = half_errors(output, of_outputs(space, sums.rows, output.columns), batch, space)
     backward(STORE, target, 0.0, g, False, parameters, g, sizes, space, team, 2, sums.rows)
     return errors
 

@@ -41,7 +41,7 @@ def output_delta(delta, grad_g, g):
 
 @jit(inline=True)
 def layer_delta(delta_below, delta, g_below, W, panels, team):
-    """δ of the layer below = (δ W) ⊙ g (1 - g), with g (batch, N_in) the output of the layer below."""
+    """δ of the layer below = (δ W) ⊙ g (1 - g), with g (batch, N_in) its output; `delta_below` may be `g_below`."""
     fused_product(
         SIGMOID_DELTA,
         matrix(delta_below),

@@ -21,7 +21,7 @@ from .minibatch import gradients_in, part_of_shard
 from .network import divide
 from .panel import all_finite, copy
 from .simd import INDEX, Simd, cases, fma
-from .tasks import outlined
+from .tasks import ONE, outlined
 
 
 def is_single_output(sizes):
@@ -46,7 +46,7 @@ def of_shard(arguments, shard, worker):
     added = False
     while microbatches > 0:
         count = (end - i) // microbatches
-        space = divide(workspace, sizes, count, in_panels)
+        space = divide(workspace, sizes, count, in_panels, ONE)
         x, y = rows(X, first + i, count), rows(Y, first + i, count)
         found = add_gradient(gradient, added, parameters, x, y, is_far(X), batch, kc, space.activations, space.panels)
         of_y = errors_of_output(space.activations, y)

@@ -26,8 +26,8 @@ from .network import (
     divide,
     forward_layers,
     input_finite,
+    of_outputs,
     output_errors,
-    target_of,
 )
 from .optimizer import step_against_sum
 from .panel import all_finite, gather
@@ -103,14 +103,15 @@ def of_shard(arguments, shard, worker):
     (i, end, microbatches), workspace, gradient = part_of_shard(
         gradients, target, batch, halves, spaces, team, shard, worker
     )
+    in_place = np.intp(shards > 1 or epilogue == STORE)
     if shards > 1:
         step, scale, team = STORE, -1.0, Crew(1, SHARE, 0, 0, 0, team.otherwise)
     while microbatches > 0:
         count = (end - i) // microbatches
-        space = divide(workspace, sizes, count, in_panels)
+        space = divide(workspace, sizes, count, in_panels, in_place)
         x, y = rows(X, first + i, count), rows(Y, first + i, count)
         if order.size > 0:
-            x, y = spaced(space.x, count, X.columns), target_of(space, count, Y.columns)
+            x, y = spaced(space.x, count, X.columns), of_outputs(space, count, Y.columns)
             gather_rows(finite, x, y, X, Y, advance(order.data, first + i), team)
             if team.ahead != 0:
                 expect_rows(team.ahead, X, Y, order, first + batch, first + 2 * batch)

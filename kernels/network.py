@@ -34,23 +34,25 @@ from .matrix import (
 from .packing import one_way_size, panels_size
 from .panel import all_finite, copy, copy_any
 from .parallel import FROM_AFAR, UNCHANGED, Crew, at_most, lead, share
-from .parameters import is_dotted, parameters_size
+from .parameters import is_dotted, parameters_size, stored_shape
 from .stored import all_stored_size, stored_parameters, stored_size
 from .tasks import ONE, ZERO, address, outlined, reference, references, task_address
 from .wide import is_wide, slice_length
 
-Workspace = namedtuple("Workspace", "batch activations size x panels in_panels")
-"""The memory of a batch: pointers to g of every layer, of what size in all, behind which lies δ of every layer, to a
-gathered minibatch, and to the panels of products; and whether parameters are stored in panels, as `stored` has it."""
+Workspace = namedtuple("Workspace", "batch activations size delta x panels in_panels")
+"""The memory of a batch: pointers to g of every layer, of what size in all, behind which lies δ of the last; how far
+behind g of another its δ, 0 if that takes the place of g; to a gathered minibatch, and to the panels of products; and
+whether parameters are stored in panels, as `stored` has it."""
 
 
 @helper
 def extents(sizes, batch, itemsize):
-    """Elements for the activations of all layers, and for x."""
-    activations = 0
+    """Elements for the activations of all layers, of the last, and for x."""
+    activations, outputs = 0, 0
     for layer in range(1, sizes.size):
-        activations += padded(batch * row_stride(sizes.data[layer], itemsize))
-    return activations, padded(batch * row_stride(sizes.data[0], itemsize))
+        outputs = padded(batch * row_stride(sizes.data[layer], itemsize))
+        activations += outputs
+    return activations, outputs, padded(batch * row_stride(sizes.data[0], itemsize))
 
 
 def workspace_size(sizes, batch_size, itemsize, threads=1):
@@ -59,72 +61,79 @@ def workspace_size(sizes, batch_size, itemsize, threads=1):
 
 
 def training_size(sizes, batch_size, itemsize, threads=1):
-    """Elements that training and gradients need of it: fewer, where large batches are cut into shards."""
+    """Elements that training and gradients need of it. Larger batches may need fewer, as they are cut into shards."""
+    vector, batches = Vector(sizes, len(sizes)), range(batch_size + 1)
+    shard = bisect.bisect_left(batches, True, key=lambda batch: shards_of(vector, batch) > 1)
+    share = bisect.bisect_left(batches, True, min(HALVED, batch_size), key=lambda batch: shares(vector, batch, SHARE))
+    largest = batch_size, max(1, shard - 1), max(1, share - 1)  # of all, of those without shards, of those in halves
+    return max(minibatch_size(sizes, batch, itemsize, threads) for batch in largest)
+
+
+def minibatch_size(sizes, batch, itemsize, threads=1, any_x=True):
+    """The same for batches of exactly so many samples; x may have any layout, and ∇x, or is rows in memory."""
     vector = Vector(sizes, len(sizes))
-    shards, halves = shards_of(vector, batch_size), halves_size(sizes, batch_size, itemsize) if threads > 1 else 0
-    if shards == 1:
-        return max(whole_size(sizes, batch_size, itemsize, threads), halves)
-    cut = bisect.bisect_left(range(batch_size), True, key=lambda batch: shards_of(vector, batch) > 1)
-    rows = min(2 * MICROBATCH, (batch_size + 1) // 2)  # of the largest microbatch
-    in_shards = shards * padded(parameters_size(vector)) + min(threads, shards) * whole_size(sizes, rows, itemsize, 1)
-    return max(whole_size(sizes, cut - 1, itemsize, threads), in_shards, halves)
+    gradient, shards = padded(parameters_size(vector)), shards_of(vector, batch)
+    if shards > 1:
+        rows = min(2 * MICROBATCH, (batch + 1) // 2)  # of the largest microbatch
+        return shards * gradient + min(threads, shards) * whole_size(sizes, rows, itemsize, 1, any_x, True)
+    size = whole_size(sizes, batch, itemsize, threads, any_x)
+    if threads > 1 and gain_from_halves(vector, batch):
+        size = max(size, 2 * (gradient + whole_size(sizes, larger_half(batch), itemsize, 1, any_x, True)))
+    return size
 
 
-def halves_size(sizes, batch_size, itemsize):
-    """For the gradients of two halves side by side, of the largest minibatch up to `batch_size` that gains from it."""
-    vector = Vector(sizes, len(sizes))
-    batches, first = range(batch_size + 1), min(HALVED, batch_size)
-    share = bisect.bisect_left(batches, True, first, key=lambda batch: shares(vector, batch, SHARE))
-    if not gain_from_halves(vector, share - 1):
-        return 0
-    of_half = whole_size(sizes, larger_half(share - 1), itemsize, 1)
-    return 2 * (padded(parameters_size(vector)) + of_half)
-
-
-def whole_size(sizes, batch_size, itemsize, threads):
-    """For batches that go through the layers as a whole."""
+def whole_size(sizes, batch_size, itemsize, threads, any_x=False, in_place=False):
+    """For batches that go through the layers as a whole, perhaps with δ `in_place` of g."""
     sizes = [int(size) for size in sizes]
-    activations, x = extents(Vector(sizes, len(sizes)), batch_size, itemsize)
-    return padded(2 * activations + x + products_size(sizes, batch_size, itemsize, threads))
+    activations, outputs, x = extents(Vector(sizes, len(sizes)), batch_size, itemsize)
+    deltas = outputs if in_place else activations
+    return padded(activations + deltas + x + products_size(sizes, batch_size, itemsize, threads, any_x))
 
 
-def products_size(sizes, batch_size, itemsize, threads):
+def products_size(sizes, batch_size, itemsize, threads, any_x=False):
     """For the panels of all layers' products, and the sums of squared errors, which take their place."""
     products = [(batch_size, n_out, n_in) for n_in, n_out in itertools.pairwise(sizes)]
-    products += [(n_in, n_out, batch_size) for n_in, n_out in itertools.pairwise(sizes)]
-    products += [(batch_size, n_in, n_out) for n_in, n_out in itertools.pairwise(sizes[1:])]
-    size = max(one_way_size(*product, itemsize, threads) for product in products)
-    size = max(size, 2 * padded(sizes[-1]) * 8 // itemsize)
-    return max(size, panels_size(batch_size, *sizes[:2], itemsize, threads))  # ∇x of any layout
+    gradients = [(*stored_shape(n_in, n_out), batch_size) for n_in, n_out in itertools.pairwise(sizes)]
+    products += gradients + [(batch_size, n_in, n_out) for n_in, n_out in itertools.pairwise(sizes[1:])]
+    size = max(one_way_size(*product, itemsize, threads, streamed=True) for product in products)
+    if any_x:
+        of_x = one_way_size(*gradients[0], itemsize, threads)
+        size = max(size, of_x, panels_size(batch_size, *sizes[:2], itemsize, threads))
+    return max(size, 2 * padded(sizes[-1]) * 8 // itemsize)
 
 
 @outlined
-def divide(workspace, sizes, batch, in_panels):
-    """The Workspace of a batch, from the pointer `workspace` on."""
-    size, x_size = extents(sizes, batch, itemsize(workspace))
-    x = advance(workspace, 2 * size)
-    return Workspace(batch, workspace, size, x, advance(x, x_size), in_panels)
+def divide(workspace, sizes, batch, in_panels, in_place):
+    """The Workspace of a batch, from the pointer `workspace` on; δ of hidden layers takes the place of g if `in_place`.
+
+    So it is for gradients, but not for steps: a layer's own comes first, and then δ below it, which needs W as it was.
+    """
+    size, outputs, x_size = extents(sizes, batch, itemsize(workspace))
+    delta = 0 if in_place != 0 else size + outputs
+    x = advance(workspace, size + max(outputs, delta - outputs))
+    return Workspace(batch, workspace, size, delta, x, advance(x, x_size), in_panels)
 
 
 @helper
 def divide_above(workspace, sizes, batch):
-    """The Workspace of the layers above the first, without an x."""
-    size, _ = extents(sizes, batch, itemsize(workspace))
-    x = advance(workspace, 2 * size)
-    return Workspace(batch, workspace, size, x, x, ZERO)
+    """The Workspace of the layers above the first, without an x, and with δ in the place of g."""
+    size, outputs, _ = extents(sizes, batch, itemsize(workspace))
+    x = advance(workspace, size + outputs)
+    return Workspace(batch, workspace, size, ZERO, x, x, ZERO)
 
 
 @helper
-def target_of(space, rows, columns):
-    """Where gathered targets of so many outputs are: δ⁽ᴸ⁾ will take their place."""
-    size = padded(space.batch * row_stride(columns, itemsize(space.activations)))
-    return spaced(advance(space.activations, 2 * space.size - size), rows, columns)
+def of_outputs(space, rows, columns):
+    """Where δ⁽ᴸ⁾ is, whose place gathered targets have before."""
+    return spaced(advance(space.activations, space.size), rows, columns)
 
 
 @helper
 def delta_of(g, space):
     """Where δ of the layer with this output is."""
-    return Matrix(advance(g.data, space.size), g.rows, g.columns, g.row_stride, 1)
+    behind = advance(g.data, padded(g.rows * g.row_stride))
+    is_last = address(behind) == address(advance(space.activations, space.size))
+    return Matrix(behind if is_last else advance(g.data, space.delta), g.rows, g.columns, g.row_stride, 1)
 
 
 def promised(sizes, batch_size, copies=1):
@@ -140,7 +149,7 @@ def promised(sizes, batch_size, copies=1):
 def forward(parameters, x, sizes, workspace, team):
     """g⁽ℓ⁾ = σ(g⁽ℓ⁻¹⁾ W⁽ℓ⁾ᵀ + b⁽ℓ⁾) for ℓ = 1 ... L, kept in the workspace; the Matrix of the last is returned."""
     x, sizes = matrix(x), vector(sizes)
-    space = divide(pointer(workspace), sizes, x.rows, ZERO)
+    space = divide(pointer(workspace), sizes, x.rows, ZERO, ZERO)
     return forward_layers(pointer(parameters), x, sizes, space, team, 1)
 
 
@@ -201,14 +210,17 @@ def backward(epilogue, target, scale, grad_x, with_grad_x, parameters, x, sizes,
         if layer > 1:
             start = end - padded(space.batch * row_stride(n_in, itemsize(target)))
             below = spaced(advance(space.activations, start), space.batch, n_in)
-            layer_delta(delta_of(below, space), delta, below, W, space.panels, team)
+            if space.delta != 0:
+                layer_delta(delta_of(below, space), delta, below, W, space.panels, team)
         elif with_grad_x:
             layer_input_gradient(grad_x, delta, W, space.panels, team)
-        W, b = stored_parameters(advance(target, offset), n_in, n_out, space.in_panels)
+        of_W, of_b = stored_parameters(advance(target, offset), n_in, n_out, space.in_panels)
         if layer >= lowest:
             of_slice = KC if layer == 1 and is_wide(n_in, n_out, space.batch) else kc
-            fused_product(epilogue, W, W, transposed(delta), below, scale, of_slice, space.panels, team)
-        fused_sum(epilogue, b, delta, scale, kc, space.panels, team)
+            fused_product(epilogue, of_W, of_W, transposed(delta), below, scale, of_slice, space.panels, team)
+        fused_sum(epilogue, of_b, delta, scale, kc, space.panels, team)
+        if layer > 1 and space.delta == 0:
+            layer_delta(below, delta, below, W, space.panels, team)
 
 
 @jit(inline=True)
@@ -218,7 +230,7 @@ def output_errors(g, y, batch, parts, space, team):
     δ⁽ᴸ⁾, of 𝓛 as a mean over the `batch` samples of all of it, is left in the workspace.
     """
     if y.column_stride != 1:
-        given, y = y, target_of(space, g.rows, g.columns)
+        given, y = y, of_outputs(space, g.rows, g.columns)
         copy_any(y, given)
     return mse_output_delta(delta_of(g, space), g, y, batch, parts, space.panels, team)
 
@@ -264,7 +276,7 @@ def _predict_batch(arguments, task, worker):
     first = task * batch_size
     batch = min(batch_size, x.rows - first)
     x = rows(x, first, batch)
-    space = divide(advance(workspace, worker * part), sizes, batch, ZERO)
+    space = divide(advance(workspace, worker * part), sizes, batch, ZERO, ZERO)
     team = Crew(team.threads, team.grain, found[1], 0, FROM_AFAR + UNCHANGED, team.otherwise)
     output = forward_layers(parameters, x, sizes, space, team, 1)
     copy(rows(g, first, batch), output)
@@ -296,7 +308,7 @@ def _mean_loss(arguments, memory, _):
     team = Crew(team.threads, team.grain, memory, 0, FROM_AFAR + UNCHANGED, team.otherwise)
     for first in range(0, x.rows, batch_size):
         batch = min(batch_size, x.rows - first)
-        space = divide(workspace, sizes, batch, ZERO)
+        space = divide(workspace, sizes, batch, ZERO, ZERO)
         output = forward_layers(parameters, rows(x, first, batch), sizes, space, team, 1)
         errors = output_errors(output, rows(y, first, batch), x.rows, row_parts(batch), space, team)
         loss[0] += errors / (x.rows * y.columns)

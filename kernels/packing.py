@@ -44,12 +44,18 @@ def panels_size(m, n, k, itemsize, threads=1):
     return max(one_way_size(m, n, k, itemsize, threads), one_way_size(n, m, k, itemsize, threads))
 
 
-def one_way_size(m, n, k, itemsize, threads):
-    """`panels_size` for a C whose columns are adjacent; a single one is computed as a row, and a few may be."""
+def one_way_size(m, n, k, itemsize, threads, streamed=False):
+    """`panels_size` for a C whose columns are adjacent; a single one is computed as a row, and a few may be.
+
+    A row is `streamed` where crews do that and B is rows or columns in memory; of few terms, perhaps, only rows.
+    """
     if n == 1:
         m, n = n, m
     lanes = HOST.lanes(itemsize)
     nr, two = HOST.vectors * lanes, 2 * lanes
+    if streamed and m == 1 and k >= lanes:
+        worker = max(thin_size(n, k, nr, two), dots_size(n if n <= NARROW else 1, k, lanes))
+        return max(threads * worker, slices_size(m, n, k, nr, two, threads))
     size = size_as_it_is(m, n, k, nr, two, threads, itemsize)
     if pays_transposed(m, n, k, nr, two):
         size = max(size, size_as_it_is(n, m, k, nr, two, threads, itemsize))

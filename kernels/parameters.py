@@ -12,6 +12,12 @@ def is_narrow(n_in, n_out):
 
 
 @helper
+def stored_shape(n_in, n_out):
+    """Rows and columns of the one of W and Wᵀ that is stored."""
+    return (n_out, n_in) if is_narrow(n_in, n_out) else (n_in, n_out)
+
+
+@helper
 def is_dotted(layer, n_in, n_out):
     """Whether a layer's sums are dot products (`dot`): of a single output, or of the first layer's few, of many inputs.
 

@@ -32,10 +32,10 @@ from .few_rows import most_rows
 from .gemm import fits_in_a_block
 from .host import HOST
 from .matrix import Vector
-from .network import promised, shared_by_predict, training_size, workspace_size
+from .network import minibatch_size, promised, shared_by_predict, workspace_size
 from .online import is_online
 from .parallel import product_work, worth_sharing
-from .parameters import is_dotted, is_narrow, parameters_size
+from .parameters import is_dotted, parameters_size, stored_shape
 from .plan import by_two_size, by_units_size, is_apart, small_size
 from .stored import all_stored_size, lies_in_panels
 from .together import is_together
@@ -90,7 +90,7 @@ def may_stream(sizes, batch_size, itemsize):
     if batch_size == 1 or 1 in sizes or is_dotted(1, *sizes[:2]):
         return True
     for n_in, n_out in itertools.pairwise(sizes):
-        rows, columns = (n_out, n_in) if is_narrow(n_in, n_out) else (n_in, n_out)  # as the weights are stored
+        rows, columns = stored_shape(n_in, n_out)
         few = max(most_rows(n_in * n_out, columns * itemsize % PAGE == 0), FEW_TERMS)
         if batch_size <= few and n_in * n_out > FAR:
             return True
@@ -104,7 +104,7 @@ def are_single_tasks(sizes, batch_size, itemsize, shared):
     nr, grain = HOST.vectors * HOST.lanes(itemsize), min(GRAIN.values())
     products = [(batch_size, n_in, n_out) for n_in, n_out in itertools.pairwise(sizes[1:])]
     for n_in, n_out in itertools.pairwise(sizes):
-        rows, columns = (n_out, n_in) if is_narrow(n_in, n_out) else (n_in, n_out)
+        rows, columns = stored_shape(n_in, n_out)
         products += [(batch_size, n_out, n_in), (rows, columns, batch_size)]
     if shared and any(worth_sharing(product_work(*product), grain) for product in products):
         return False
@@ -150,8 +150,8 @@ def evenly(samples, most, threads, unit):
     return min(most, -(-samples // (batches * unit)) * unit)
 
 
-def fit_size(sizes, batch_size, itemsize, threads, samples):
-    """Elements of workspace for the program that trains so."""
+def fit_size(sizes, batch_size, itemsize, threads, samples, any_x=False):
+    """Elements of workspace for the program that trains so; x may have any layout, or is gathered in rows."""
     program = program_for(sizes, batch_size, samples, threads)
     if program in LAID_OUT:
         size = small_size(sizes, batch_size, itemsize)
@@ -160,12 +160,18 @@ def fit_size(sizes, batch_size, itemsize, threads, samples):
         if program == "train_by_units":
             return max(size, by_units_size(sizes, batch_size, itemsize))
         return max(size, by_two_size(sizes, batch_size, itemsize, program == "train_divided_rows"))
-    size = training_size(sizes, batch_size, itemsize, threads)
+    size = minibatches_size(sizes, batch_size, itemsize, threads, samples, any_x)
     if is_stored(sizes, batch_size, itemsize, threads, samples):
         size += 16 + all_stored_size(Vector(sizes, len(sizes)), 1, itemsize)
     if program == "train_in_turn_or_online":
         return max(size, small_size(sizes, batch_size, itemsize))
     return max(size, divided_size(sizes, batch_size, itemsize)) if program == "train_divided" else size
+
+
+def minibatches_size(sizes, batch_size, itemsize, threads, samples, any_x):
+    """Elements of workspace for minibatches of so many samples and for what is left of all."""
+    batches = {batch_size, samples % batch_size or batch_size}
+    return max(minibatch_size(sizes, batch, itemsize, threads, any_x) for batch in batches)
 
 
 def is_stored(sizes, batch_size, itemsize, threads, samples):
@@ -180,7 +186,7 @@ def is_stored(sizes, batch_size, itemsize, threads, samples):
     cuts = cuts_of(vector, batch_size, samples % batch_size, SHARE)
     if any(cuts[batch + SHARDS] > 1 or cuts[batch + HALVES] for batch in (WHOLE, REST)):
         return False  # gradients of shards are laid out as the parameters
-    size = training_size(sizes, batch_size, itemsize) + all_stored_size(vector, 1, itemsize)
+    size = minibatches_size(sizes, batch_size, itemsize, 1, samples, any_x=False) + all_stored_size(vector, 1, itemsize)
     return size <= promised(sizes, batch_size)
 
 
