@@ -105,6 +105,18 @@ def test_product_takes_arrays_of_any_layout_from_python(form, dtype, rng):
     np.testing.assert_array_equal(c, product(np.empty((13, 5), dtype), a, b))
 
 
+@pytest.mark.parametrize("layout", ["rows", "columns"])
+@pytest.mark.parametrize(("m", "n"), [(130, 1), (1, 130), (130, 3)])
+def test_product_stays_within_its_panels_where_c_is_part_of_something(m, n, layout, dtype, rng):
+    a, b = operands(rng, dtype, m, n, 600)
+    c = np.empty((m, n + 3), dtype)[:, :n] if layout == "rows" else np.empty((n, m + 3), dtype)[:, :m].T
+    size = kernels.panels_size(m, n, 600, dtype.itemsize)
+    panels = np.full(size + 4096, 7, dtype)
+    kernels.product(c, a, b, panels[:size], SERIAL)
+    assert (panels[size:] == 7).all()
+    np.testing.assert_array_equal(c, product(np.empty((m, n), dtype), a, b))
+
+
 @pytest.mark.parametrize("threads", [2, 3, 64])
 @pytest.mark.parametrize("tiles", [0, 1, 7, 1000])
 def test_tasks_of_a_product_are_of_every_tile_once_and_those_of_a_thread_get_smaller(threads, tiles):
