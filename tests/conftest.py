@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import fastmlp
+import fastmlp._network
 from fastmlp import _training, kernels
+from fastmlp._memory import aligned_empty
 from fastmlp.kernels.blocking import MR
 from fastmlp.kernels.host import HOST
 
@@ -32,6 +34,21 @@ def without_own_code(monkeypatch):
     own_code = _training.OwnCode()
     own_code.AT_ONCE, own_code.AFTER = 0, np.inf
     monkeypatch.setattr(_training, "OWN_CODE", own_code)
+
+
+@pytest.fixture
+def workspaces(monkeypatch, without_own_code):
+    """All (memory, length) that networks take for calls from now on: behind each length is more, full of 7."""
+    taken = []
+
+    def with_more_behind(length, dtype):
+        memory = aligned_empty(length + (1 << 13), dtype)
+        memory[:length], memory[length:] = np.nan, 7
+        taken.append((memory, length))
+        return memory[:length]
+
+    monkeypatch.setattr(fastmlp._network, "aligned_empty", with_more_behind)
+    return taken
 
 
 @pytest.fixture

@@ -1,13 +1,9 @@
-"""Every call stays within the memory that it takes, whatever the layout of its arrays."""
+"""Every call stays within its workspace, whatever the layout of its arrays."""
 
 import numpy as np
 import pytest
 
-import fastmlp._network
-from fastmlp import Network, _training
-from fastmlp._memory import aligned_empty
-
-BEHIND = 1 << 13  # elements
+from fastmlp import Network
 
 CASES = (
     ([38, 12], 256),  # W is stored, not Wᵀ, and of fewer rows than its gradient's sums have terms
@@ -28,26 +24,9 @@ LAYOUTS = {
 }
 
 
-@pytest.fixture
-def memories(monkeypatch):
-    """All memory that networks take for calls, with more behind each; no network has code of its own, without it."""
-    taken = []
-
-    def with_more_behind(length, dtype):
-        memory = aligned_empty(length + BEHIND, dtype)
-        memory[:length], memory[length:] = np.nan, 7
-        taken.append((memory, length))
-        return memory[:length]
-
-    monkeypatch.setattr(fastmlp._network, "aligned_empty", with_more_behind)
-    monkeypatch.setattr(_training.OWN_CODE, "AT_ONCE", 0)
-    monkeypatch.setattr(_training.OWN_CODE, "AFTER", np.inf)
-    return taken
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("sizes", "batch"), CASES)
-def test_every_call_stays_within_its_workspace(sizes, batch, layout, memories, dtype, rng):
+def test_every_call_stays_within_its_workspace(sizes, batch, layout, workspaces, dtype, rng):
     X, Y = (LAYOUTS[layout](rng.random((3 * batch + 1, n)).astype(dtype)) for n in (sizes[0], sizes[-1]))
     calls = (
         lambda net: net.fit(X, Y, epochs=1, batch_size=batch),
@@ -62,6 +41,6 @@ def test_every_call_stays_within_its_workspace(sizes, batch, layout, memories, d
         net = Network(sizes, dtype=dtype, seed=0)
         call(net)
         assert np.isfinite(net.parameters).all()
-    assert memories
-    for memory, length in memories:
+    assert workspaces
+    for memory, length in workspaces:
         assert (memory[length:] == 7).all()
