@@ -111,6 +111,9 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
         ([784, 128, 10], 128),
         ([16] * 20, 64),
         ([4, 8, 3], 5000),
+        ([10, 1000, 10], 256),
+        ([1, 953, 12], 200),
+        ([38, 1], 3000),
     ],
 )
 def test_a_fit_takes_no_more_than_four_times_the_parameters_and_two_minibatches_of_activations(sizes, batch, dtype):
