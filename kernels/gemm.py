@@ -147,9 +147,9 @@ def oriented(c, e, a, b):
 
     Or the other way round, if these columns are too few.
     """
-    upright = c.columns == 1 or is_in_panels(transposed(c)) or (c.row_stride == 1 and c.column_stride != 1)
     if c.rows == 1:
         return c, e, a, b
+    upright = c.columns == 1 or is_in_panels(transposed(c)) or (c.row_stride == 1 and c.column_stride != 1)
     if (upright and not has_narrow_rows(transposed(c), transposed(b))) or has_narrow_rows(c, a):
         return transposed(c), transposed(e), transposed(b), transposed(a)
     return c, e, a, b

@@ -13,7 +13,7 @@ CASES = (
     ([45, 1], 3000),  # a gradient of one row
     ([30, 1, 40], 17),  # δ and the gradient of a single unit
     ([1, 60, 1], 33),
-    ([3, 200, 2], 200),  # in shards
+    ([10, 300, 2], 200),  # in shards
     ([456, 448], 7),  # few samples
     ([300, 20, 10], 1),
 )
