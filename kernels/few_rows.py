@@ -41,7 +41,6 @@ def few_rows(epilogue, c, e, a, b, scale, kc, panels) -> None:
     m, k, lanes = c.rows, a.columns, two // 2
     slices = max(1, (k + kc - 1) // kc)
     staged, whole = panels, advance(panels, 2 * nr)
-    part = advance(whole, SUMS_STREAMED if m > 1 or k * c.columns > FAR else STREAMED)  # C may be a thread's columns
     j = 0
     while j < c.columns:
         n, stride = columns_at_once(c.columns - j, 2 * two, two), 2 * two
@@ -52,6 +51,7 @@ def few_rows(epilogue, c, e, a, b, scale, kc, panels) -> None:
         elif streamed:
             n = min(columns_streamed(m, b), c.columns - j)
             stride = (n + lanes - 1) // lanes * lanes
+            part = advance(whole, m * stride)
             for p in range(0, k, kc):
                 sums = part if p > 0 else whole
                 some = min(kc, k - p)

@@ -5,8 +5,8 @@ import itertools
 import numba
 import numpy as np
 import pytest
+from conftest import FORMS
 from test_gradients import check_gradients
-from test_workspace import LAYOUTS
 
 from fastmlp import Network
 
@@ -24,15 +24,13 @@ def random_case(seed, dtype):
         if seed % 2:
             batch, sizes = rng.integers(1, 25), np.exp(rng.uniform(1, 7.5, max(2, layers)))
         else:
-            batch, sizes = 2 ** rng.integers(0, 11) + rng.integers(-1, 2), np.exp(rng.uniform(0, 7, layers + 1))
+            batch, sizes = max(1, 2 ** rng.integers(0, 11) + rng.integers(-1, 2)), np.exp(rng.uniform(0, 7, layers + 1))
             sizes[rng.integers(layers + 1)] = rng.choice([1, 2, 12, 784])
         sizes = [int(width) for width in sizes]
-        work = max(1, batch) * sum(a * b for a, b in itertools.pairwise(sizes))
-    batch = max(1, int(batch))
-    samples = 8 * batch + rng.integers(batch)
-    layout = LAYOUTS[rng.choice(list(LAYOUTS))]
-    X, Y = (layout(rng.random((samples, n)).astype(dtype)) for n in (sizes[0], sizes[-1]))
-    return Network(sizes, dtype=dtype, seed=rng), X, Y, batch
+        work = batch * sum(a * b for a, b in itertools.pairwise(sizes))
+    samples, form = 8 * batch + rng.integers(batch), FORMS[rng.choice(list(FORMS))]
+    X, Y = (form(rng.random((samples, n)).astype(dtype)) for n in (sizes[0], sizes[-1]))
+    return Network(sizes, dtype=dtype, seed=rng), X, Y, int(batch)
 
 
 def results(net, X, Y, batch, threads):

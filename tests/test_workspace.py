@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import FORMS
 
 from fastmlp import Network
 
@@ -17,17 +18,12 @@ CASES = (
     ([456, 448], 7),  # few samples
     ([300, 20, 10], 1),
 )
-LAYOUTS = {
-    "rows": lambda X: X,
-    "columns": np.asfortranarray,
-    "neither": lambda X: np.repeat(X, 2, axis=1)[:, ::2],
-}
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("sizes", "batch"), CASES)
-def test_every_call_stays_within_its_workspace(sizes, batch, layout, workspaces, dtype, rng):
-    X, Y = (LAYOUTS[layout](rng.random((3 * batch + 1, n)).astype(dtype)) for n in (sizes[0], sizes[-1]))
+def test_every_call_stays_within_its_workspace(sizes, batch, form, workspaces, dtype, rng):
+    X, Y = (FORMS[form](rng.random((3 * batch + 1, n)).astype(dtype)) for n in (sizes[0], sizes[-1]))
     calls = (
         lambda net: net.fit(X, Y, epochs=1, batch_size=batch),
         lambda net: net.fit(X, Y, epochs=1, batch_size=batch, shuffle=False),
